@@ -1,0 +1,183 @@
+"""Data whose diffusion is known exactly: Gaussians, mixtures of Gaussians, and finite sets of points.
+
+For data p(x0) = sum_k w_k N(m_k, C_k) every noised marginal is a mixture again, and the best possible denoiser, the
+posterior mean E[x0 | x_t], has a closed form:
+
+    q(x_t)       = sum_k w_k N(alpha m_k, S_k),           S_k = alpha^2 C_k + sigma^2 I
+    r_k(x_t)     = w_k N(x_t; alpha m_k, S_k) / q(x_t)    the responsibilities
+    E[x0 | x_t]  = sum_k r_k (m_k + alpha C_k S_k^-1 (x_t - alpha m_k))
+
+One Gaussian is a mixture of one; a point set has C_k = 0, its denoiser a softmax over the points. A `Mixture` is
+called as any denoiser is, `mixture(x_t, level)`, so solvers, likelihoods and guidance can be checked against the
+truth. All is computed in float64, in the eigenbasis of each C_k, whatever the dtype of x_t.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from unsteep.core.condition import Condition
+from unsteep.core.estimate import Estimate
+from unsteep.core.level import NoiseLevel
+from unsteep.core.noise import NoiseSource
+
+
+class Mixture:
+    """A mixture of k Gaussians over data of any shape, with its exact denoiser, marginals, classifier and samples.
+
+    `means` (k, *shape). `covariances`: (k,) variances of isotropic components, (k, *shape) diagonals, or (k, d, d)
+    matrices over the flattened data; 0 is a point. `weights` (k,), default equal. `labels` (k,) int64: the class of
+    each component, for class-conditional answers.
+    """
+
+    def __init__(
+        self, means: Tensor, covariances: Tensor, weights: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
+        self.shape = means.shape[1:]
+        self.means = means.double().flatten(1)
+        k, d = self.means.shape
+        covariances = covariances.double()
+        self.basis: Tensor | None = None
+        if covariances.shape == (k,):
+            self.variances = covariances.reshape(k, 1)
+        elif covariances.shape == means.shape:
+            self.variances = covariances.flatten(1)
+        elif covariances.shape == (k, d, d):
+            self.variances, self.basis = torch.linalg.eigh(covariances)
+        else:
+            raise ValueError(
+                f"covariances: expected shape {(k,)}, {tuple(means.shape)} or {(k, d, d)}, "
+                f"got {tuple(covariances.shape)}"
+            )
+        if bool((self.variances < -1e-12).any()):
+            raise ValueError("covariances: a variance is negative; every C_k must be positive semi-definite")
+        self.variances = self.variances.clamp(min=0)
+        weights = torch.ones(k) if weights is None else weights
+        self.log_weights = (weights.double() / weights.double().sum()).log()
+        self.labels = labels
+
+    @classmethod
+    def gaussian(cls, mean: Tensor, covariance: Tensor) -> Self:
+        """N(mean, covariance): `mean` of the data's shape, `covariance` (), of that shape, or (d, d)."""
+        return cls(mean[None], covariance[None])
+
+    @classmethod
+    def points(cls, points: Tensor, labels: Tensor | None = None) -> Self:
+        """The empirical distribution of `points` (k, *shape): what a network that learns its data by heart denoises
+        to."""
+        return cls(points, torch.zeros(len(points)), labels=labels)
+
+    def __call__(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Estimate:
+        """E[x0 | x_t, condition] for x_t (b, *shape), as an estimate of x0. Needs sigma > 0 where a variance is 0."""
+        x, alpha, sigma = self._prepare(x_t, level)
+        log_joint, gain = self._log_joint(x, alpha, sigma, condition)
+        r = torch.softmax(log_joint, 1)
+        if gain.shape[-1] == 1:  # isotropic: never forms (b, k, d)
+            gain = gain.squeeze(-1)
+            x0 = (r * (1 - alpha * gain)) @ self.means + (r * gain).sum(1, keepdim=True) * x
+        else:
+            correction = gain * self._rotate(x, alpha)
+            if self.basis is not None:
+                correction = torch.einsum("bke,kde->bkd", correction, self.basis)
+            x0 = torch.einsum("bk,bkd->bd", r, self.means + correction)
+        return Estimate("x0", x0.reshape(x_t.shape).to(x_t.dtype), x_t, level)
+
+    def log_prob(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Tensor:
+        """log q(x_t) at `level`, nats, float64 (b,); with a label, log q(x_t | label)."""
+        x, alpha, sigma = self._prepare(x_t, level)
+        log_joint, _ = self._log_joint(x, alpha, sigma, condition)
+        return torch.logsumexp(log_joint, 1)
+
+    def label_log_prob(self, x_t: Tensor, level: NoiseLevel) -> Tensor:
+        """log p(label | x_t) for labels 0..max, nats, float64 (b, labels): the exact classifier on noisy data."""
+        if self.labels is None:
+            raise ValueError("this mixture has no labels; give `labels` when it is made")
+        x, alpha, sigma = self._prepare(x_t, level)
+        log_joint, _ = self._log_joint(x, alpha, sigma, None)
+        per_label = [
+            torch.logsumexp(log_joint[:, self.labels == label], 1) for label in range(int(self.labels.max()) + 1)
+        ]
+        return torch.log_softmax(torch.stack(per_label, 1), 1)
+
+    def sample(self, n: int, seed: int = 0, condition: Condition | None = None) -> Tensor:
+        """n exact samples of the data, float64 (n, *shape), of the seeds seed .. seed + n - 1."""
+        noise = NoiseSource(range(seed, seed + n))
+        z = noise.normal(torch.empty(n, self.means.shape[1], dtype=torch.float64), draw=0)
+        u = noise.uniform(torch.empty(n, 1, dtype=torch.float64), draw=1)
+        cumulative = self._log_weights(n, condition).exp().cumsum(1)
+        k = torch.searchsorted(cumulative, u * cumulative[:, -1:]).squeeze(1).clamp(max=len(self.means) - 1)
+        spread = self.variances[k].sqrt() * z
+        if self.basis is not None:
+            spread = torch.einsum("be,bde->bd", spread, self.basis[k])
+        return (self.means[k] + spread).reshape(n, *self.shape)
+
+    def mean(self) -> Tensor:
+        """The mean of the data, float64, of its shape."""
+        return (self.log_weights.exp() @ self.means).reshape(self.shape)
+
+    def covariance(self) -> Tensor:
+        """The covariance of the flattened data, float64 (d, d)."""
+        w, d = self.log_weights.exp(), self.means.shape[1]
+        centred = self.means - w @ self.means
+        between = torch.einsum("k,kd,ke->de", w, centred, centred)
+        variances = self.variances.expand(-1, d)
+        if self.basis is None:
+            return between + torch.diag(w @ variances)
+        return between + torch.einsum("k,kdf,kf,kef->de", w, self.basis, variances, self.basis)
+
+    def entropy(self) -> Tensor:
+        """The differential entropy of the data in nats, float64 (). In closed form for one Gaussian, by quadrature
+        in one dimension; a larger mixture has none: use `-mixture.log_prob(mixture.sample(n), clean).mean()` there."""
+        k, d = self.means.shape
+        if k == 1:
+            variances = self.variances.expand(1, d)
+            return 0.5 * (torch.log(variances) + math.log(2 * math.pi * math.e)).sum()
+        if d > 1:
+            raise ValueError(
+                "the entropy of a mixture has no closed form in more than one dimension; average -log_prob"
+            )
+        reach = 12 * float(self.variances.sqrt().max())
+        x = torch.linspace(float(self.means.min()) - reach, float(self.means.max()) + reach, 200_001).double()
+        clean = NoiseLevel(*(torch.tensor(v, dtype=torch.float64) for v in (0.0, math.inf, 1.0, 0.0)))
+        log_p = self.log_prob(x.reshape(-1, *self.shape), clean)
+        return -torch.trapezoid(log_p.exp() * log_p, x)
+
+    def _prepare(self, x_t: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor, Tensor]:
+        x = x_t.double().flatten(1)
+        at = level.like(x)
+        return x, at.alpha, at.sigma
+
+    def _log_weights(self, batch: int, condition: Condition | None) -> Tensor:
+        """Log-weights (b, k) of the components, given the label of each row (-1: none)."""
+        rows = self.log_weights.expand(batch, -1)
+        if condition is None or condition.label is None:
+            return rows
+        if self.labels is None:
+            raise ValueError("this mixture has no labels; give `labels` when it is made")
+        label = condition.label.reshape(-1, 1)
+        rows = torch.where((label == self.labels) | (label < 0), rows, -math.inf)
+        return rows - torch.logsumexp(rows, 1, keepdim=True)
+
+    def _rotate(self, x: Tensor, alpha: Tensor) -> Tensor:
+        """x - alpha m_k in the eigenbasis of each component: (b, k, d)."""
+        centred = x[:, None] - alpha[..., None] * self.means
+        return centred if self.basis is None else torch.einsum("bkd,kde->bke", centred, self.basis)
+
+    def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
+        """log w_k N(x; alpha m_k, S_k) as (b, k), and the gain alpha C_k / S_k as (b or 1, k, d or 1)."""
+        d = x.shape[1]
+        variances = alpha[..., None] ** 2 * self.variances + sigma[..., None] ** 2
+        gain = alpha[..., None] * self.variances / variances
+        if self.variances.shape[1] == 1:
+            cross = 2 * alpha * (x @ self.means.T)
+            squared = ((x**2).sum(1, keepdim=True) - cross + (alpha * self.means.norm(dim=1)) ** 2)[..., None]
+            log_det = d * torch.log(variances).sum(-1)
+        else:
+            squared = self._rotate(x, alpha) ** 2
+            log_det = torch.log(variances).sum(-1)
+        log_normal = -0.5 * ((squared / variances).sum(-1) + log_det + d * math.log(2 * math.pi))
+        return self._log_weights(len(x), condition) + log_normal, gain

@@ -1,0 +1,52 @@
+"""The command line: one file a verb; each parses, builds and calls. A verb's file is imported when the verb is used.
+
+A user's mistake is one line on stderr and exit code 2; nothing here shows a traceback for it.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from unsteep import __version__
+
+app = App(
+    name="unsteep",
+    help="Denoising diffusion: train on your own data, sample fast, see what is happening.",
+    version=__version__,
+)
+VERBS = {
+    "train": "Train a model on pictures, an array or a packaged data set.",
+    "sample": "Draw samples from a trained model.",
+    "show": "Show what a run is and how far it has come.",
+    "schedules": "List every noise schedule, in numbers and as a picture.",
+}
+for verb, summary in VERBS.items():
+    app.command(f"unsteep.cli.{verb}:{verb}", name=verb, help=summary)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line on `arguments` (default: the process's own) and exits."""
+    warnings.showwarning = _one_line
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()) + " Try --help.")
+    except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"unsteep: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)

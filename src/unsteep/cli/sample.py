@@ -1,0 +1,144 @@
+"""unsteep sample: a trained model to pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    import torch
+
+    from unsteep.model import Model
+    from unsteep.sampling import Solver
+
+
+def sample(
+    run: Path,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--n"])] = 64,
+    label: str | None = None,
+    steps: int = 50,
+    solver: str = "ddim",
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    grid: str = "trailing",
+    seed: int = 0,
+    clip: bool = True,
+    batch: int = 64,
+    out: Path | None = None,
+    movie: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "auto",
+) -> None:
+    """Draw samples from a trained model.
+
+    Parameters
+    ----------
+    run
+        A run's folder, one of its checkpoints, or a saved model.
+    n
+        How many samples; they are those of the seeds from --seed on.
+    label
+        A class by number or name, several as 1,4,7 (in turn), or all; default: as often as in the data.
+    steps
+        Steps of the solver.
+    solver
+        ddim or ancestral.
+    settings
+        Change one setting of the solver, as in --set eta=0.5 or --set variance=beta_tilde; may be repeated.
+    grid
+        Which levels are visited: trailing, linspace, leading, quadratic, logsnr or karras.
+    seed
+        The first sample's seed.
+    clip
+        Keep estimates in the range of pictures.
+    batch
+        Samples that go through the network together.
+    out
+        One picture (.png, .jpg, .webp), an array (.npz), or a folder of pictures; default samples.png.
+    movie
+        The way from noise to the first samples, as an animation (.gif, .webp or .png).
+    force
+        Write into a folder that is not empty.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from unsteep.cli.common import chosen_device
+    from unsteep.opening import load
+
+    chosen = _solver(solver, settings or [])
+    out = out or (Path("samples.png") if movie is None else None)
+    if out is not None and out.is_dir() and any(out.iterdir()) and not force:
+        raise ValueError(f"{out} is a folder with files in it; choose another --out, or add to it with --force")
+    model = load(run, device=chosen_device(device))
+    labels = model.labels_of(n, _labels(model, label, n), seed)
+    if out is not None:
+        _write(model, out, chosen, labels, n=n, steps=steps, seed=seed, grid=grid, clip=clip, batch_size=batch)
+        print(f"{n} samples in {out}")
+    if movie is not None:
+        from unsteep.training.report import film
+
+        few = min(n, 16)
+        rows = None if labels is None else labels[:few]
+        film(model, list(model.trajectory(seed, few, rows, steps, chosen, grid, clip)), movie)  # type: ignore[arg-type]
+        print(f"the way of {few} samples in {movie}")
+
+
+def _solver(name: str, settings: list[str]) -> Solver:
+    from unsteep.cli.common import nearest
+    from unsteep.sampling import SOLVERS
+    from unsteep.storage.config import override
+
+    if name not in SOLVERS:
+        raise ValueError(f"--solver: unknown solver {name!r}; {nearest(name, SOLVERS)}")
+    return override(SOLVERS[name](), settings)
+
+
+def _labels(model: Model, label: str | None, n: int) -> list[int | str] | None:
+    """The classes asked for on the command line, in turn, one for each of n samples."""
+    if label is None:
+        return None
+    asked: list[int | str] = list(model.names) if label == "all" and model.names else [*label.split(",")]
+    return [asked[i % len(asked)] for i in range(n)]
+
+
+def _write(model: Model, out: Path, solver: Solver, labels: torch.Tensor | None, **how: object) -> None:
+    chosen = None if labels is None else labels.tolist()
+    samples = model.sample(label=chosen, solver=solver, progress=True, **how)  # type: ignore[arg-type]
+    names = None if labels is None else [model.names[i] for i in labels.tolist()]
+    if out.suffix == ".npz":
+        _write_array(out, samples, labels)
+    elif samples.ndim != 4:
+        raise ValueError(f"{out}: these samples are rows of numbers, not pictures; write them to a .npz file")
+    elif out.suffix:
+        from unsteep.pages import pictures
+
+        sheet = pictures.grid(samples.numpy())
+        pictures.save(sheet, out)
+    else:
+        _write_folder(out, samples, names)
+
+
+def _write_array(out: Path, samples: torch.Tensor, labels: torch.Tensor | None) -> None:
+    """`images` (n, h, w, c) uint8 or `x` (n, d), with `labels` where there are any: what other tools read."""
+    import numpy as np
+
+    arrays = {"images": samples.permute(0, 2, 3, 1).numpy()} if samples.ndim == 4 else {"x": samples.numpy()}
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(out.name + ".tmp.npz")
+    np.savez(beside, **arrays)  # type: ignore[arg-type]  # the stub has no dict of arrays
+    beside.replace(out)
+
+
+def _write_folder(out: Path, samples: torch.Tensor, names: list[str] | None) -> None:
+    """One PNG a sample, in a sub-folder for each class where there are classes: `train folder` reads it back."""
+    from PIL import Image
+
+    for i, picture in enumerate(samples.permute(0, 2, 3, 1).numpy()):
+        where = out if names is None else out / names[i].replace("/", "-")
+        where.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(where / f"{i:06d}.png")

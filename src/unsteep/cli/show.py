@@ -1,0 +1,67 @@
+"""unsteep show: what a run is and how far it has come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def show(run: Path, /) -> None:
+    """Show what a run is: its data, model, schedule, progress, loss and pictures.
+
+    Parameters
+    ----------
+    run
+        A run's folder, a checkpoint or a saved model.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from unsteep.opening import load
+    from unsteep.training.log import read_log
+
+    model = load(run)
+    description = model.description
+    parameters = sum(p.numel() for p in model.denoiser.parameters())
+    rows = [
+        ("model", f"{type(description.model.network).__name__.removesuffix('Config')}, {parameters:,} parameters"),
+        ("predicts", description.model.prediction),
+        ("schedule", repr(description.schedule)),
+        ("makes", repr(description.space)),
+        ("classes", ", ".join(model.names) or "none"),
+    ]
+    if (run / "run.toml").exists():
+        from unsteep.training.run import read_run
+
+        configuration = read_run(run)
+        log = read_log(run / "log.jsonl")
+        steps, done = configuration.train.steps, log[-1]["step"] if log else 0
+        recent = [record["loss"] for record in log[-100:]]
+        checkpoints = sorted(folder.name for folder in (run / "checkpoints").glob("step-*"))
+        pictures = sorted(path.name for path in run.iterdir() if path.suffix in (".png", ".gif", ".html"))
+        rows = [
+            ("data", repr(configuration.data)),
+            *rows,
+            ("trained", f"{done:,} of {steps:,} steps of {configuration.train.batch}"),
+            ("loss", f"{sum(recent) / len(recent):.4f} (mean of the last {len(recent)} steps)  {_curve(log)}"),
+            ("checkpoints", ", ".join(checkpoints)),
+            ("look at", ", ".join(pictures) or "nothing yet"),
+        ]
+    table = Table(show_header=False, box=None, title=str(run), title_justify="left", title_style="bold")
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table, highlight=False)
+
+
+def _curve(log: list[dict[str, float]], width: int = 32) -> str:
+    """The loss as a line of blocks, on a logarithmic scale."""
+    import math
+
+    size = max(1, len(log) // width)
+    means = [
+        math.log(max(1e-12, sum(r["loss"] for r in log[i : i + size]) / len(log[i : i + size])))
+        for i in range(0, len(log), size)
+    ]
+    low, high = min(means), max(means)
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (m - low) / (high - low or 1))] for m in means)

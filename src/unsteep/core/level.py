@@ -1,0 +1,94 @@
+"""Noise levels and the Gaussian algebra of a pair of them.
+
+The forward process noises clean data x0 with one standard normal eps (Ho et al. 2020, eq. 4):
+
+    x_t = alpha x0 + sigma eps,        logsnr = log(alpha^2 / sigma^2)
+
+A level is the point (t, logsnr, alpha, sigma) of a schedule. Time runs from t = 0, clean data with
+(alpha, sigma, logsnr) = (1, 0, +inf), to t = 1, the noisiest level. Between a level `now` and a cleaner one `nxt`,
+
+    q(x_now | x_nxt) = N(r x_nxt, beta),                 r = alpha_now / alpha_nxt
+    beta       = sigma_now^2 (1 - snr_now / snr_nxt)   = -sigma_now^2 expm1(logsnr_now - logsnr_nxt)
+    beta_tilde = beta sigma_nxt^2 / sigma_now^2          the variance of q(x_nxt | x_now, x0)
+
+which on neighbouring steps of a chain are the beta_t and beta_tilde_t of Ho et al. 2020 (eq. 1 and 7), and on any
+other pair what a chain of just these two levels would have. Levels are float64 on the CPU until `like` casts them,
+once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Time = Tensor | float
+
+
+def like(coefficient: Tensor, x: Tensor) -> Tensor:
+    """`coefficient`, of shape () or (b,), on x's device and dtype, with dimensions added on the right to broadcast
+    with x (b, ...)."""
+    coefficient = coefficient.to(device=x.device, dtype=x.dtype)
+    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """One noise level, or a row of them: float64 tensors on the CPU, all of shape (), (b,) or (n,).
+
+    `t` in [0, 1]; `logsnr` in [-inf, +inf]; `alpha` and `sigma` >= 0. They may carry gradients (learned schedules).
+    """
+
+    t: Tensor
+    logsnr: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+    def like(self, x: Tensor) -> NoiseLevel:
+        """The same level on x's device and dtype, shaped to broadcast with x (b, ...)."""
+        return NoiseLevel(like(self.t, x), like(self.logsnr, x), like(self.alpha, x), like(self.sigma, x))
+
+    def __getitem__(self, i: int | slice | Tensor) -> NoiseLevel:
+        return NoiseLevel(self.t[i], self.logsnr[i], self.alpha[i], self.sigma[i])
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def expand(self, batch: int) -> NoiseLevel:
+        """The same level for each of `batch` examples: shape (batch,)."""
+        return NoiseLevel(*(c.expand(batch) for c in (self.t, self.logsnr, self.alpha, self.sigma)))
+
+    @property
+    def scale(self) -> Tensor:
+        """sqrt(alpha^2 + sigma^2): the standard deviation of x_t when x0 has unit variance. 1 when variance
+        preserving."""
+        return torch.hypot(self.alpha, self.sigma)
+
+
+def add_noise(x0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
+    """x_t = alpha x0 + sigma eps, for x0 and eps of shape (b, ...) (Ho et al. 2020, eq. 4)."""
+    at = level.like(x0)
+    return at.alpha * x0 + at.sigma * eps
+
+
+def step_variances(now: NoiseLevel, nxt: NoiseLevel) -> tuple[Tensor, Tensor]:
+    """(beta, beta_tilde) of the step from `now` to the cleaner `nxt`, float64, of the levels' shape.
+
+    At nxt.sigma = 0 this is (sigma_now^2, 0); at now.alpha = 0 it is (sigma_now^2, sigma_nxt^2). No branch is needed.
+    """
+    beta = -(now.sigma**2) * torch.expm1(now.logsnr - nxt.logsnr)
+    return beta, beta * (nxt.sigma / now.sigma) ** 2
+
+
+def preserving_level(t: Tensor, logsnr: Tensor) -> NoiseLevel:
+    """The variance-preserving level (alpha^2 + sigma^2 = 1) of a log-SNR."""
+    return NoiseLevel(t, logsnr, torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt())
+
+
+def as_time(t: Time) -> Tensor:
+    """`t` as a float64 tensor; ValueError outside [0, 1]."""
+    t = torch.as_tensor(t, dtype=torch.float64)
+    if not bool(((t >= 0) & (t <= 1)).all()):
+        raise ValueError(f"a time t must lie in [0, 1], got {float(t.min()):.4g} to {float(t.max()):.4g}")
+    return t

@@ -1,0 +1,165 @@
+"""Randomness as a function: (seed, stream, draw) -> numbers, the same on every device and in every batch.
+
+The generator is Philox4x32-10 (Salmon et al. 2011): a keyed bijection of a 128-bit counter, so any number can be had
+without making the ones before it. The key is the 64-bit seed; the counter is (block, draw, stream): `block` numbers
+the values of one draw in groups of four, `draw` the draws of one purpose, `stream` a 64-bit place: the step of a
+sampler, or the (training step, example) of a training run. Normals come from uniforms by Box & Muller 1958, in float64.
+
+Row i of a draw belongs to seed i alone: a sample keeps its noise whatever batch it is in, and a longer sequence
+begins with the noise of the shorter one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from unsteep.core.level import NoiseLevel
+
+_WORD = 0xFFFFFFFF
+_BROWNIAN_DRAW = 1 << 31  # draws from here on are the nodes of the Brownian path
+_BROWNIAN_DEPTH = 24  # the path is known at multiples of 2^-24 in t
+
+
+class NoiseSource:
+    """Random numbers for a batch of samples, one 64-bit seed each.
+
+    `seeds`: b integers. `stream`: one integer for all, or b of them; `at(step)` gives the source of another stream.
+    """
+
+    def __init__(self, seeds: Sequence[int] | Tensor, stream: int | Tensor = 0) -> None:
+        self.seeds = torch.as_tensor(seeds, dtype=torch.int64)
+        self.stream = torch.as_tensor(stream, dtype=torch.int64).expand(len(self.seeds))
+
+    def at(self, stream: int | Tensor) -> NoiseSource:
+        """The same seeds in another stream: numbers independent of this one's."""
+        return NoiseSource(self.seeds, stream)
+
+    def __getitem__(self, rows: slice) -> NoiseSource:
+        return NoiseSource(self.seeds[rows], self.stream[rows])
+
+    def normal(self, like: Tensor, draw: int) -> Tensor:
+        """Standard normal numbers of the shape, device and dtype of `like` (b, ...). Draw d is always the same."""
+        return self._normal(like, torch.tensor(draw), self.stream)
+
+    def uniform(self, like: Tensor, draw: int) -> Tensor:
+        """Uniform numbers in (0, 1), of 32 random bits, in the shape, device and dtype of `like` (b, ...)."""
+        words = self._words(like, torch.tensor(draw), self.stream)
+        largest = 1 - torch.finfo(like.dtype).eps / 2  # the last number below 1: a coarse dtype would round to 1
+        return _shaped(_unit(torch.stack(words, -1)).clamp(max=largest), like)
+
+    def brownian(self, like: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+        """W(now.t) - W(nxt.t), of variance now.t - nxt.t, for one Brownian path W per seed with `t` as its clock.
+
+        A finer grid refines the same path: increments add up exactly over any grid. Times are rounded to 2^-24.
+        """
+        wide = like.double()  # neighbouring times differ by less than a coarse dtype resolves
+        return (self._path(wide, now.t) - self._path(wide, nxt.t)).to(like.dtype)
+
+    def _path(self, like: Tensor, t: Tensor) -> Tensor:
+        """W(t) by bisection: the value in the middle of an interval, given its ends, is normal (Levy)."""
+        ticks = torch.round(t * 2**_BROWNIAN_DEPTH).long().expand(len(self.seeds))
+        low = torch.zeros_like(ticks)
+        w_low = torch.zeros_like(like)
+        w_high = self._node(like, torch.zeros_like(ticks))
+        for depth in range(_BROWNIAN_DEPTH):
+            width = 2 ** (_BROWNIAN_DEPTH - depth)
+            middle = low + width // 2
+            std = math.sqrt(width / 2**_BROWNIAN_DEPTH) / 2
+            w_middle = (w_low + w_high) / 2 + std * self._node(like, 2**depth + low // width)
+            right = (ticks >= middle).to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+            w_low, w_high = torch.where(right, w_middle, w_low), torch.where(right, w_high, w_middle)
+            low = torch.where(ticks >= middle, middle, low)
+            if bool((low == ticks).all()):
+                break
+        end = (ticks == 2**_BROWNIAN_DEPTH).to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+        return torch.where(end, self._node(like, torch.zeros_like(ticks)), w_low)
+
+    def _node(self, like: Tensor, node: Tensor) -> Tensor:
+        every_stream = torch.full_like(self.stream, -1)
+        return self._normal(like, _BROWNIAN_DRAW + node, every_stream)
+
+    def _normal(self, like: Tensor, draw: Tensor, stream: Tensor) -> Tensor:
+        a, b, c, d = (_unit(word) for word in self._words(like, draw, stream))
+        radius_1, radius_2 = torch.sqrt(-2 * torch.log(a)), torch.sqrt(-2 * torch.log(c))
+        angle_1, angle_2 = 2 * math.pi * b, 2 * math.pi * d
+        first = (radius_1 * torch.cos(angle_1), radius_1 * torch.sin(angle_1))
+        second = (radius_2 * torch.cos(angle_2), radius_2 * torch.sin(angle_2))
+        return _shaped(torch.stack(first + second, -1), like)
+
+    def _words(self, like: Tensor, draw: Tensor, stream: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks)."""
+        assert len(like) == len(self.seeds), f"{len(self.seeds)} seeds for a batch of {len(like)}"
+        blocks = -(-like[0].numel() // 4)
+        key, stream, draw = (v.to(like.device).reshape(-1, 1) for v in (self.seeds, stream, draw))
+        counter = torch.arange(blocks, device=like.device).expand(len(like), blocks)
+        return philox((counter, draw, stream & _WORD, (stream >> 32) & _WORD), (key & _WORD, (key >> 32) & _WORD))
+
+
+def philox(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Philox4x32-10 on broadcastable int64 tensors that hold 32-bit words; returns four words of the common shape."""
+    a, b, c, d = counter
+    k0, k1 = key
+    for _ in range(10):
+        # The product of two words fits in 64 bits; int64 keeps them all, with a sign that the mask removes.
+        low, high = a * 0xD2511F53, c * 0xCD9E8D57
+        a, b, c, d = ((high >> 32) & _WORD) ^ b ^ k0, high & _WORD, ((low >> 32) & _WORD) ^ d ^ k1, low & _WORD
+        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
+    return a, b, c, d
+
+
+def permutation(n: int, seed: int, epoch: int) -> Tensor:
+    """A random order of 0..n-1 as a function of (seed, epoch): int64 (n,), the same on every machine."""
+    source = NoiseSource([seed], epoch)
+    high, low, _, _ = source._words(torch.empty(1, 4 * n), torch.tensor(0), source.stream)
+    return torch.argsort((high[0] << 31) | (low[0] >> 1), stable=True)
+
+
+def _unit(word: Tensor) -> Tensor:
+    """Words to the centres of 2^32 bins of (0, 1), float64: never 0, never 1."""
+    return (word.double() + 0.5) * 2.0**-32
+
+
+def _shaped(values: Tensor, like: Tensor) -> Tensor:
+    """(b, blocks, 4) values to the shape and dtype of `like`."""
+    return values.reshape(len(like), -1)[:, : like[0].numel()].reshape(like.shape).to(like.dtype)
+
+
+class Purpose(IntEnum):
+    """What a number of a training step is drawn for: the `draw` of its counter, so that no two uses share numbers."""
+
+    TIME = 0
+    NOISE = 1
+    DROP = 2
+    FLIP = 3
+
+
+class Draw:
+    """The randomness of one training step for some of its examples, as a function of (seed, step, place in the batch).
+
+    `places` (b,): the examples' places in the *global* batch of `batch` examples. However the batch is split over
+    accumulation steps or processes, an example meets the same time, noise and augmentation.
+    """
+
+    def __init__(self, seed: int, step: int, places: Tensor, batch: int) -> None:
+        self.places, self.batch = places, batch
+        self._each = NoiseSource(torch.full((len(places),), seed, dtype=torch.int64), step * batch + places)
+        self._shared = NoiseSource([seed], -1 - step)
+
+    def normal(self, like: Tensor, purpose: Purpose) -> Tensor:
+        """Standard normal numbers like `like` (b, ...)."""
+        return self._each.normal(like, purpose)
+
+    def uniform(self, purpose: Purpose) -> Tensor:
+        """One uniform number in (0, 1) for each example: float64 (b,)."""
+        return self._each.uniform(torch.empty(len(self.places), 1, dtype=torch.float64), purpose).squeeze(1)
+
+    def shared(self, purpose: Purpose) -> Tensor:
+        """One uniform number for the whole step, the same for every part of its batch: float64 ()."""
+        return self._shared.uniform(torch.empty(1, 1, dtype=torch.float64), purpose).squeeze()

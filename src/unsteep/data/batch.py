@@ -1,0 +1,39 @@
+"""Batches, and the order in which training meets the examples, as a function of counters.
+
+Training runs along one endless row of positions; step s takes positions s b .. (s + 1) b - 1. Each n of them are one
+epoch, a permutation that depends on (seed, epoch) alone, so a loader has no state: any batch can be had at any time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from unsteep.core.condition import Condition
+from unsteep.core.noise import permutation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples as the model sees them: `x` (b, ...), their condition, and their places `index` (b,) in the data set."""
+
+    x: Tensor
+    condition: Condition | None
+    index: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        condition = None if self.condition is None else self.condition.to(device)
+        return Batch(self.x.to(device), condition, self.index)
+
+
+def shuffled(positions: Tensor, n: int, seed: int) -> Tensor:
+    """The example at each position (b,) of an endless sequence of shuffled epochs of n examples: int64 (b,)."""
+    epochs = positions // n
+    return torch.stack([_order(n, seed, int(e))[p] for e, p in zip(epochs, positions % n, strict=True)])
+
+
+_order = lru_cache(maxsize=4)(permutation)

@@ -1,0 +1,175 @@
+"""A folder of pictures, searched to any depth, as one array of squares.
+
+Which files are read, and in which order, is settled before any of them is opened: sorted by path, then chosen
+by split and class. Files that turn out to be no pictures are left out and counted, and only many of them are an
+error. Pillow frees the interpreter while it decodes, so a pool of threads is enough.
+"""
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from unsteep.data.dataset import DataSet, Split, choose, shorten
+from unsteep.data.pictures import SUFFIXES, Crop, load_picture, reason
+
+IN_MEMORY = 2 << 30  # bytes; a larger array lies in a temporary file, which the system pages in as needed
+CHUNK = 512  # pictures decoded ahead of the one being stored
+PATIENCE = 2.0  # seconds before a progress bar appears
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """The pictures (png, jpg, webp, bmp, gif, tif) in a folder and its sub-folders, hidden ones excepted.
+
+    size: side of the square read; crop: "center" cuts the largest centred square, "stretch" squeezes;
+    channels: 1 grey, 3 colour; labelled: the first level of sub-folders are the classes, numbered in
+    alphabetical order; labels: keep these class numbers; limit: keep the first so many, in order of path;
+    holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is tolerated.
+    Links to folders are not followed.
+    """
+
+    path: str
+    size: int = 64
+    crop: Crop = "center"
+    channels: Literal[1, 3] = 3
+    labelled: bool = False
+    labels: tuple[int, ...] = ()
+    limit: int = 0
+    holdout: float = 0.0
+    max_bad: float = 0.1
+
+    def read(self, split: Split = "train") -> DataSet:
+        """uint8 (n, channels, size, size). ValueError for a folder that is missing, empty or full of junk."""
+        root = Path(self.path).expanduser()
+        files = picture_files(root)
+        skipped: list[tuple[str, str]] = []
+        numbers, classes = None, None
+        if self.labelled:
+            skipped = [(file, "outside every class folder") for file in files if "/" not in file]
+            files = [file for file in files if "/" in file]
+            folders = sorted({file.split("/")[0] for file in files})
+            if not folders:
+                raise ValueError(
+                    f"data.labelled expects one folder of pictures for each class, as in {root}/cats/1.png, "
+                    f"but {root} has no such sub-folder: make them, or set data.labelled=false"
+                )
+            classes = dict(enumerate(folders))
+            numbers = np.array([folders.index(file.split("/")[0]) for file in files])
+        chosen = choose(
+            len(files),
+            source=str(root),
+            split=split,
+            holdout=self.holdout,
+            numbers=numbers,
+            classes=classes,
+            labels=self.labels,
+        )
+        x, kept, bad = self._decode(root, [files[i] for i in chosen.index])
+        return DataSet(
+            torch.from_numpy(x),
+            None if chosen.labels is None else chosen.labels[kept],
+            chosen.names,
+            files=tuple(files[i] for i in chosen.index[kept]),
+            skipped=(*skipped, *bad),
+            source=f"{root}, {'cropped' if self.crop == 'center' else 'stretched'} to {self.size} x {self.size}",
+        )
+
+    def _decode(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
+        """Pictures (n, c, size, size), the positions in `files` they have, and (file, reason) of the bad ones met."""
+
+        def attempt(file: str) -> np.ndarray | str:
+            try:
+                return load_picture(root / file, size=self.size, crop=self.crop, channels=self.channels)
+            except Exception as error:  # decoders raise nearly anything on damaged files
+                return reason(error)
+
+        wanted = min(self.limit, len(files)) if self.limit else len(files)
+        x = _room((wanted, self.channels, self.size, self.size))
+        kept: list[int] = []
+        bad: list[tuple[str, str]] = []
+        chunks = (files[at : at + CHUNK] for at in range(0, len(files), CHUNK))
+        with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module="PIL")  # what cannot be read is told once, in `skipped`
+            pool = ThreadPoolExecutor()
+            stack.callback(pool.shutdown, cancel_futures=True)  # at the limit, or interrupted: no more is decoded
+            results = (result for chunk in chunks for result in pool.map(attempt, chunk))
+            for position, result in enumerate(_watched(results, wanted)):
+                if isinstance(result, str):
+                    bad.append((files[position], result))
+                    continue
+                x[len(kept)] = result
+                kept.append(position)
+                if len(kept) == wanted:
+                    break
+        examples = shorten([f"{file} ({why})" for file, why in bad], 3)
+        if not kept:
+            raise ValueError(f"{root}: none of its {len(bad)} picture files can be read, {examples}: check the folder")
+        if len(bad) > self.max_bad * (len(bad) + len(kept)):
+            raise ValueError(
+                f"{root}: {len(bad)} of {len(bad) + len(kept)} picture files cannot be read, {examples}: "
+                "mend or remove them, or raise data.max_bad"
+            )
+        return x[: len(kept)], kept, bad
+
+
+def picture_files(root: Path) -> list[str]:
+    """Paths, relative to `root` with forward slashes and sorted, of the files named as pictures.
+
+    ValueError where there is no folder, or none of its files is named as a picture.
+    """
+    if root.is_file():
+        raise ValueError(f"data.path: expected a folder of pictures, got the file {root}: give the folder it lies in")
+    if not root.is_dir():
+        raise ValueError(f"data.path: expected a folder of pictures, found none at {root}: check the path")
+    seen = []
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(".")]
+        here = Path(folder).relative_to(root)
+        seen += [(here / name).as_posix() for name in names if not name.startswith(".")]
+    if not seen:
+        raise ValueError(f"{root} is empty: put pictures in it, or give another data.path")
+    found = sorted(file for file in seen if file.lower().endswith(SUFFIXES))
+    if not found:
+        raise ValueError(
+            f"{root} holds {len(seen)} files, but no picture: expected names ending in {', '.join(SUFFIXES)}, "
+            f"got {shorten(sorted(seen), 3)}: give another data.path"
+        )
+    return found
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes of this shape to be filled, in memory or, if too large, in a file that vanishes with the array."""
+    if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:  # the mapping keeps it open
+        return np.memmap(file, np.uint8, mode="w+", shape=shape)
+
+
+def _watched(items: Iterable[T], total: int) -> Iterator[T]:
+    """Pass items on; once that has taken a while, and where somebody may be looking, show a progress bar."""
+    begun = monotonic()
+    with ExitStack() as stack:
+        bar: Progress | None = None
+        for done, item in enumerate(items):
+            if bar is None and sys.stderr.isatty() and monotonic() - begun > PATIENCE:
+                bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+                task = bar.add_task("reading pictures", total=total)
+            if bar is not None:
+                bar.update(task, completed=done)
+            yield item

@@ -1,0 +1,235 @@
+"""A trained model: a denoiser, the space its tensors live in, and what was measured on its data.
+
+model = unsteep.load("runs/demo")
+pictures = model.sample(16, label=4, steps=50, seed=0)      # uint8 (16, c, h, w)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from unsteep.core.condition import Condition
+from unsteep.core.estimate import Prediction
+from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import AnySchedule
+from unsteep.denoiser import Denoise, Denoiser, InputScale, NoiseLabel
+from unsteep.guidance import Clip
+from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.sampling import DDIM, Solver, Spacing, Step, grid, initial_noise, trajectory
+from unsteep.spaces import AnySpace, Pixels, Vectors
+from unsteep.storage import config
+from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
+from unsteep.storage.manifest import verify
+
+_LABEL_STREAM = -2  # where a sample draws its own label; the steps of a sampler use 0, 1, 2, ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The denoiser of a run: its network, what the network predicts, and how it hears the noise level."""
+
+    network: UNetConfig | MLPConfig = field(default_factory=UNetConfig)
+    prediction: Prediction = "eps"
+    variance: Literal["fixed", "learned"] = "fixed"
+    noise_label: NoiseLabel | None = None
+    input_scale: InputScale = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """All that is needed to rebuild a model around its weights; `model.toml` of a saved one."""
+
+    model: ModelConfig
+    schedule: AnySchedule
+    space: AnySpace
+    names: tuple[str, ...] = ()
+
+    def build(self) -> Denoiser:
+        """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the
+        space."""
+        return Denoiser(
+            self.filled().model.network.build(),
+            self.schedule,
+            self.model.prediction,
+            noise_label=self.model.noise_label,
+            input_scale=self.model.input_scale,
+            learn_variance=self.model.variance == "learned",
+        )
+
+    def filled(self) -> Description:
+        """The same description with the network's sizes stated: channels, size and labels are those of the data."""
+        network, outputs = self.model.network, 2 if self.model.variance == "learned" else 1
+        filled: UNetConfig | MLPConfig
+        if isinstance(network, UNetConfig) and isinstance(self.space, Pixels):
+            channels = self.space.channels
+            filled = replace(network, channels=channels, size=self.space.size, out_channels=outputs * channels)
+        elif isinstance(network, MLPConfig) and isinstance(self.space, Vectors):
+            features = len(self.space.mean)
+            filled = replace(network, features=features, out_features=outputs * features)
+        else:
+            wanted = "UNet" if isinstance(self.space, Pixels) else "MLP"
+            raise ValueError(
+                f"model.network: the data are {type(self.space).__name__.lower()}, which need a {wanted}; "
+                f"set model.network={wanted}"
+            )
+        return replace(self, model=replace(self.model, network=replace(filled, labels=len(self.names))))
+
+
+class Model:
+    """A denoiser that knows what its numbers mean.
+
+    `statistics`: what was measured on the training data, tensors by name: "label_counts" (classes,).
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, description: Description, statistics: dict[str, Tensor] | None = None
+    ) -> None:
+        self.denoiser = denoiser.eval()
+        self.description = description
+        self.statistics = statistics or {}
+
+    @property
+    def space(self) -> AnySpace:
+        """What the model's tensors mean."""
+        return self.description.space
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes; empty for an unconditional model."""
+        return self.description.names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.denoiser.parameters()).device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the weights."""
+        self.denoiser.to(device)
+        return self
+
+    def sample(
+        self,
+        n: int,
+        *,
+        label: int | str | Sequence[int | str] | None = None,
+        steps: int = 50,
+        solver: Solver | None = None,
+        seed: int = 0,
+        grid: Spacing = "trailing",
+        clip: bool = True,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> Tensor:
+        """n samples in the data's own units: uint8 (n, c, h, w) for pictures, float32 (n, d) for vectors.
+
+        `label`: a class by number or name, or one for each sample; None draws classes as often as the data has them.
+        Sample i depends on `seed` + i alone, to rounding: neither on n nor on `batch_size`. `solver`: default DDIM().
+        `clip` keeps estimates of x0 in the range of pictures. `progress` shows a bar.
+        """
+        if n < 1:
+            raise ValueError(f"n: expected at least 1 sample, got {n}")
+        labels = self.labels_of(n, label, seed)
+        starts = range(0, n, batch_size)
+        done = []
+        with _bar(progress, len(starts) * steps) as advance:
+            for start in starts:
+                rows = slice(start, min(start + batch_size, n))
+                chosen = None if labels is None else labels[rows]
+                for step in self.trajectory(seed + start, rows.stop - start, chosen, steps, solver, grid, clip):
+                    x = step.x
+                    advance()
+                done.append(self.space.decode(x))
+        return torch.cat(done)
+
+    def trajectory(
+        self,
+        seed: int,
+        n: int,
+        labels: Tensor | None = None,
+        steps: int = 50,
+        solver: Solver | None = None,
+        spacing: Spacing = "trailing",
+        clip: bool = True,
+    ) -> Iterator[Step]:
+        """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `labels` (n,) int64."""
+        levels = grid(self.denoiser.schedule, steps, spacing)
+        noise = NoiseSource(range(seed, seed + n))
+        x = initial_noise(torch.empty(n, *self.space.shape, device=self.device), levels[0], noise)
+        condition = None if labels is None else Condition(label=labels.to(self.device))
+        denoise: Denoise = partial(self.denoiser, condition=condition)
+        if clip and self.space.bounds is not None:
+            denoise = Clip(denoise, *self.space.bounds)
+        at = self.denoiser.schedule.inverse
+        return trajectory(denoise, x, levels, DDIM() if solver is None else solver, noise, at)
+
+    def labels_of(self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0) -> Tensor | None:
+        """The class of each of n samples, int64 (n,), or None for an unconditional model (see `sample`)."""
+        if not self.names:
+            if label is not None:
+                raise ValueError("label: this model was trained without labels; train with condition.label=true")
+            return None
+        if label is None:
+            counts = self.statistics.get("label_counts", torch.ones(len(self.names))).double()
+            u = NoiseSource(range(seed, seed + n), _LABEL_STREAM).uniform(torch.empty(n, 1, dtype=torch.float64), 0)
+            return torch.searchsorted((counts / counts.sum()).cumsum(0), u).squeeze(1).clamp(max=len(counts) - 1)
+        if isinstance(label, int | str):
+            return torch.full((n,), self._label(label))
+        if len(label) != n:
+            raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(label)}")
+        return torch.tensor([self._label(one) for one in label])
+
+    def _label(self, label: int | str) -> int:
+        if label in self.names:  # a name first: a model of the digit "4" alone has it as class 0
+            return self.names.index(str(label))
+        if str(label).isdigit() and int(label) < len(self.names):
+            return int(label)
+        known = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(self.names))
+        raise ValueError(f"label: {label!r} is not a class of this model; its classes are {known}")
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model as a folder of safetensors, its description, and a manifest; atomically."""
+        save_folder(
+            Path(path),
+            tensors={"weights": self.denoiser.state_dict(), "statistics": self.statistics},
+            texts={"model.toml": config.dumps(self.description.filled())},
+        )
+
+    @classmethod
+    def open(cls, path: str | Path, weights: str | None = None, device: torch.device | str = "cpu") -> Model:
+        """Reads a folder written by `save` or a checkpoint of a run, after verifying it against its manifest.
+
+        `weights`: "ema" or "weights"; default: the averaged ones where there are any.
+        """
+        folder = Path(path)
+        verify(folder)
+        description = config.loads(Description, load_text(folder, "model.toml"))
+        name = weights or ("ema" if (folder / "ema.safetensors").exists() else "weights")
+        denoiser = description.build()
+        denoiser.load_state_dict(load_tensors(folder, name))
+        return cls(denoiser, description, load_tensors(folder, "statistics")).to(device)
+
+
+class _bar:
+    """A progress bar on stderr, or nothing: `with _bar(shown, total) as advance: advance()`."""
+
+    def __init__(self, shown: bool, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not shown)
+        self._task = self._progress.add_task("sampling", total=total)
+
+    def __enter__(self) -> partial[None]:
+        self._progress.start()
+        return partial(self._progress.advance, self._task)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

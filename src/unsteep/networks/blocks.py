@@ -1,0 +1,157 @@
+"""The blocks of the U-Net of Ho et al. 2020: residual blocks, attention, and the levels made of them.
+
+Pictures are (b, c, h, w); `condition` is (b, features), already through its SiLU, or None. Every block normalizes
+first (GroupNorm with eps 1e-6, then SiLU in the residual blocks) and ends in a layer that starts at zero.
+
+Submodules carry the names of the `UNet2DModel` of diffusers, the commonest store of this network, so that a state
+dict needs no translation.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unsteep.networks.initialization import initialized
+
+# Up to so many positions a CPU forms the whole (positions, positions) table: two batched products are as fast as the
+# fused kernel in float32 and twice as fast in bf16. Beyond, memory counts for more.
+PRODUCTS_UP_TO = 1024
+
+
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def conv3(channels_in: int, channels: int, *, gain: float = 1.0) -> nn.Conv2d:
+    """A 3 x 3 convolution that keeps the size."""
+    return initialized(nn.Conv2d(channels_in, channels, 3, padding=1), gain)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with the condition added between, plus the input (projected where the channels change)."""
+
+    def __init__(
+        self, channels_in: int, channels: int, *, condition_features: int, groups: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = group_norm(groups, channels_in)
+        self.conv1 = conv3(channels_in, channels)
+        self.time_emb_proj = initialized(nn.Linear(condition_features, channels)) if condition_features else None
+        self.norm2 = group_norm(groups, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = conv3(channels, channels, gain=0.0)
+        self.conv_shortcut = (
+            nn.Identity() if channels_in == channels else initialized(nn.Conv2d(channels_in, channels, 1))
+        )
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        if self.time_emb_proj is not None:
+            h = h + self.time_emb_proj(condition)[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return self.conv_shortcut(x) + h
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(query key^T / sqrt(c)) value, one head: (b, positions, c) each and out."""
+    if query.device.type == "cpu" and query.shape[1] <= PRODUCTS_UP_TO:
+        scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)
+        return scores.softmax(dim=2) @ value
+    return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+
+
+class Attention(nn.Module):
+    """Every position looks at every other: single-head self-attention, plus the input."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.group_norm = group_norm(groups, channels)
+        self.to_q = initialized(nn.Linear(channels, channels))
+        self.to_k = initialized(nn.Linear(channels, channels))
+        self.to_v = initialized(nn.Linear(channels, channels))
+        self.to_out = nn.Sequential(initialized(nn.Linear(channels, channels), gain=0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        positions = self.group_norm(x).flatten(2).transpose(1, 2)
+        heard = self.to_out(attend(self.to_q(positions), self.to_k(positions), self.to_v(positions)))
+        return x + heard.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Downsample(nn.Module):
+    """Half the size: a convolution of stride 2, with one row and column of zeros at the bottom and the right only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = initialized(nn.Conv2d(channels, channels, 3, stride=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Twice the size: every pixel becomes four, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class DownLevel(nn.Module):
+    """One size of the encoder; returns what came out of each block and, at the end, of the down-sampler if any.
+
+    `attentions` has one entry for each block: an Attention, or an identity.
+    """
+
+    def __init__(
+        self, resnets: Iterable[nn.Module], attentions: Iterable[nn.Module], downsample: Downsample | None
+    ) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(attentions)
+        self.resnets = nn.ModuleList(resnets)
+        self.downsamplers = nn.ModuleList([downsample] if downsample else [])
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> list[Tensor]:
+        outputs = []
+        for resnet, attention in zip(self.resnets, self.attentions, strict=True):
+            x = attention(resnet(x, condition))
+            outputs.append(x)
+        return outputs + [downsample(x) for downsample in self.downsamplers]
+
+
+class Middle(nn.Module):
+    """The smallest size: two residual blocks around one attention (or an identity)."""
+
+    def __init__(self, resnets: Iterable[nn.Module], attention: nn.Module) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList([attention])
+        self.resnets = nn.ModuleList(resnets)
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        x = self.resnets[0](x, condition)
+        return self.resnets[1](self.attentions[0](x), condition)
+
+
+class UpLevel(nn.Module):
+    """One size of the decoder; each block takes the last of `skips` beside its input, if there are any."""
+
+    def __init__(
+        self, resnets: Iterable[nn.Module], attentions: Iterable[nn.Module], upsample: Upsample | None
+    ) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(attentions)
+        self.resnets = nn.ModuleList(resnets)
+        self.upsamplers = nn.ModuleList([upsample] if upsample else [])
+
+    def forward(self, x: Tensor, skips: list[Tensor], condition: Tensor | None) -> Tensor:
+        for resnet, attention in zip(self.resnets, self.attentions, strict=True):
+            if skips:
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = attention(resnet(x, condition))
+        for upsample in self.upsamplers:
+            x = upsample(x)
+        return x

@@ -1,0 +1,73 @@
+"""A residual network for vectors (b, d): points of the plane, latents, and small tests of everything else.
+
+A linear layer to `width` features, `depth` residual blocks (LayerNorm, linear, condition added, SiLU, linear), and a
+last LayerNorm and linear layer. Conditions are heard as in the U-Net; the untrained network answers 0.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unsteep.networks.checks import check_at_least, check_filled, check_width
+from unsteep.networks.embedding import ConditionedNetwork
+from unsteep.networks.initialization import initialized
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """An MLP, before it is built. A wrong field is a ValueError that begins with the field's name."""
+
+    features: int = 0
+    """Length of the vectors; 0: filled from the data."""
+    labels: int = 0
+    """Number of classes; 0: no labels."""
+    out_features: int = 0
+    """Length of the output; 0: as long as `features`."""
+    width: int = 256
+    """Features inside, and number of sines and cosines of the noise label."""
+    depth: int = 3
+    """Number of residual blocks."""
+
+    def __post_init__(self) -> None:
+        check_at_least(0, features=self.features, labels=self.labels, out_features=self.out_features)
+        check_width(self.width)
+        check_at_least(1, depth=self.depth)
+
+    def build(self) -> "MLP":
+        """The untrained network; ValueError if `features` is still to be filled from the data."""
+        check_filled(features=self.features)
+        return MLP(self)
+
+
+class VectorBlock(nn.Module):
+    """x + linear(SiLU(linear(norm(x)) + linear(condition))): (b, width) -> (b, width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.enter = initialized(nn.Linear(width, width))
+        self.hear = initialized(nn.Linear(width, width))
+        self.leave = initialized(nn.Linear(width, width), gain=0.0)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return x + self.leave(F.silu(self.enter(self.norm(x)) + self.hear(condition)))
+
+
+class MLP(ConditionedNetwork):
+    """The network of an MLPConfig: x (b, features), noise_label (b,), label (b,) -> (b, out_features)."""
+
+    def __init__(self, config: MLPConfig) -> None:
+        super().__init__(width=config.width, features=config.width, labels=config.labels)
+        self.config = config
+        self.enter = initialized(nn.Linear(config.features, config.width))
+        self.blocks = nn.ModuleList(VectorBlock(config.width) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.leave = initialized(nn.Linear(config.width, config.out_features or config.features), gain=0.0)
+
+    def forward(self, x: Tensor, noise_label: Tensor, *, label: Tensor | None = None) -> Tensor:
+        condition = self.condition(noise_label, label)
+        h = self.enter(x)
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.leave(self.norm(h))

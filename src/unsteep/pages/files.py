@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all: written beside their final name, then renamed."""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path` (created if missing), with the same suffix.
+
+    On leaving, the temporary file takes the name of `path` in one step, replacing what was there. If the body
+    raises, the temporary file is removed and whatever stood at `path` stays as it was.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    beside = final.with_name(f".{final.stem}.{secrets.token_hex(4)}{final.suffix}")
+    try:
+        yield beside
+        os.replace(beside, final)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def by_suffix(path: PathLike, known: Mapping[str, str], what: str) -> str:
+    """What `known` (suffix -> format) holds for the suffix of `path`, or a ValueError that names all suffixes."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in known:
+        got = f"not {suffix}" if suffix else "and this has no suffix"
+        raise ValueError(f"{what} is one of {', '.join(known)}, {got}: rename {path}")
+    return known[suffix]

@@ -1,0 +1,85 @@
+"""Packaged experiments: each a function that returns a Run, to train as it is or to change by `--set`.
+
+A recipe is a starting point that was tried, not a framework: copy one to make another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from unsteep.data import Array, Digits, Folder, Idx
+from unsteep.model import ModelConfig
+from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.training.loop import TrainConfig
+from unsteep.training.run import Conditioning, Run
+
+
+def digits(path: str = "") -> Run:
+    """Handwritten digits by class: 1,797 grey pictures of 8x8 from scikit-learn's wheel. A minute or two on a
+    laptop."""
+    if path:
+        raise ValueError(
+            "digits come with scikit-learn and take no --data; for pictures of your own: unsteep train folder"
+        )
+    return Run(
+        data=Digits(),
+        condition=Conditioning(label=True, drop=0.1),
+        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2), blocks=2, attention=(4,))),
+        train=TrainConfig(steps=2000, batch=64, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
+    )
+
+
+def idx(path: str = "") -> Run:
+    """MNIST, Fashion-MNIST, KMNIST or EMNIST by class: grey 28x28 pictures from idx files, gzipped or not."""
+    if not path:
+        raise ValueError("this recipe reads idx files: give their folder with --data DIR")
+    return Run(
+        data=Idx(path=path),
+        condition=Conditioning(label=True, drop=0.1),
+        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2), blocks=2, attention=(7,), dropout=0.1)),
+        train=TrainConfig(steps=20_000, batch=64, learning_rate=5e-4, warmup=500, final_learning_rate=1e-5, ema=0.999),
+    )
+
+
+def folder(path: str = "") -> Run:
+    """Your own pictures: a folder, read recursively, resized to 64x64; `data.size` and `model.network` say
+    otherwise."""
+    if not path:
+        raise ValueError("this recipe reads a folder of pictures: give it with --data DIR")
+    return Run(
+        data=Folder(path=path),
+        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(16, 8), dropout=0.1)),
+        train=TrainConfig(steps=50_000, batch=32, flip=True),
+    )
+
+
+def array(path: str = "") -> Run:
+    """An array of pictures, from a .npy or .npz file."""
+    if not path:
+        raise ValueError("this recipe reads a .npy or .npz file: give it with --data FILE")
+    return Run(
+        data=Array(path=path),
+        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2), attention=())),
+        train=TrainConfig(steps=20_000, batch=64),
+    )
+
+
+def vectors(path: str = "") -> Run:
+    """Rows of numbers, from a .npy or .npz file (n, d), with a small network of full connections."""
+    if not path:
+        raise ValueError("this recipe reads a .npy or .npz file: give it with --data FILE")
+    return Run(
+        data=Array(path=path),
+        model=ModelConfig(network=MLPConfig()),
+        train=TrainConfig(steps=20_000, batch=256, learning_rate=1e-3, final_learning_rate=1e-5, ema=0.999),
+    )
+
+
+RECIPES: dict[str, Callable[[str], Run]] = {
+    "digits": digits,
+    "fashion-mnist": idx,
+    "mnist": idx,
+    "folder": folder,
+    "array": array,
+    "vectors": vectors,
+}

@@ -1,0 +1,40 @@
+"""Ancestral sampling: draw x_nxt from the model's reverse step p(x_nxt | x_now) (Ho et al. 2020, algorithm 2).
+
+On a sub-grid the step is that of the sub-grid's own chain. The mean alone is taken where nxt.sigma = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from unsteep.core.estimate import Estimate
+from unsteep.core.gaussian import reverse
+from unsteep.core.level import NoiseLevel
+from unsteep.core.noise import NoiseSource
+from unsteep.denoiser import Denoise
+from unsteep.sampling.loop import At
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ancestral:
+    """`variance` of the step: "beta" (the better one at few steps), "beta_tilde", or "learned" by the model."""
+
+    variance: Literal["beta", "beta_tilde", "learned"] = "beta"
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: Any,
+        at: At | None,
+    ) -> tuple[Tensor, Estimate, None]:
+        estimate = denoise(x, now)
+        if bool(nxt.sigma == 0):
+            return reverse(estimate, nxt, "beta_tilde").mean, estimate, None
+        return reverse(estimate, nxt, self.variance).sample(noise.normal(x, draw=0)), estimate, None

@@ -1,0 +1,103 @@
+"""Time grids: which levels a sampler visits. steps + 1 levels, noise first, clean last.
+
+    trailing   t = 1, 1 - 1/N, ..., 1/N                  uniform from the noisiest level; the default
+    linspace   steps round(linspace(T, 1, N)) of a chain Ho's sub-sequence; both ends are visited
+    leading    steps 1 + k floor(T / N)                   starts below t = 1: only for other libraries' answers
+    quadratic  steps 1 + (linspace(0, sqrt(0.8 T), N))^2  DDIM's for CIFAR-10 (Song et al. 2021, appendix D.2)
+    logsnr     uniform in log-SNR                         (Lu et al. 2022)
+    karras     sigma/alpha^(1/7) uniform                  (Karras et al. 2022, eq. 5)
+
+A schedule that is no chain counts as one of 1000 steps where the rule needs T. On a chain every level is a level of the
+chain, and sigma is the one of the time that the network is told. Any other grid is `schedule(torch.tensor([1.0, ...,
+0.0]))`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from unsteep.core.chains import Chain
+from unsteep.core.level import NoiseLevel
+from unsteep.core.schedules import Schedule
+
+Spacing = Literal["trailing", "linspace", "leading", "quadratic", "logsnr", "karras"]
+SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
+SNR_OF_NOISE = 0.01  # a first level with more signal than this is not pure noise
+
+
+def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> NoiseLevel:
+    """`steps` + 1 levels of `schedule`, noise first and clean last, float64.
+
+    ValueError for steps < 1, for more steps than a chain has, and where the rule would visit a level twice.
+    Warns where the first level still holds signal that a start from pure noise ignores.
+    """
+    if steps < 1:
+        raise ValueError(f"steps: expected at least 1, got {steps}")
+    if isinstance(schedule, Chain) and steps > schedule.steps:
+        raise ValueError(f"steps: the chain has {schedule.steps} levels, got {steps}; take at most as many")
+    levels = _noisy(schedule, steps, spacing)
+    if bool((levels.t.diff() >= 0).any()):
+        raise ValueError(f"grid: {spacing} with {steps} steps visits a level of this schedule twice; use trailing")
+    _warn_of_signal(schedule, levels[0], spacing)
+    clean = schedule(0.0)
+    parts = ("t", "logsnr", "alpha", "sigma")
+    return NoiseLevel(*(torch.cat([getattr(levels, part), getattr(clean, part).reshape(1)]) for part in parts))
+
+
+def _noisy(schedule: Schedule, n: int, spacing: Spacing) -> NoiseLevel:
+    """The n levels above zero noise, noisiest first."""
+    total = getattr(schedule, "steps", 1000)
+    match spacing:
+        case "trailing":
+            return schedule(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+        case "linspace":
+            chosen = torch.linspace(total, 1, n, dtype=torch.float64)
+            return schedule((chosen.round() if isinstance(schedule, Chain) else chosen) / total)
+        case "leading":
+            return schedule((1 + (total // n) * torch.arange(n - 1, -1, -1, dtype=torch.float64)) / total)
+        case "quadratic":
+            roots = torch.linspace(0, math.sqrt(0.8 * total), n, dtype=torch.float64).flip(0)
+            return schedule((1 + (roots**2).floor()).clamp(max=total) / total)
+        case "logsnr":
+            return _between(schedule, n, total, lambda low, high: torch.linspace(low, high, n, dtype=torch.float64))
+        case "karras":
+
+            def rho7(low: float, high: float) -> Tensor:
+                root = torch.linspace(math.exp(-low / 14), math.exp(-high / 14), n, dtype=torch.float64)
+                return -14 * torch.log(root)
+
+            return _between(schedule, n, total, rho7)
+    raise ValueError(f"grid: unknown spacing {spacing!r}; choose {', '.join(SPACINGS)}")
+
+
+def _between(schedule: Schedule, n: int, total: int, rule: object) -> NoiseLevel:
+    """Levels at the log-SNRs of `rule` between t = 1 and t = 1/T. Where no signal is left at t = 1, the rule begins one
+    step of 1/T later and t = 1 itself comes first."""
+    assert callable(rule)
+    low, high = float(schedule(1.0).logsnr), float(schedule(1 / total).logsnr)
+    low = low if low > -math.inf else float(schedule(1 - 1 / total).logsnr)
+    levels = schedule.inverse(rule(low, high))
+    t = levels.t.clone()
+    t[0] = 1.0
+    return schedule(t)
+
+
+def _warn_of_signal(schedule: Schedule, first: NoiseLevel, spacing: str) -> None:
+    snr = math.exp(float(first.logsnr))
+    if snr > SNR_OF_NOISE:
+        warnings.warn(
+            f"at t = {float(first.t):.3g}, where the {spacing} grid starts, signal is left: SNR {snr:.3g}, "
+            f"alpha {float(first.alpha):.3g}; samples that start from pure noise are biased",
+            stacklevel=3,
+        )
+    elif float(first.t) < 1:
+        warnings.warn(
+            f"the {spacing} grid starts at t = {float(first.t):.3g}: alpha is {float(first.alpha):.3g} there and "
+            f"{float(schedule(1.0).alpha):.3g} at t = 1; samples start from a little too much noise",
+            stacklevel=3,
+        )

@@ -1,0 +1,77 @@
+"""From noise to data: one loop over neighbouring levels, whatever the solver.
+
+    x_now -> x_nxt = solver.step(denoise, x_now, now, nxt, ...)
+
+for the pairs (now, nxt) of a grid, noise first, clean last; the `nxt` of a step is the `now` of the following one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from unsteep.core.estimate import Estimate
+from unsteep.core.level import NoiseLevel, like
+from unsteep.core.noise import NoiseSource
+from unsteep.denoiser import Denoise
+
+At = Callable[[Tensor], NoiseLevel]
+
+
+class Solver(Protocol):
+    """One step of a sampler. `noise` is this step's own stream; `memory` is what the solver returned last (None at
+    first); `at` gives the level of a log-SNR, for stages between levels. No noise is added where nxt.sigma = 0."""
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: Any,
+        at: At | None,
+    ) -> tuple[Tensor, Estimate, Any]: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """`x` at `level` after a step, and the `estimate` that the step was made from (at the level before)."""
+
+    x: Tensor
+    estimate: Estimate
+    level: NoiseLevel
+
+
+def initial_noise(like_x: Tensor, first: NoiseLevel, noise: NoiseSource) -> Tensor:
+    """Where a sampler starts: normal noise of standard deviation sqrt(alpha^2 + sigma^2) of the first level."""
+    x = noise.at(0).normal(like_x, draw=0)
+    return like(first.scale, x) * x
+
+
+def trajectory(
+    denoise: Denoise, x: Tensor, levels: NoiseLevel, solver: Solver, noise: NoiseSource, at: At | None = None
+) -> Iterator[Step]:
+    """Every step from levels[0] to levels[-1], starting at x (b, ...). The caller decides what to keep.
+
+    Step i draws from stream i + 1 of `noise` (stream 0 made x). Runs under no_grad, not inference_mode: guidance may
+    need gradients of its own.
+    """
+    memory = None
+    for i in range(len(levels) - 1):
+        with torch.no_grad():  # inside the loop: a generator must not leave it switched off in the caller's code
+            x, estimate, memory = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
+        yield Step(x, estimate, levels[i + 1])
+
+
+def sample(
+    denoise: Denoise, x: Tensor, levels: NoiseLevel, solver: Solver, noise: NoiseSource, at: At | None = None
+) -> Tensor:
+    """The x that `trajectory` ends with."""
+    for step in trajectory(denoise, x, levels, solver, noise, at):
+        x = step.x
+    return x

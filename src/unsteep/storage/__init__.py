@@ -1,0 +1,9 @@
+"""What a run leaves on disk: typed settings, tensors, their hashes, and the lock of the process that writes them.
+
+Nothing is imported here, so that reading a configuration does not wait for torch:
+
+- `storage.config`: frozen dataclasses <-> TOML, strictly, and the overrides of the command line (`schema`: annotations)
+- `storage.manifest`: the size and SHA-256 of every file of a folder
+- `storage.checkpoint`: tensors and texts in a folder that is whole or absent (`state`: an optimizer's as tensors)
+- `storage.lock`: one training process per run
+"""

@@ -1,0 +1,181 @@
+"""Folders of tensors and texts that are whole or absent, and the row of them that a training run leaves.
+
+A folder is written beside its place under a hidden name, brought to the disk file by file, given its manifest last, and
+renamed. A save that is killed at any moment leaves what stood there before; what it leaves beside is hidden and is
+swept later. Tensors are safetensors, everything else is text: nothing that is read here can execute.
+
+Reading does not verify. `manifest.verify(folder)` is a call of its own, since hashing takes longer than reading.
+"""
+
+import contextlib
+import errno
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unsteep.storage.manifest import MANIFEST, Corrupt, sync, verify, write_durably, write_manifest
+from unsteep.storage.state import flatten_state, unflatten_state
+
+__all__ = [
+    "flatten_state",
+    "latest",
+    "load_tensors",
+    "load_text",
+    "prune",
+    "restore",
+    "save_folder",
+    "step_folders",
+    "unflatten_state",
+]
+
+STEP = re.compile(r"step-(\d+)")
+
+
+def save_folder(path: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dict[str, str]) -> None:
+    """Write `<name>.safetensors` for each group of tensors, and each text under its file name, as the folder `path`.
+
+    A folder that is already there is replaced. Tensors of any device, dtype, shape and layout; tensors that share
+    memory are stored one by one. Raises ValueError, with the disk as it was before, if it is too full.
+    """
+    assert MANIFEST not in texts, f"{MANIFEST} is written by the save itself"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    restore(path)
+    partial = _partial(path)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        for name, group in tensors.items():
+            file = partial / f"{name}.safetensors"
+            save_file(_separate(group), file)
+            file.chmod(partial.stat().st_mode & 0o666)  # the library makes files that only their owner reads
+            sync(file)
+        for name, text in texts.items():
+            write_durably(partial / name, text)
+        write_manifest(partial)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if _disk_is_full(error):
+            raise ValueError(_full(path, tensors, texts)) from error
+        raise
+    _swap(partial, path)
+
+
+def restore(path: Path) -> None:
+    """Put back the folder that a save, killed between its two renames, had moved aside from `path`."""
+    if not path.exists() and _aside(path).exists():
+        with contextlib.suppress(OSError):  # another process came first, or may not write here
+            _aside(path).rename(path)
+
+
+def load_tensors(path: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of `<path>/<name>.safetensors`. Raises ValueError if there is no such file, or it is another."""
+    file = path / f"{name}.safetensors"
+    if not file.is_file():
+        raise ValueError(f"{file}: expected a safetensors file, got nothing; is {path} the right folder?")
+    try:
+        return load_file(file, device=device)
+    except SafetensorError as error:
+        raise Corrupt(f"{file}: expected a safetensors file, got something else ({error}); use another copy") from None
+
+
+def load_text(path: Path, name: str) -> str:
+    """The text of `<path>/<name>`. Raises ValueError if there is none or it is not UTF-8."""
+    file = path / name
+    if not file.is_file():
+        raise ValueError(f"{file}: expected a text file, got nothing; is {path} the right folder?")
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise Corrupt(f"{file}: expected UTF-8 text, got something else ({error}); use another copy") from None
+
+
+def step_folders(root: Path) -> list[Path]:
+    """The finished folders `step-<number>` in `root`, oldest step first."""
+    steps = {p: int(m[1]) for p in root.glob("step-*") if (m := STEP.fullmatch(p.name)) and (p / MANIFEST).is_file()}
+    return sorted(steps, key=steps.__getitem__)
+
+
+def latest(root: Path) -> Path | None:
+    """The newest step folder that verifies, None if there is none; a warning names each newer one that does not."""
+    for aside in root.glob(".step-*.aside"):
+        restore(root / aside.name[1:].removesuffix(".aside"))
+    for folder in reversed(step_folders(root)):
+        try:
+            verify(folder)
+        except Corrupt as error:
+            warnings.warn(f"skipped {folder.name}: {error}", stacklevel=2)
+        else:
+            return folder
+    return None
+
+
+def prune(root: Path, keep: int) -> None:
+    """Remove all but the newest `keep` step folders, and what killed saves left beside them.
+
+    The newest one that verifies stays in any case, be it older than `keep` corrupt ones.
+    """
+    good = latest(root)
+    folders = step_folders(root)
+    for folder in folders[: max(len(folders) - keep, 0)]:
+        if folder != good:
+            folder.rename(_partial(folder))  # whole or absent: a removal can be killed too
+    for leftover in [*root.glob(".step-*.partial"), *root.glob(".step-*.aside")]:
+        shutil.rmtree(leftover)
+
+
+def _swap(partial: Path, path: Path) -> None:
+    aside = _aside(path)
+    while True:
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        try:
+            partial.rename(path)
+            break
+        except OSError:
+            if not path.exists():
+                raise
+            # between the two renames a reader took the save for a killed one and restored: once more
+    sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.aside")
+
+
+def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same values, contiguous and each in memory of its own, as the format wants them."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        contiguous = tensor.detach().contiguous()
+        memory = contiguous.untyped_storage().data_ptr()
+        separate[name] = contiguous.clone() if memory in seen else contiguous
+        seen.add(memory)
+    return separate
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    if isinstance(error, SafetensorError):  # which carries the system's error in its words alone
+        return any(f"(os error {code})" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _full(path: Path, tensors: dict[str, dict[str, Tensor]], texts: dict[str, str]) -> str:
+    need = sum(t.numel() * t.element_size() for group in tensors.values() for t in group.values())
+    need += sum(len(text.encode()) for text in texts.values())
+    free = shutil.disk_usage(path.parent).free
+    return (
+        f"{path}: expected about {need / 1e6:.1f} MB of free space to save it, got {free / 1e6:.1f} MB on a full disk;"
+        f" free some and save again (what was saved before is untouched)"
+    )

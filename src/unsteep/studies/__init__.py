@@ -1,0 +1,1 @@
+"""Studies: experiments that compare choices and draw what they found."""

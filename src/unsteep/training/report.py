@@ -1,0 +1,131 @@
+"""The pictures and the page that show what a run has become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from unsteep.core.level import NoiseLevel, add_noise
+from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import Schedule
+from unsteep.data import DataSet
+from unsteep.model import Model
+from unsteep.pages import animation, pictures, plots
+from unsteep.pages.html import Page
+from unsteep.sampling import Ancestral, Step
+from unsteep.spaces import Pixels
+from unsteep.training.log import read_log
+
+COLUMNS = 8
+STAGES = 10  # pictures along the forward and the reverse process
+FRAMES = 50
+
+
+def preview(model: Model, path: Path) -> None:
+    """A grid of samples from fixed seeds, so that successive previews show the same samples getting better."""
+    if isinstance(model.space, Pixels):
+        samples_by_class(model, path, rows=4)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _scatter(model, path)
+
+
+def samples_by_class(model: Model, path: Path, rows: int = 8) -> None:
+    """Samples as a grid; one row for each class (of the first twenty) where the model has classes."""
+    names = model.names[:20]
+    n = COLUMNS * (len(names) or rows)
+    labels = [i for i in range(len(names)) for _ in range(COLUMNS)] or None
+    samples = model.sample(n, label=labels)
+    pictures.save(pictures.grid(samples.numpy(), COLUMNS, row_labels=names or None), path)
+
+
+def forward_strip(model: Model, data: DataSet, path: Path) -> None:
+    """Real pictures at ever higher noise levels: x_t of a fixed eps at t = 0, 1/9, ..., 1."""
+    x0 = model.space.encode(data.x[:2])
+    eps = NoiseSource(range(2)).normal(x0, draw=0)
+    levels = _evenly(model.denoiser.schedule, STAGES)
+    rows = torch.stack([model.space.decode(add_noise(x0, eps, level)) for level in levels], 1)
+    pictures.save(pictures.strip(rows.numpy(), column_labels=[f"t = {float(level.t):.2g}" for level in levels]), path)
+
+
+def reverse_pictures(model: Model, movie: Path, strip: Path) -> None:
+    """The reverse process of a few samples: x_t as an animation, and the estimates of x0 as a strip."""
+    n = 16 if not model.names else min(len(model.names), 20)
+    labels = torch.arange(n) if model.names else None
+    steps = list(model.trajectory(0, n, labels, FRAMES, Ancestral()))
+    film(model, steps, movie)
+    chosen = [steps[round(i)] for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()]
+    rows = torch.stack([model.space.decode(step.estimate.x0[:4]) for step in chosen], 1)
+    times = [f"t = {float(step.estimate.level.t):.2g}" for step in chosen]
+    pictures.save(pictures.strip(rows.numpy(), column_labels=times), strip)
+
+
+def film(model: Model, steps: list[Step], path: Path) -> None:
+    """The x of every step, from noise to sample, as an animation."""
+    frames = torch.stack([model.space.decode(step.x) for step in steps])
+    animation.gif(frames.numpy(), path, captions=[f"t = {float(step.level.t):.2f}" for step in steps])
+
+
+def report(model: Model, out: Path, data: DataSet, configuration: str, speed: float) -> None:
+    """Draws everything into the run's folder and writes `report.html`, which holds it all."""
+    log = read_log(out / "log.jsonl")
+    steps, losses = [r["step"] for r in log], [r["loss"] for r in log]
+    rates = [r["learning_rate"] for r in log]
+    plots.loss_curve(out / "loss.png", steps, losses, learning_rate=rates)
+    plots.schedule_plot(out / "schedule.png", {"schedule": curves(model.denoiser.schedule)}, title="Noise schedule")
+    final = sum(losses[-100:]) / len(losses[-100:])
+    parameters = sum(p.numel() for p in model.denoiser.parameters())
+    page = Page(f"Run {out.name}", f"{parameters:,} parameters, {log[-1]['step']:,} steps")
+    if isinstance(model.space, Pixels):
+        samples_by_class(model, out / "samples.png")
+        forward_strip(model, data, out / "forward.png")
+        reverse_pictures(model, out / "reverse.gif", out / "estimates.png")
+        rows = ", one row a class" if model.names else ""
+        page.section("Samples").figure(out / "samples.png", f"50 steps of DDIM, seeds from 0, averaged weights{rows}.")
+        page.section("Forward process", "Training pictures and the same noise, more and more of it.")
+        page.figure(out / "forward.png")
+        page.section("Reverse process", f"From noise to pictures in {FRAMES} ancestral steps.")
+        page.figure(out / "reverse.gif")
+        page.figure(out / "estimates.png", "The network's estimate of x0 on the way: structure first, detail later.")
+    else:
+        _scatter(model, out / "samples.png", data)
+        page.section("Samples").figure(out / "samples.png", "The first two features of data and samples.")
+    page.section("Training").figure(out / "loss.png")
+    page.facts(
+        [
+            ("loss, mean of the last 100 steps", f"{final:.4f}"),
+            ("speed", f"{speed:.0f} images/s"),
+            *data.summary(),
+        ]
+    )
+    page.section("Schedule").figure(out / "schedule.png")
+    page.section("Configuration").code(configuration)
+    page.write(out / "report.html")
+
+
+def curves(schedule: Schedule) -> dict[str, object]:
+    """alpha_bar, log-SNR and, on a chain, beta against t: what a plot of a schedule needs."""
+    total = getattr(schedule, "steps", None)
+    levels = schedule(torch.linspace(0, 1, (total or 1000) + 1, dtype=torch.float64))
+    beta = None
+    if total is not None:
+        beta = torch.cat([torch.full((1,), torch.nan), -torch.expm1(2 * (levels.alpha[1:] / levels.alpha[:-1]).log())])
+    scaled = levels.alpha**2 / levels.scale**2
+    return {
+        "t": levels.t.numpy(),
+        "alpha_bar": scaled.numpy(),
+        "logsnr": levels.logsnr.numpy(),
+        "beta": None if beta is None else beta.numpy(),
+    }
+
+
+def _evenly(schedule: Schedule, n: int) -> list[NoiseLevel]:
+    levels = schedule(torch.linspace(0, 1, n, dtype=torch.float64))
+    return [levels[i] for i in range(n)]
+
+
+def _scatter(model: Model, path: Path, data: DataSet | None = None) -> None:
+    samples = model.sample(1000, batch_size=1000)
+    clouds = {} if data is None else {"data": data.x[:1000].numpy()}
+    plots.scatter(path, {**clouds, "samples": samples.numpy()})

@@ -1,0 +1,272 @@
+"""A run: one typed configuration, and the folder in which it trains, stops, resumes and shows its results.
+
+    run.toml                    the configuration
+    log.jsonl                   one line a step
+    checkpoints/step-00001000/  weights, their average, optimizer, statistics, a manifest; the newest few are kept
+    previews/                   samples from the averaged weights while training
+    samples.png, ... report.html   what `report` draws at the end
+
+Nothing is written before the data are read and the model is built, so a mistake in the configuration leaves nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from unsteep.core.condition import Condition
+from unsteep.core.noise import Draw, Purpose
+from unsteep.core.schedules import AnySchedule, LinearBetas
+from unsteep.data import Array, DataSet, Digits, Folder, Idx
+from unsteep.data.batch import Batch, shuffled
+from unsteep.model import Description, Model, ModelConfig
+from unsteep.objectives import AnyObjective, Simple
+from unsteep.spaces import AnySpace, Pixels, Vectors
+from unsteep.storage import config
+from unsteep.storage.checkpoint import latest, load_tensors, load_text, prune, save_folder
+from unsteep.storage.lock import RunLock
+from unsteep.storage.state import flatten_state, unflatten_state
+from unsteep.training.log import Log, Progress
+from unsteep.training.loop import Diverged, State, TrainConfig, train
+from unsteep.training.report import preview, report
+
+AnyData = Digits | Idx | Folder | Array
+RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What the model is conditioned on: `label`, the class. `drop`: how often training hides the condition."""
+
+    label: bool = False
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop: expected a share from 0 to below 1, got {self.drop}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that decides what a training run computes."""
+
+    data: AnyData
+    condition: Conditioning = field(default_factory=Conditioning)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: AnySchedule = field(default_factory=LinearBetas)
+    objective: AnyObjective = field(default_factory=Simple)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def describe(self, data: DataSet) -> Description:
+        """The model that this run trains on `data`, with every size filled in."""
+        if self.condition.label and data.labels is None:
+            is_folder = isinstance(self.data, Folder)
+            hint = "set data.labelled=true to take sub-folders as classes" if is_folder else "turn it off"
+            raise ValueError(f"condition.label: these data have no labels ({data.source}); {hint}")
+        space: AnySpace
+        if data.x.ndim == 2:
+            space = Vectors.of(data.x)
+        else:
+            channels, height, width = data.x.shape[1:]
+            if height != width:
+                raise ValueError(f"data: expected square pictures, got {height} x {width}; crop or pad them first")
+            space = Pixels(channels=channels, size=height, levels=data.levels)
+        names = data.names if self.condition.label else ()
+        return Description(model=self.model, schedule=self.schedule, space=space, names=names).filled()
+
+
+class Batches:
+    """The batches of a run: `batches(step)` yields (batch, draw) for each part of step 0, 1, ..."""
+
+    def __init__(self, run: Run, data: DataSet, space: AnySpace, device: torch.device) -> None:
+        self.run, self.data, self.space, self.device = run, data, space, device
+
+    def __call__(self, step: int) -> Iterator[tuple[Batch, Draw]]:
+        of = self.run.train
+        for places in torch.arange(of.batch).chunk(of.accumulate):
+            draw = Draw(of.seed, step, places, of.batch)
+            index = shuffled(step * of.batch + places, len(self.data), of.seed)
+            yield self._batch(index, draw).to(self.device), draw
+
+    def _batch(self, index: torch.Tensor, draw: Draw) -> Batch:
+        x = self.space.encode(self.data.x[index])
+        if self.run.train.flip:
+            flipped = draw.uniform(Purpose.FLIP) < 0.5
+            x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
+        condition = None
+        if self.run.condition.label:
+            assert self.data.labels is not None
+            condition = Condition(label=self.data.labels[index])
+            condition = condition.drop(draw.uniform(Purpose.DROP) < self.run.condition.drop)
+        return Batch(x, condition, index)
+
+
+def start(run: Run, out: Path, *, force: bool = False, device: str = "cpu", say: Callable[[str], None] = print) -> bool:
+    """Trains a new run in `out`. True if it reached its end, False if it was interrupted and saved."""
+    if (out / "run.toml").exists() and not force:
+        raise ValueError(f"{out} holds a run already; go on with --resume, or overwrite it with --force")
+    if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not a run; choose another --out")
+    data = run.data.read("train")
+    description = run.describe(data)
+    state = _state(run, description, device)
+    _introduce(run, data, state, out, say)
+    if out.exists():
+        with RunLock(out):  # refuses to remove what another process is training
+            shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / "run.toml").write_text(config.dumps(run), encoding="utf-8")
+    return _go_on(run, out, data, description, state, device, say)
+
+
+def resume(settings: Iterable[str], out: Path, *, device: str = "cpu", say: Callable[[str], None] = print) -> bool:
+    """Goes on with the run in `out` from its latest checkpoint. `settings` may change how long it trains and what it
+    keeps."""
+    run = read_run(out)
+    changed = config.override(run, settings)
+    allowed = {name: getattr(changed.train, name) for name in RESUMABLE}
+    if changed != replace(run, train=replace(run.train, **allowed)):
+        names = ", ".join(f"train.{name}" for name in RESUMABLE)
+        raise ValueError(f"--resume: only {names} may change; start another run for anything else")
+    run = changed
+    data = run.data.read("train")
+    description = run.describe(data)
+    state = _state(run, description, device)
+    folder = latest(out / "checkpoints")
+    if folder is not None:
+        stored = json.loads(load_text(folder, "state.json"))
+        if stored["data"] != data.digest():
+            raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
+        _restore(state, folder)
+    say(f"resuming {out} at step {state.step} of {run.train.steps}")
+    (out / "run.toml").write_text(config.dumps(run), encoding="utf-8")
+    return _go_on(run, out, data, description, state, device, say)
+
+
+def read_run(out: Path) -> Run:
+    """The configuration of the run in `out`; ValueError if there is none."""
+    if not (out / "run.toml").exists():
+        raise ValueError(f"{out} is not a run: it has no run.toml")
+    return config.loads(Run, (out / "run.toml").read_text(encoding="utf-8"))
+
+
+def _state(run: Run, description: Description, device: str) -> State:
+    torch.manual_seed(run.train.seed)  # the initial weights are a function of the seed
+    return State(description.build().to(device), run.train)
+
+
+def _go_on(
+    run: Run, out: Path, data: DataSet, description: Description, state: State, device: str, say: Callable[[str], None]
+) -> bool:
+    statistics = measure(data, description)
+    digest, began, first = data.digest(), time.monotonic(), state.step
+    batches = Batches(run, data, description.space, torch.device(device))
+    model = Model(state.ema.module, description, statistics)  # type: ignore[arg-type]
+
+    def save() -> None:
+        _save(out, state, description, statistics, digest)
+        prune(out / "checkpoints", run.train.keep)
+
+    with RunLock(out), _interruptible() as interrupted:
+        log = Log(out / "log.jsonl", state.step)
+        try:
+            with Progress(state.step, run.train.steps, run.train.batch) as progress:
+                for record in train(state, run.objective, batches, run.train):
+                    log.write(record)
+                    progress.update(record)
+                    last = record.step == run.train.steps
+                    if record.step % run.train.checkpoint_every == 0 or last or interrupted():
+                        save()
+                    if interrupted() and not last:
+                        break
+                    if record.step % run.train.preview_every == 0 and not last:
+                        preview(model, out / "previews" / f"step-{record.step:08d}.png")
+        except Diverged as diverged:
+            good = latest(out / "checkpoints")
+            where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+            raise Diverged(f"{diverged}; {where}; try a lower train.learning_rate") from None
+        finally:
+            log.close()
+        if state.step < run.train.steps:
+            say(f"stopped at step {state.step} and saved; go on with: unsteep train --resume --out {out}")
+            return False
+        seconds = time.monotonic() - began
+        speed = (state.step - first) * run.train.batch / seconds
+        report(model, out, data, config.dumps(run), speed)
+        say(f"done: {state.step} steps in {seconds:.0f} s, {speed:.0f} images/s")
+    return True
+
+
+def measure(data: DataSet, description: Description) -> dict[str, torch.Tensor]:
+    """What a model keeps of its data: "label_counts" (classes,), where it has classes."""
+    if not description.names:
+        return {}
+    assert data.labels is not None
+    return {"label_counts": torch.bincount(data.labels, minlength=len(description.names))}
+
+
+def _save(out: Path, state: State, description: Description, statistics: dict[str, torch.Tensor], digest: str) -> None:
+    optimizer, structure = flatten_state(state.optimizer.state_dict())
+    save_folder(
+        out / "checkpoints" / f"step-{state.step:08d}",
+        tensors={
+            "weights": state.module.state_dict(),
+            "ema": state.ema.module.state_dict(),
+            "optimizer": optimizer,
+            "statistics": statistics,
+        },
+        texts={
+            "model.toml": config.dumps(description),
+            "state.json": json.dumps({"step": state.step, "data": digest}),
+            "optimizer.json": json.dumps(structure),
+        },
+    )
+
+
+def _restore(state: State, folder: Path) -> None:
+    state.module.load_state_dict(load_tensors(folder, "weights"))
+    state.ema.module.load_state_dict(load_tensors(folder, "ema"))
+    structure = json.loads(load_text(folder, "optimizer.json"))
+    state.optimizer.load_state_dict(unflatten_state(load_tensors(folder, "optimizer"), structure))
+    state.step = json.loads(load_text(folder, "state.json"))["step"]
+
+
+def _introduce(run: Run, data: DataSet, state: State, out: Path, say: Callable[[str], None]) -> None:
+    parameters = sum(p.numel() for p in state.module.parameters())
+    rows = [
+        *data.summary(),
+        ("network", f"{parameters:,} parameters"),
+        ("training", f"{run.train.steps:,} steps of {run.train.batch}"),
+        ("run", str(out)),
+    ]
+    for name, value in rows:
+        say(f"{name:>12}  {value}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C and SIGTERM into a question that is asked between steps. A second Ctrl-C stops at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where signals cannot be had: nothing to interrupt
+        before = {}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

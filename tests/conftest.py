@@ -1,0 +1,65 @@
+"""What every test shares: one thread, and all the schedules there are."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from unsteep.core.chains import Betas, Chain, ConstantBetas, CosineBetas, LinearBetas, QuadraticBetas, SigmoidBetas
+from unsteep.core.schedules import VP, Cosine, Flow, Schedule
+
+torch.set_num_threads(1)
+
+CHAINS: dict[str, Chain] = {
+    "linear": LinearBetas(),
+    "linear-21": LinearBetas(steps=21),
+    "linear-4000": LinearBetas(steps=4000),
+    "scaled-linear": QuadraticBetas(start=0.00085, end=0.012),
+    "quadratic-30": QuadraticBetas(steps=30),
+    "constant-11": ConstantBetas(steps=11),
+    "sigmoid-100": SigmoidBetas(steps=100),
+    "cosine": CosineBetas(),
+    "cosine-1": CosineBetas(steps=1),
+    "cosine-2": CosineBetas(steps=2),
+    "cosine-20": CosineBetas(steps=20),
+    "cosine-4000": CosineBetas(steps=4000),
+    "one-beta": Betas((0.3,)),
+    "three-betas": Betas((0.1, 0.9, 0.02)),  # not sorted: nothing asks for that
+    "linear-zero": LinearBetas(zero_terminal=True),
+    "linear-4000-zero": LinearBetas(steps=4000, zero_terminal=True),
+    "scaled-linear-zero": QuadraticBetas(start=0.00085, end=0.012, zero_terminal=True),
+    "constant-11-zero": ConstantBetas(steps=11, zero_terminal=True),
+    "sigmoid-100-zero": SigmoidBetas(steps=100, zero_terminal=True),
+    "cosine-2-zero": CosineBetas(steps=2, zero_terminal=True),
+    "cosine-4000-zero": CosineBetas(steps=4000, zero_terminal=True),
+    "three-betas-zero": Betas((0.1, 0.9, 0.02), zero_terminal=True),
+}
+
+CONTINUOUS: dict[str, Schedule] = {
+    "vp": VP(),
+    "vp-constant": VP(beta_min=5.0, beta_max=5.0),
+    "cosine-continuous": Cosine(),
+    "cosine-lopsided": Cosine(logsnr_min=-10.0, logsnr_max=20.0),
+    "cosine-whole": Cosine(logsnr_min=float("-inf"), logsnr_max=float("inf")),
+    "flow": Flow(),
+    **{f"{name}-interpolated": chain.interpolated() for name, chain in CHAINS.items()},
+}
+
+NOT_PRESERVING = {"flow"}  # every other schedule has alpha^2 + sigma^2 = 1
+
+SCHEDULES: dict[str, Any] = {**CHAINS, **CONTINUOUS}
+
+
+def _over(schedules: dict[str, Any]) -> Any:
+    return pytest.fixture(params=[pytest.param(s, id=name) for name, s in schedules.items()])
+
+
+def _given(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+# A law of all schedules takes `schedule`; one of chains takes `chain`; and so on. A new schedule joins the lists above.
+schedule = _over(SCHEDULES)(_given)
+chain = _over(CHAINS)(_given)
+continuous = _over(CONTINUOUS)(_given)
+preserving = _over({name: s for name, s in SCHEDULES.items() if name not in NOT_PRESERVING})(_given)
