@@ -278,6 +278,7 @@ def test_a_bad_choice_lists_the_valid_ones() -> None:
     assert message.startswith("schedule: expected one of LinearBetas, Cosine, Interpolated")
     assert "did you mean Cosine" in message
     assert "LinearBetas, Cosine" in refusal('data.path = ""\n[schedule.chain]\ns = 1')
+    assert refusal('data.path = ""\nschedule.type = ["Cosine"]').startswith("schedule: expected one of")
     assert refusal('data.path = ""\n[schedule]\ns = 1').startswith("schedule: expected a table with type = one of")
 
 

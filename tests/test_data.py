@@ -118,6 +118,9 @@ def test_digits_are_the_digits():
     assert data.x.dtype == torch.uint8
     assert len(data.x.unique()) == data.levels == 17
     assert (data.x.min(), data.x.max()) == (0, 255)
+    assert (
+        data.x.unique().diff().tolist() == [16] * 8 + [15] + [16] * 7
+    )  # 256 values are shared out as evenly as can be
     assert data.names == tuple("0123456789")
     # A zero has a hole in its middle, a one has not.
     middle = data.x[:, 0, 3:5, 3:5].float().mean((1, 2))
@@ -224,6 +227,12 @@ def test_idx_finds_the_files_under_their_usual_names(tmp_path, zipped, dot):
         assert data.names == ("0", "1", "2")
     everything = Idx(path=str(tmp_path)).read("all")
     assert np.array_equal(everything.x[:, 0], np.concatenate([made["train"][0], made["t10k"][0]]))
+
+
+def test_a_plain_file_goes_before_its_gzipped_twin(tmp_path):
+    write_set(tmp_path, zipped=True)
+    made = write_set(tmp_path)
+    assert np.array_equal(Idx(path=str(tmp_path)).read().x[:, 0], made["train"][0])
 
 
 def test_emnist_pictures_are_turned_and_labels_may_start_at_one(tmp_path):
@@ -365,6 +374,10 @@ def test_folders_can_be_classes(tmp_path):
     assert (data.labels.tolist(), data.x[:, 0, 0, 0].tolist()) == ([0, 0, 1, 2], [10, 11, 20, 30])
     assert [file for file, _ in data.skipped] == ["loose.png"]
     assert "cats: 2" in dict(data.summary())["classes"]
+    (tmp_path / "cats/0.png").write_bytes(b"junk")
+    rest = Folder(path=str(tmp_path), size=4, channels=1, labelled=True, max_bad=0.5).read()
+    assert rest.digest() == data.digest()
+    (tmp_path / "cats/0.png").unlink()
     two = Folder(path=str(tmp_path), size=4, channels=1, labelled=True, labels=(2, 0)).read()
     assert (two.names, two.labels.tolist(), two.x[:, 0, 0, 0].tolist()) == (("owls", "cats"), [1, 1, 0], [10, 11, 30])
     with pytest.raises(ValueError, match=r"class 5.*0 \(cats\), 1 \(dogs\), 2 \(owls\)"):
@@ -410,11 +423,12 @@ def test_broken_pictures_are_left_out_and_counted(tmp_path, recwarn):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("Dear diary, " * 50)
     (tmp_path / "program.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    (tmp_path / "another-format.png").write_bytes(b"P6 1 1 255\n" + bytes(3))  # none of the kinds that are read
     (tmp_path / "bomb.png").write_bytes(png_head(60_000, 60_000))
     (tmp_path / "small-bomb.png").write_bytes(png_head(12_000, 12_000))  # Pillow would only warn
     save(tmp_path / "float.tif", np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
     bad = {"truncated.jpg", "truncated.png", "junk.png", "empty.png", "text.jpg", "program.png"}
-    bad |= {"bomb.png", "small-bomb.png", "float.tif"}
+    bad |= {"bomb.png", "small-bomb.png", "float.tif", "another-format.png"}
 
     data = Folder(path=str(tmp_path), size=4, channels=1, max_bad=0.7).read()
     assert data.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
@@ -425,10 +439,12 @@ def test_broken_pictures_are_left_out_and_counted(tmp_path, recwarn):
     assert "truncated" in reasons["truncated.jpg"]
     assert "pixels" in reasons["bomb.png"]
     assert "12000 x 12000 pixels" in reasons["small-bomb.png"]
-    assert dict(data.summary())["skipped"].startswith("9: bomb.png (")
-    assert dict(data.summary())["skipped"].endswith("and 6 more")
+    assert dict(data.summary())["skipped"].startswith("10: another-format.png (")
+    assert dict(data.summary())["skipped"].endswith("and 7 more")
 
-    with pytest.raises(ValueError, match=r"9 of 14 picture files cannot be read, bomb\.png \(.*data\.max_bad") as error:
+    with pytest.raises(
+        ValueError, match=r"10 of 15 picture files cannot be read, another-format\.png \(.*data\.max_bad"
+    ) as error:
         Folder(path=str(tmp_path), size=4, max_bad=0.6).read()
     one_line(error)
 
@@ -663,6 +679,10 @@ def test_arrays_in_an_npz_can_be_named(tmp_path):
     data = Array(path=path, key="second", labels_key="kinds").read()
     assert np.array_equal(data.x[:, 0], second)
     assert data.names == ("0", "1", "2")
+    np.savez(tmp_path / "xy.npz", x=first, y=second)
+    data = Array(path=str(tmp_path / "xy.npz"), key="y").read()  # a name for labels, but asked for as pictures
+    assert np.array_equal(data.x[:, 0], second)
+    assert data.labels is None
     with pytest.raises(ValueError, match=r"no array 'third': set data.key"):
         Array(path=path, key="third").read()
     with pytest.raises(ValueError, match=r"no array 'third': set data.labels_key"):

@@ -1,12 +1,11 @@
-"""Gaussians and the steps between two levels: Bayes' rule by other routes, closed-form bounds, probabilities of bins."""
+"""Gaussians and the steps between two levels: Bayes' rule by other routes, closed bounds, masses of bins."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-import scipy.integrate
-import scipy.stats
+import scipy.integrate  # type: ignore[import-untyped]
+import scipy.stats  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -69,7 +68,7 @@ class TestGaussian:
 
 class TestPosterior:
     def test_is_the_joint_gaussian_conditioned(self, schedule: Schedule) -> None:
-        """Given x0, (x_nxt, x_now) is Gaussian with covariance r sigma_nxt^2, r = alpha_now / alpha_nxt: condition on x_now."""
+        """Given x0, cov(x_nxt, x_now) = r sigma_nxt^2 with r = alpha_now / alpha_nxt: condition on x_now."""
         now, nxt = pairs(schedule)
         x0, x_t = randn(2, len(now.t))
         covariance = now.alpha / nxt.alpha * nxt.sigma**2
@@ -79,7 +78,9 @@ class TestPosterior:
         close(q.mean, mean, atol=1e-13)
         close(q.variance, variance, atol=1e-14)
 
-    @pytest.mark.parametrize("schedule", [LinearBetas(), VP(), Cosine(), Flow()], ids=repr)
+    @pytest.mark.parametrize(
+        "schedule", [LinearBetas(), VP(), Cosine(), Flow()], ids=["linear", "vp", "cosine", "flow"]
+    )
     @pytest.mark.parametrize(("early", "late"), [(0.2, 0.3), (0.5, 0.9), (0.05, 0.95)])
     def test_is_the_product_of_the_two_densities(self, schedule: Schedule, early: float, late: float) -> None:
         """Bayes' rule by quadrature: q(x_now | x_nxt) q(x_nxt | x0), normalised over x_nxt."""
@@ -103,12 +104,13 @@ class TestPosterior:
         """Eq. 7 in the betas: the weights of x0 and x_t, and beta_tilde."""
         if chain.zero_terminal:
             return  # whose betas are others
-        beta, zero, one = chain.betas(), torch.zeros(chain.steps), torch.ones(chain.steps)
+        beta = chain.betas()
+        zero, one = torch.zeros_like(beta), torch.ones_like(beta)
         alpha_bar = torch.cumprod(1 - beta, 0)
         before = torch.cat([real(1.0), alpha_bar[:-1]])
         now, nxt = chain.levels[1:], chain.levels[:-1]
-        close(posterior(one.double(), zero, now, nxt).mean, before.sqrt() * beta / (1 - alpha_bar), rtol=1e-9)
-        of_x_t = posterior(zero, one.double(), now, nxt)
+        close(posterior(one, zero, now, nxt).mean, before.sqrt() * beta / (1 - alpha_bar), rtol=1e-9)
+        of_x_t = posterior(zero, one, now, nxt)
         close(of_x_t.mean, (1 - beta).sqrt() * (1 - before) / (1 - alpha_bar), rtol=1e-9)
         close(of_x_t.variance, beta * (1 - before) / (1 - alpha_bar), rtol=1e-9)
 
@@ -127,7 +129,11 @@ class TestPosterior:
         assert torch.equal(q.mean, x0)
         assert torch.equal(q.variance, torch.zeros(4, 1, 1, dtype=torch.float64))
 
-    @pytest.mark.parametrize("schedule", [Flow(), Cosine(logsnr_min=-math.inf), LinearBetas(zero_terminal=True)], ids=repr)
+    @pytest.mark.parametrize(
+        "schedule",
+        [Flow(), Cosine(logsnr_min=-math.inf), LinearBetas(zero_terminal=True)],
+        ids=["flow", "cosine", "linear"],
+    )
     def test_from_no_signal_forgets_x_t(self, schedule: Schedule) -> None:
         """What holds no signal tells nothing: the posterior is q(x_nxt | x0)."""
         nxt = schedule(real(0.0, 0.2, 0.9))
@@ -165,7 +171,8 @@ class TestReverse:
     def test_learned_fraction_runs_from_beta_tilde_to_beta(self) -> None:
         """In log space (Nichol & Dhariwal 2021, eq. 15); at the last step, where beta_tilde is 0, without a NaN."""
         beta, beta_tilde = (v[:, None].expand(2, 3) for v in step_variances(self.now, self.nxt))
-        at = {f: reverse(self.estimate(torch.full((2, 3), f).double()), self.nxt, "learned").variance for f in (0, 0.5, 1)}
+        fractions = {f: torch.full((2, 3), f, dtype=torch.float64) for f in (0.0, 0.5, 1.0)}
+        at = {f: reverse(self.estimate(row), self.nxt, "learned").variance for f, row in fractions.items()}
         close(at[0], beta_tilde, rtol=1e-15)
         close(at[1], beta, rtol=1e-15)
         close(at[0.5], (beta * beta_tilde).sqrt(), rtol=1e-14)
@@ -198,9 +205,9 @@ class TestReverse:
         close(nothing.variance[:, 0], floor)
 
     def test_errors(self) -> None:
-        with pytest.raises(ValueError, match="learned no variance.*choose variance beta or beta_tilde"):
+        with pytest.raises(ValueError, match=r"learned no variance.*choose variance beta or beta_tilde"):
             reverse(self.estimate(), self.nxt, "learned")
-        with pytest.raises(ValueError, match="unknown variance 'large'; choose beta, beta_tilde, learned or a function"):
+        with pytest.raises(ValueError, match="unknown variance 'large'; choose beta, beta_tilde, learned or"):
             reverse(self.estimate(), self.nxt, "large")  # type: ignore[arg-type]
 
     def test_step_term_vanishes_for_the_truth_and_only_for_it(self, schedule: Schedule) -> None:
@@ -320,7 +327,7 @@ def bins(levels: int) -> Tensor:
 
 
 def log_mass(x: float, mean: float, std: float, levels: int) -> float:
-    """log of the integral of the density over the bin, by composite Gauss-Legendre in log space, tails cut 40 std out."""
+    """log of the integral of the density over the bin, by Gauss-Legendre in log space; tails end after 40 std."""
     half = 1 / (levels - 1)
     low, high = x - half, x + half
     if x > 1 - half:

@@ -45,7 +45,7 @@ class TestAddNoise:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
     def test_the_first_levels_hold_noise_in_every_precision(self, dtype: torch.dtype) -> None:
-        """1 - alpha_bar formed in bf16 is exactly 0 on the first ten steps of the linear chain; sigma cast once is not."""
+        """1 - alpha_bar formed in bf16 is exactly 0 on the first ten linear steps; sigma cast once is not."""
         level = LinearBetas()(torch.arange(1, 11) / 1000)
         eps = torch.ones(10, 1, dtype=dtype)
         noise = add_noise(torch.zeros_like(eps), eps, level).double()[:, 0]
@@ -66,7 +66,7 @@ class TestStepVariances:
         close(beta_tilde, (1 - before) / (1 - alpha_bar) * betas, rtol=1e-9, atol=1e-16)
 
     def test_on_a_sub_grid_they_are_the_rederived_betas(self) -> None:
-        """A sub-sequence is a chain of its own: its betas are 1 minus the ratios of alpha_bar (Nichol & Dhariwal 2021)."""
+        """A sub-sequence is a chain too, of betas 1 minus the ratios of alpha_bar (Nichol & Dhariwal 2021)."""
         for stride in (10, 100, 250):
             level = LinearBetas().levels[::stride]
             alpha_bar = level.alpha**2
@@ -80,7 +80,7 @@ class TestStepVariances:
         close(beta_tilde, torch.zeros_like(beta))
 
     def test_forward_variances_add_up(self, schedule: Schedule) -> None:
-        """q(x_now | x0) is q(x_now | x_nxt) after q(x_nxt | x0), and q(x_c | x_a) after an x_b between (Chapman-Kolmogorov)."""
+        """Chapman-Kolmogorov: q(middle | early), then q(late | middle), is q(late | early), x0 included."""
         level = grid(schedule)
         triples = torch.combinations(torch.arange(len(level)), 3)
         early, middle, late = (level[i] for i in triples.T)

@@ -19,12 +19,10 @@ few = settings(derandomize=True, max_examples=60, deadline=None)
 
 def times(schedule: Schedule) -> Tensor:
     """Both ends, their neighbourhoods, and the times where a chain has its steps, sorted."""
-    ends = torch.tensor(
-        [0.0, 1e-12, 1e-9, 1e-6, 1e-4, 1 - 1e-4, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12, 1.0], dtype=torch.float64
-    )
+    near = torch.tensor([0.0, 1e-12, 1e-9, 1e-6, 1e-4], dtype=torch.float64)
     anywhere = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     steps = getattr(schedule, "steps", 10)
-    return torch.cat([ends, anywhere, torch.arange(1, steps, dtype=torch.float64) / steps]).unique()
+    return torch.cat([near, 1 - near, anywhere, torch.arange(1, steps, dtype=torch.float64) / steps]).unique()
 
 
 def close(a: Tensor, b: Tensor, rtol: float = 0.0, atol: float = 0.0) -> None:
@@ -117,10 +115,10 @@ class TestEverySchedule:
             assert bool((level.alpha >= 0).all())
             assert bool((level.sigma >= 0).all())
 
-    @pytest.mark.parametrize("t", [-1e-9, 1 + 1e-9, math.nan])
-    def test_refuses_other_times(self, schedule: Schedule, t: float) -> None:
-        with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got"):
-            schedule(torch.tensor([0.5, t], dtype=torch.float64))
+    def test_refuses_other_times(self, schedule: Schedule) -> None:
+        for t in (-1e-9, 1 + 1e-9, math.nan):
+            with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got"):
+                schedule(torch.tensor([0.5, t], dtype=torch.float64))
 
 
 def test_continuous_schedules_keep_their_time(continuous: Schedule) -> None:
@@ -129,7 +127,7 @@ def test_continuous_schedules_keep_their_time(continuous: Schedule) -> None:
 
 class TestVP:
     def test_solves_its_differential_equation(self) -> None:
-        """Song et al. 2021: the mean decays as d log alpha = -beta(t) dt / 2, with beta linear from beta_min to beta_max;
+        """Song et al. 2021: d log alpha = -beta(t) dt / 2, with beta linear from beta_min to beta_max;
         alpha by 50-digit arithmetic, the integral of a linear function by its middle value."""
         vp = VP(beta_min=0.1, beta_max=20.0)
         for t in (1e-12, 1e-5, 0.1, 0.5, 1.0):
@@ -178,7 +176,7 @@ class TestCosine:
             cosine(cosine.inverse(end).t)  # a time, whatever the rounding
 
     def test_refuses_an_empty_range(self) -> None:
-        with pytest.raises(ValueError, match="logsnr_min < logsnr_max, got 3.0 and 3.0"):
+        with pytest.raises(ValueError, match=r"logsnr_min < logsnr_max, got 3\.0 and 3\.0"):
             Cosine(logsnr_min=3.0, logsnr_max=3.0)
 
 

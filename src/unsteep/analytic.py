@@ -25,6 +25,8 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 
+_DATA_STREAM = -(1 << 62)  # far from the streams of noise: data of seed s must not repeat the noise of seed s
+
 
 class Mixture:
     """A mixture of k Gaussians over data of any shape, with its exact denoiser, marginals, classifier and samples.
@@ -53,7 +55,7 @@ class Mixture:
                 f"covariances: expected shape {(k,)}, {tuple(means.shape)} or {(k, d, d)}, "
                 f"got {tuple(covariances.shape)}"
             )
-        if bool((self.variances < -1e-12).any()):
+        if bool((self.variances < -1e-6 * self.variances.abs().max()).any()):  # eigenvalues of float32 data round so
             raise ValueError("covariances: a variance is negative; every C_k must be positive semi-definite")
         self.variances = self.variances.clamp(min=0)
         weights = torch.ones(k) if weights is None else weights
@@ -105,7 +107,7 @@ class Mixture:
 
     def sample(self, n: int, seed: int = 0, condition: Condition | None = None) -> Tensor:
         """n exact samples of the data, float64 (n, *shape), of the seeds seed .. seed + n - 1."""
-        noise = NoiseSource(range(seed, seed + n))
+        noise = NoiseSource(range(seed, seed + n), _DATA_STREAM)
         z = noise.normal(torch.empty(n, self.means.shape[1], dtype=torch.float64), draw=0)
         u = noise.uniform(torch.empty(n, 1, dtype=torch.float64), draw=1)
         cumulative = self._log_weights(n, condition).exp().cumsum(1)
@@ -131,17 +133,20 @@ class Mixture:
 
     def entropy(self) -> Tensor:
         """The differential entropy of the data in nats, float64 (). In closed form for one Gaussian, by quadrature
-        in one dimension; a larger mixture has none: use `-mixture.log_prob(mixture.sample(n), clean).mean()` there."""
+        in one dimension; a larger mixture has none: use `-mixture.log_prob(mixture.sample(n), clean).mean()` there.
+        -inf where a variance is 0."""
         k, d = self.means.shape
         if k == 1:
             variances = self.variances.expand(1, d)
             return 0.5 * (torch.log(variances) + math.log(2 * math.pi * math.e)).sum()
+        if bool((self.variances == 0).any()):
+            return torch.tensor(-math.inf, dtype=torch.float64)
         if d > 1:
             raise ValueError(
                 "the entropy of a mixture has no closed form in more than one dimension; average -log_prob"
             )
-        reach = 12 * float(self.variances.sqrt().max())
-        x = torch.linspace(float(self.means.min()) - reach, float(self.means.max()) + reach, 200_001).double()
+        reach = torch.linspace(-12, 12, 20_001, dtype=torch.float64)  # each component lays its own nodes: widths differ
+        x = (self.means + self.variances.sqrt() * reach).flatten().sort().values
         clean = NoiseLevel(*(torch.tensor(v, dtype=torch.float64) for v in (0.0, math.inf, 1.0, 0.0)))
         log_p = self.log_prob(x.reshape(-1, *self.shape), clean)
         return -torch.trapezoid(log_p.exp() * log_p, x)
@@ -159,7 +164,12 @@ class Mixture:
         if self.labels is None:
             raise ValueError("this mixture has no labels; give `labels` when it is made")
         label = condition.label.reshape(-1, 1)
-        rows = torch.where((label == self.labels) | (label < 0), rows, -math.inf)
+        chosen = (label == self.labels) | (label < 0)
+        if not bool(chosen.any(1).all()):
+            raise ValueError(
+                f"label: this mixture has the labels {self.labels.unique().tolist()}, got {condition.label.tolist()}"
+            )
+        rows = torch.where(chosen, rows, -math.inf)
         return rows - torch.logsumexp(rows, 1, keepdim=True)
 
     def _rotate(self, x: Tensor, alpha: Tensor) -> Tensor:
@@ -172,7 +182,7 @@ class Mixture:
         d = x.shape[1]
         variances = alpha[..., None] ** 2 * self.variances + sigma[..., None] ** 2
         gain = alpha[..., None] * self.variances / variances
-        if self.variances.shape[1] == 1:
+        if self.variances.shape[1] == 1 and d > 1:  # multiplied out, never (b, k, d); loses digits far from 0
             cross = 2 * alpha * (x @ self.means.T)
             squared = ((x**2).sum(1, keepdim=True) - cross + (alpha * self.means.norm(dim=1)) ** 2)[..., None]
             log_det = d * torch.log(variances).sum(-1)

@@ -14,7 +14,7 @@ schedule does not (Karras et al. 2022). Compilation, autocast, data-parallel wra
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,10 @@ class Denoiser(nn.Module):
                 f"prediction: {prediction} says nothing about x0 at t = 1, where {type(schedule).__name__} leaves "
                 f"no signal (alpha = 0); predict v, x0 or flow"
             )
+        if noise_label is not None and noise_label not in get_args(NoiseLabel):
+            raise ValueError(f"noise_label: expected one of {', '.join(get_args(NoiseLabel))}, got {noise_label!r}")
+        if input_scale not in get_args(InputScale):
+            raise ValueError(f"input_scale: expected one of {', '.join(get_args(InputScale))}, got {input_scale!r}")
         if noise_label == "step" and not is_chain:
             raise ValueError(
                 f"noise_label: 'step' needs a chain, and {type(schedule).__name__} has no steps; use 'time'"
@@ -76,7 +80,8 @@ class Denoiser(nn.Module):
     def forward(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Estimate:
         """The estimate at x_t (b, ...), for `level` of shape () or (b,)."""
         scaled = x_t if self.input_scale == "none" else x_t / like(level.scale, x_t)
-        heard = self._heard(level).expand(len(x_t)).to(device=x_t.device, dtype=x_t.dtype)
+        # In half precision neighbouring labels near 999 would be one number.
+        heard = self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))
         output = self.network(scaled, heard, **({} if condition is None else condition.tensors()))
         output = output.to(x_t.dtype)  # an autocast network answers in half precision; the algebra is not done in it
         if not self.learn_variance:

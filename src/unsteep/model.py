@@ -134,8 +134,8 @@ class Model:
         Sample i depends on `seed` + i alone, to rounding: neither on n nor on `batch_size`. `solver`: default DDIM().
         `clip` keeps estimates of x0 in the range of pictures. `progress` shows a bar.
         """
-        if n < 1:
-            raise ValueError(f"n: expected at least 1 sample, got {n}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
         labels = self.labels_of(n, label, seed)
         starts = range(0, n, batch_size)
         done = []
@@ -160,8 +160,8 @@ class Model:
         clip: bool = True,
     ) -> Iterator[Step]:
         """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `labels` (n,) int64."""
+        noise = NoiseSource(_seeds(seed, n))
         levels = grid(self.denoiser.schedule, steps, spacing)
-        noise = NoiseSource(range(seed, seed + n))
         x = initial_noise(torch.empty(n, *self.space.shape, device=self.device), levels[0], noise)
         condition = None if labels is None else Condition(label=labels.to(self.device))
         denoise: Denoise = partial(self.denoiser, condition=condition)
@@ -172,14 +172,16 @@ class Model:
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0) -> Tensor | None:
         """The class of each of n samples, int64 (n,), or None for an unconditional model (see `sample`)."""
+        seeds = _seeds(seed, n)
         if not self.names:
             if label is not None:
                 raise ValueError("label: this model was trained without labels; train with condition.label=true")
             return None
         if label is None:
             counts = self.statistics.get("label_counts", torch.ones(len(self.names))).double()
-            u = NoiseSource(range(seed, seed + n), _LABEL_STREAM).uniform(torch.empty(n, 1, dtype=torch.float64), 0)
-            return torch.searchsorted((counts / counts.sum()).cumsum(0), u).squeeze(1).clamp(max=len(counts) - 1)
+            u = NoiseSource(seeds, _LABEL_STREAM).uniform(torch.empty(n, 1, dtype=torch.float64), 0).squeeze(1)
+            shares = (counts / counts.sum()).cumsum(0)
+            return torch.searchsorted(shares, u.contiguous()).clamp(max=len(counts) - 1)
         if isinstance(label, int | str):
             return torch.full((n,), self._label(label))
         if len(label) != n:
@@ -191,13 +193,19 @@ class Model:
             return self.names.index(str(label))
         if str(label).isdigit() and int(label) < len(self.names):
             return int(label)
-        known = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(self.names))
+        known = ", ".join(f"{i} ({name})" if str(i) != name else name for i, name in enumerate(self.names))
         raise ValueError(f"label: {label!r} is not a class of this model; its classes are {known}")
 
     def save(self, path: str | Path) -> None:
-        """Writes the model as a folder of safetensors, its description, and a manifest; atomically."""
+        """Writes the model as a folder of safetensors, its description, and a manifest; atomically.
+
+        A saved model that is there is replaced; ValueError for anything else that is.
+        """
+        path = Path(path)
+        if path.exists() and not (path / "model.toml").exists():
+            raise ValueError(f"{path} exists and is not a saved model; choose another path")
         save_folder(
-            Path(path),
+            path,
             tensors={"weights": self.denoiser.state_dict(), "statistics": self.statistics},
             texts={"model.toml": config.dumps(self.description.filled())},
         )
@@ -217,14 +225,24 @@ class Model:
         return cls(denoiser, description, load_tensors(folder, "statistics")).to(device)
 
 
+def _seeds(first: int, n: int) -> range:
+    """The seeds of n samples."""
+    if n < 1:
+        raise ValueError(f"n: expected at least 1 sample, got {n}")
+    if not -(2**63) <= first <= 2**63 - n:
+        raise ValueError(f"seed: expected a whole number of 64 bits, got {first}; take a smaller one")
+    return range(first, first + n)
+
+
 class _bar:
-    """A progress bar on stderr, or nothing: `with _bar(shown, total) as advance: advance()`."""
+    """A progress bar on stderr if that is a terminal: `with _bar(shown, total) as advance: advance()`."""
 
     def __init__(self, shown: bool, total: int) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
-        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not shown)
+        console = Console(stderr=True)
+        self._progress = Progress(console=console, transient=True, disable=not (shown and console.is_terminal))
         self._task = self._progress.add_task("sampling", total=total)
 
     def __enter__(self) -> partial[None]:

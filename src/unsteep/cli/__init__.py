@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        _fail(" ".join(str(error).split()) + " Try --help.")
-    except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        _fail(f"{error} Try --help.")
+    except (ValueError, OSError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"unsteep: {message}", file=sys.stderr)
+    print(f"unsteep: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 

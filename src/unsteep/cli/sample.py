@@ -65,14 +65,17 @@ def sample(
     device
         auto, cpu, cuda or mps.
     """
-    from unsteep.cli.common import chosen_device
+    from unsteep.cli.common import chosen_device, nearest
     from unsteep.opening import load
+    from unsteep.sampling import SPACINGS
 
     chosen = _solver(solver, settings or [])
+    if grid not in SPACINGS:
+        raise ValueError(f"--grid: unknown grid {grid!r}; {nearest(grid, SPACINGS)}")
     out = out or (Path("samples.png") if movie is None else None)
-    if out is not None and out.is_dir() and any(out.iterdir()) and not force:
-        raise ValueError(f"{out} is a folder with files in it; choose another --out, or add to it with --force")
+    _check_paths(out, movie, force)
     model = load(run, device=chosen_device(device))
+    _check_pictures(model, out, movie)
     labels = model.labels_of(n, _labels(model, label, n), seed)
     if out is not None:
         _write(model, out, chosen, labels, n=n, steps=steps, seed=seed, grid=grid, clip=clip, batch_size=batch)
@@ -84,6 +87,29 @@ def sample(
         rows = None if labels is None else labels[:few]
         film(model, list(model.trajectory(seed, few, rows, steps, chosen, grid, clip)), movie)  # type: ignore[arg-type]
         print(f"the way of {few} samples in {movie}")
+
+
+def _check_paths(out: Path | None, movie: Path | None, force: bool) -> None:
+    """Refuses at once what could not be written after all the sampling."""
+    from unsteep.pages import animation, pictures
+    from unsteep.pages.files import by_suffix
+
+    if out is not None and out.is_dir() and any(out.iterdir()) and not force:
+        raise ValueError(f"{out} is a folder with files in it; choose another --out, or add to it with --force")
+    if out is not None and not out.suffix and out.is_file():
+        raise ValueError(f"{out} is a file; --out without a suffix names a folder, so choose another")
+    if out is not None and out.suffix not in ("", ".npz"):
+        by_suffix(out, pictures.FORMATS, "a picture")
+    if movie is not None:
+        by_suffix(movie, animation.FORMATS, "an animation")
+
+
+def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
+    from unsteep.spaces import Pixels
+
+    drawn = movie or (out if out is not None and out.suffix != ".npz" else None)
+    if drawn is not None and not isinstance(model.space, Pixels):
+        raise ValueError(f"{drawn}: these samples are rows of numbers, not pictures; write them with --out to a .npz")
 
 
 def _solver(name: str, settings: list[str]) -> Solver:
@@ -110,8 +136,6 @@ def _write(model: Model, out: Path, solver: Solver, labels: torch.Tensor | None,
     names = None if labels is None else [model.names[i] for i in labels.tolist()]
     if out.suffix == ".npz":
         _write_array(out, samples, labels)
-    elif samples.ndim != 4:
-        raise ValueError(f"{out}: these samples are rows of numbers, not pictures; write them to a .npz file")
     elif out.suffix:
         from unsteep.pages import pictures
 

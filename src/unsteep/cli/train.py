@@ -51,9 +51,17 @@ def train(
     out = out or Path("runs") / (recipe or "run")
     changes = ([f"data.path={data}"] if data else []) + list(settings or [])
 
-    from unsteep.cli.common import chosen_device
+    if recipe is not None and config is not None:
+        raise ValueError("give a recipe or --config, not both")
+    if resume and (force or config is not None):
+        raise ValueError("--resume goes on with a run as it is; leave out --force and --config")
+
+    from unsteep.cli.common import chosen_device, nearest
+    from unsteep.recipes import RECIPES
     from unsteep.training import run as runs
 
+    if recipe is not None and recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; {nearest(recipe, RECIPES)}")
     if resume:
         finished = runs.resume(changes, out, device=chosen_device(device))
     else:
@@ -67,13 +75,11 @@ def train(
 
 
 def _run(recipe: str | None, config: Path | None, data: str, changes: list[str]) -> Run:
-    from unsteep.cli.common import nearest
     from unsteep.recipes import RECIPES
     from unsteep.storage.config import loads, override
     from unsteep.training.run import Run
 
     if config is not None:
         return override(loads(Run, config.read_text(encoding="utf-8")), changes)
-    if recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {recipe!r}; {nearest(str(recipe), RECIPES)}")
+    assert recipe is not None
     return override(RECIPES[recipe](data), [change for change in changes if change != f"data.path={data}"])

@@ -117,7 +117,7 @@ def philox(
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """A random order of 0..n-1 as a function of (seed, epoch): int64 (n,), the same on every machine."""
     source = NoiseSource([seed], epoch)
-    high, low, _, _ = source._words(torch.empty(1, 4 * n), torch.tensor(0), source.stream)
+    high, low, _, _ = source._words(torch.empty(1, 4 * n), torch.tensor(Purpose.ORDER), source.stream)
     return torch.argsort((high[0] << 31) | (low[0] >> 1), stable=True)
 
 
@@ -138,6 +138,7 @@ class Purpose(IntEnum):
     NOISE = 1
     DROP = 2
     FLIP = 3
+    ORDER = 4
 
 
 class Draw:

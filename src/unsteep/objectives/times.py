@@ -37,7 +37,7 @@ class Stratified:
     """Every time alike, and evenly spaced within a batch: the same expectation with less variance."""
 
     def __call__(self, draw: Draw) -> Tensor:
-        t = (draw.shared(Purpose.TIME) + draw.places / draw.batch) % 1
+        t = (draw.shared(Purpose.TIME) + draw.places.double() / draw.batch) % 1
         return t.clamp(min=SMALLEST)
 
 

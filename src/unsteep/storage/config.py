@@ -125,7 +125,7 @@ def _read_component(components: dict[str, type], value: str | dict[str, Any], ke
     name = table.get("type", next(iter(components)) if len(components) == 1 else None)
     if name is None:
         raise ValueError(f"{key}: expected a table with type = one of {', '.join(components)}, got one without a type")
-    if name not in components:
+    if not isinstance(name, str) or name not in components:
         raise no_choice(name, components, key)
     cls = components[name]
     schema = schema_of(cls)

@@ -26,7 +26,6 @@ class Kind:
     optional: bool
 
 
-@cache
 def kind_of(annotation: Any) -> Kind:
     """The members of an annotation, which is a union of one if it is no union."""
     union = get_origin(annotation) in (Union, types.UnionType)

@@ -23,7 +23,7 @@ from unsteep.core.schedules import (
     Schedule,
     SigmoidBetas,
 )
-from unsteep.data.pictures import load_picture
+from unsteep.data.pictures import load_picture, reason
 from unsteep.pages import pictures, plots
 from unsteep.spaces import Pixels
 from unsteep.training.report import curves
@@ -51,7 +51,7 @@ def named() -> dict[str, Schedule]:
 def draw(path: Path, image: Path | None = None) -> None:
     """Curves of all schedules above, `image` under each of them below, as one picture at `path`."""
     space = Pixels(channels=3, size=SIZE)
-    x0 = space.encode(torch.from_numpy(_flower() if image is None else load_picture(image, size=SIZE))[None])
+    x0 = space.encode(torch.from_numpy(_flower() if image is None else _read(image))[None])
     eps = NoiseSource([0]).normal(x0, draw=0)
     times = torch.linspace(0, 1, STAGES, dtype=torch.float64)
     rows = [
@@ -69,6 +69,13 @@ def draw(path: Path, image: Path | None = None) -> None:
     sheet.paste(above, ((width - above.width) // 2, 0))
     sheet.paste(strip, ((width - strip.width) // 2, above.height))
     pictures.save(sheet, path)
+
+
+def _read(image: Path) -> np.ndarray:
+    try:
+        return load_picture(image, size=SIZE)
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise ValueError(f"{image}: expected a picture, got {reason(error)}; give another --image") from None
 
 
 def _flower() -> np.ndarray:

@@ -49,6 +49,11 @@ class TrainConfig:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "final_learning_rate"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: expected a whole number from 0 to {2**31 - 1}, got {self.seed}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} does not divide a batch of {self.batch}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule
@@ -19,7 +20,7 @@ from unsteep.training.log import read_log
 
 COLUMNS = 8
 STAGES = 10  # pictures along the forward and the reverse process
-FRAMES = 50
+STEPS = 50  # of a sampler, where the chain has as many
 
 
 def preview(model: Model, path: Path) -> None:
@@ -36,7 +37,7 @@ def samples_by_class(model: Model, path: Path, rows: int = 8) -> None:
     names = model.names[:20]
     n = COLUMNS * (len(names) or rows)
     labels = [i for i in range(len(names)) for _ in range(COLUMNS)] or None
-    samples = model.sample(n, label=labels)
+    samples = model.sample(n, label=labels, steps=_steps(model))
     pictures.save(pictures.grid(samples.numpy(), COLUMNS, row_labels=names or None), path)
 
 
@@ -53,7 +54,7 @@ def reverse_pictures(model: Model, movie: Path, strip: Path) -> None:
     """The reverse process of a few samples: x_t as an animation, and the estimates of x0 as a strip."""
     n = 16 if not model.names else min(len(model.names), 20)
     labels = torch.arange(n) if model.names else None
-    steps = list(model.trajectory(0, n, labels, FRAMES, Ancestral()))
+    steps = list(model.trajectory(0, n, labels, _steps(model), Ancestral()))
     film(model, steps, movie)
     chosen = [steps[round(i)] for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()]
     rows = torch.stack([model.space.decode(step.estimate.x0[:4]) for step in chosen], 1)
@@ -67,8 +68,8 @@ def film(model: Model, steps: list[Step], path: Path) -> None:
     animation.gif(frames.numpy(), path, captions=[f"t = {float(step.level.t):.2f}" for step in steps])
 
 
-def report(model: Model, out: Path, data: DataSet, configuration: str, speed: float) -> None:
-    """Draws everything into the run's folder and writes `report.html`, which holds it all."""
+def report(model: Model, out: Path, data: DataSet, configuration: str, speed: float | None) -> None:
+    """Draws everything into the run's folder and writes `report.html`, which holds it all. `speed`: images/s."""
     log = read_log(out / "log.jsonl")
     steps, losses = [r["step"] for r in log], [r["loss"] for r in log]
     rates = [r["learning_rate"] for r in log]
@@ -81,11 +82,13 @@ def report(model: Model, out: Path, data: DataSet, configuration: str, speed: fl
         samples_by_class(model, out / "samples.png")
         forward_strip(model, data, out / "forward.png")
         reverse_pictures(model, out / "reverse.gif", out / "estimates.png")
-        rows = ", one row a class" if model.names else ""
-        page.section("Samples").figure(out / "samples.png", f"50 steps of DDIM, seeds from 0, averaged weights{rows}.")
+        taken, rows = _steps(model), ", one row a class" if model.names else ""
+        page.section("Samples").figure(
+            out / "samples.png", f"{taken} steps of DDIM, seeds from 0, averaged weights{rows}."
+        )
         page.section("Forward process", "Training pictures and the same noise, more and more of it.")
         page.figure(out / "forward.png")
-        page.section("Reverse process", f"From noise to pictures in {FRAMES} ancestral steps.")
+        page.section("Reverse process", f"From noise to pictures in {taken} ancestral steps.")
         page.figure(out / "reverse.gif")
         page.figure(out / "estimates.png", "The network's estimate of x0 on the way: structure first, detail later.")
     else:
@@ -95,7 +98,7 @@ def report(model: Model, out: Path, data: DataSet, configuration: str, speed: fl
     page.facts(
         [
             ("loss, mean of the last 100 steps", f"{final:.4f}"),
-            ("speed", f"{speed:.0f} images/s"),
+            *([] if speed is None else [("speed", f"{speed:.0f} images/s")]),
             *data.summary(),
         ]
     )
@@ -120,12 +123,17 @@ def curves(schedule: Schedule) -> dict[str, object]:
     }
 
 
+def _steps(model: Model) -> int:
+    schedule = model.denoiser.schedule
+    return min(STEPS, schedule.steps) if isinstance(schedule, Chain) else STEPS
+
+
 def _evenly(schedule: Schedule, n: int) -> list[NoiseLevel]:
     levels = schedule(torch.linspace(0, 1, n, dtype=torch.float64))
     return [levels[i] for i in range(n)]
 
 
 def _scatter(model: Model, path: Path, data: DataSet | None = None) -> None:
-    samples = model.sample(1000, batch_size=1000)
+    samples = model.sample(1000, steps=_steps(model), batch_size=1000)
     clouds = {} if data is None else {"data": data.x[:1000].numpy()}
     plots.scatter(path, {**clouds, "samples": samples.numpy()})

@@ -29,6 +29,7 @@ from unsteep.data import Array, DataSet, Digits, Folder, Idx
 from unsteep.data.batch import Batch, shuffled
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.objectives import AnyObjective, Simple
+from unsteep.pages.files import replacing
 from unsteep.spaces import AnySpace, Pixels, Vectors
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_tensors, load_text, prune, save_folder
@@ -73,6 +74,8 @@ class Run:
             raise ValueError(f"condition.label: these data have no labels ({data.source}); {hint}")
         space: AnySpace
         if data.x.ndim == 2:
+            if self.train.flip:
+                raise ValueError("train.flip: these data are rows of numbers, not pictures; set train.flip=false")
             space = Vectors.of(data.x)
         else:
             channels, height, width = data.x.shape[1:]
@@ -122,33 +125,42 @@ def start(run: Run, out: Path, *, force: bool = False, device: str = "cpu", say:
     if out.exists():
         with RunLock(out):  # refuses to remove what another process is training
             shutil.rmtree(out)
-    out.mkdir(parents=True)
-    (out / "run.toml").write_text(config.dumps(run), encoding="utf-8")
-    return _go_on(run, out, data, description, state, device, say)
+    with RunLock(out):
+        (out / "run.toml").write_text(config.dumps(run), encoding="utf-8")
+        return _go_on(run, out, data, description, state, device, say)
 
 
 def resume(settings: Iterable[str], out: Path, *, device: str = "cpu", say: Callable[[str], None] = print) -> bool:
-    """Goes on with the run in `out` from its latest checkpoint. `settings` may change how long it trains and what it
-    keeps."""
-    run = read_run(out)
-    changed = config.override(run, settings)
-    allowed = {name: getattr(changed.train, name) for name in RESUMABLE}
-    if changed != replace(run, train=replace(run.train, **allowed)):
-        names = ", ".join(f"train.{name}" for name in RESUMABLE)
-        raise ValueError(f"--resume: only {names} may change; start another run for anything else")
-    run = changed
+    """Goes on with the run in `out` from its latest checkpoint. `settings` may change how long it trains, what it
+    keeps, and where the same data now lie."""
+    run = _changed(read_run(out), settings)
     data = run.data.read("train")
     description = run.describe(data)
     state = _state(run, description, device)
-    folder = latest(out / "checkpoints")
-    if folder is not None:
-        stored = json.loads(load_text(folder, "state.json"))
-        if stored["data"] != data.digest():
-            raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
-        _restore(state, folder)
-    say(f"resuming {out} at step {state.step} of {run.train.steps}")
-    (out / "run.toml").write_text(config.dumps(run), encoding="utf-8")
-    return _go_on(run, out, data, description, state, device, say)
+    with RunLock(out):
+        folder = latest(out / "checkpoints")
+        if folder is not None:
+            stored = json.loads(load_text(folder, "state.json"))
+            if stored["data"] != data.digest():
+                raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
+            _restore(state, folder)
+        say(f"resuming {out} at step {state.step} of {run.train.steps}")
+        with replacing(out / "run.toml") as beside:
+            beside.write_text(config.dumps(run), encoding="utf-8")
+        return _go_on(run, out, data, description, state, device, say)
+
+
+def _changed(run: Run, settings: Iterable[str]) -> Run:
+    """`run` with settings that leave what it computes the same; ValueError for others."""
+    changed = config.override(run, settings)
+    allowed = {name: getattr(changed.train, name) for name in RESUMABLE}
+    same = replace(run, train=replace(run.train, **allowed))
+    if not isinstance(run.data, Digits) and not isinstance(changed.data, Digits):
+        same = replace(same, data=replace(run.data, path=changed.data.path))  # data may move: their digest is compared
+    if changed != same:
+        names = ", ".join(f"train.{name}" for name in RESUMABLE)
+        raise ValueError(f"--resume: only {names} and data.path may change; start another run for anything else")
+    return changed
 
 
 def read_run(out: Path) -> Run:
@@ -175,17 +187,17 @@ def _go_on(
         _save(out, state, description, statistics, digest)
         prune(out / "checkpoints", run.train.keep)
 
-    with RunLock(out), _interruptible() as interrupted:
+    with _interruptible() as interrupted:
         log = Log(out / "log.jsonl", state.step)
         try:
             with Progress(state.step, run.train.steps, run.train.batch) as progress:
                 for record in train(state, run.objective, batches, run.train):
                     log.write(record)
                     progress.update(record)
-                    last = record.step == run.train.steps
-                    if record.step % run.train.checkpoint_every == 0 or last or interrupted():
+                    last, stop = record.step == run.train.steps, interrupted()
+                    if record.step % run.train.checkpoint_every == 0 or last or stop:
                         save()
-                    if interrupted() and not last:
+                    if stop and not last:
                         break
                     if record.step % run.train.preview_every == 0 and not last:
                         preview(model, out / "previews" / f"step-{record.step:08d}.png")
@@ -198,10 +210,10 @@ def _go_on(
         if state.step < run.train.steps:
             say(f"stopped at step {state.step} and saved; go on with: unsteep train --resume --out {out}")
             return False
-        seconds = time.monotonic() - began
-        speed = (state.step - first) * run.train.batch / seconds
-        report(model, out, data, config.dumps(run), speed)
-        say(f"done: {state.step} steps in {seconds:.0f} s, {speed:.0f} images/s")
+        seconds, steps = time.monotonic() - began, state.step - first
+        speed = steps * run.train.batch / seconds
+        report(model, out, data, config.dumps(run), speed if steps else None)
+        say(f"done: {steps} steps in {seconds:.0f} s, {speed:.0f} images/s" if steps else "done: no step was left")
     return True
 
 

@@ -1,0 +1,139 @@
+"""Loss weights by noise level, and their exact conversion to the kind that a head predicts.
+
+With S = alpha^2 / sigma^2 and m2 = alpha^2 + sigma^2, one error of x0 is, in the other kinds,
+
+    eps_error^2 = S x0_error^2,   x0_error^2 = sigma^2/m2 v_error^2 = sigma^2/(alpha + sigma)^2 flow_error^2
+
+so that a weight stated for one kind is a weight for every kind: the same estimate has the same weighted loss whatever the
+head. In the literature weights are stated for the eps error (w) or the x0 error (w S):
+
+                  on the eps error        on the x0 error
+    Unit          1                       S                  L_simple of an eps head
+    SNR           S^(p-1)                 S^p                p = 0 is unit on x0 (Salimans & Ho 2022)
+    TruncatedSNR  max(1, 1/S)             max(S, 1)          (Salimans & Ho 2022)
+    MinSNR        min(1, g/S)             min(S, g)          (Hang et al. 2023)
+    P2            1 / (k + S)^g           S / (k + S)^g      (Choi et al. 2022)
+    Debiased      1 / sqrt(S)             sqrt(S)            (Yu et al. 2023)
+    Sigmoid       sigmoid(b - logsnr)     S sigmoid(b - logsnr)   (Kingma & Gao 2023; Hoogeboom et al. 2024)
+    EDM           1 + 1/(s^2 S)           S + 1/s^2          s = std of the data (Karras et al. 2022)
+
+Here they are computed on the x0 error, where all are finite at zero SNR. `Native` is 1 in the head's own kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unsteep.core.estimate import Prediction
+from unsteep.core.level import NoiseLevel
+
+
+class Weight(Protocol):
+    """A weight on the squared x0 error at each level: float64, of the level's shape, finite for t > 0."""
+
+    def __call__(self, level: NoiseLevel) -> Tensor: ...
+
+
+def x0_factor(kind: Prediction, level: NoiseLevel) -> Tensor:
+    """f with x0_error^2 = f kind_error^2 for one and the same estimate."""
+    alpha, sigma = level.alpha, level.sigma
+    match kind:
+        case "x0":
+            return torch.ones_like(alpha)
+        case "eps":
+            return (sigma / alpha) ** 2
+        case "v":
+            return (sigma / level.scale) ** 2
+        case "flow":
+            return (sigma / (alpha + sigma)) ** 2
+        case "score":
+            return (sigma**2 / alpha) ** 2
+    raise ValueError(f"unknown prediction kind {kind!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """1 on the squared error in the head's own kind: the head's L_simple (Ho et al. 2020, eq. 14)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """1 on the eps error."""
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        return level.logsnr.exp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SNR:
+    """S^power on the x0 error."""
+
+    power: float = 0.5
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        return (level.alpha / level.sigma) ** (2 * self.power)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruncatedSNR:
+    """max(S, 1) on the x0 error."""
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        return level.logsnr.exp().clamp(min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinSNR:
+    """min(S, gamma) on the x0 error."""
+
+    gamma: float = 5.0
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        return level.logsnr.exp().clamp(max=self.gamma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class P2:
+    """1 / (k + S)^gamma on the eps error."""
+
+    gamma: float = 1.0
+    k: float = 1.0
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        s = level.logsnr.exp()
+        return s / (self.k + s) ** self.gamma
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debiased:
+    """1 / sqrt(S) on the eps error."""
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        return level.alpha / level.sigma
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sigmoid:
+    """sigmoid(bias - logsnr) on the eps error."""
+
+    bias: float = -1.0
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        return level.logsnr.exp() * torch.sigmoid(self.bias - level.logsnr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDM:
+    """S + 1 / data_std^2 on the x0 error: unit on EDM's own head. `data_std` is the standard deviation of x0."""
+
+    data_std: float = 0.5
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        return level.logsnr.exp() + 1 / self.data_std**2
+
+
+AnyWeight = Native | Unit | SNR | TruncatedSNR | MinSNR | P2 | Debiased | Sigmoid | EDM
