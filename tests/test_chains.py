@@ -167,3 +167,5 @@ class TestInterpolated:
         left = torch.tensor([1.0, 0.6, 0.1, 1e-3, 0.0], dtype=torch.float64)
         level = chain.interpolated()((chain.steps - left) / chain.steps)
         close(level.alpha**2, left * chain.levels.alpha[-2] ** 2, rtol=1e-8)
+        almost = chain.interpolated()(1 - 2.0**-50)  # whose distance from 1 is exact, and keeps its digits
+        close(almost.alpha**2, chain.steps * 2.0**-50 * chain.levels.alpha[-2] ** 2, rtol=1e-12)

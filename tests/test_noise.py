@@ -65,6 +65,7 @@ class TestStreams:
         each = NoiseSource([8, 9], torch.tensor([4, 2**40])).normal(like, 0)
         assert torch.equal(each[0], NoiseSource([8, 9]).at(4).normal(like, 0)[0])
         assert torch.equal(each[1], NoiseSource([9], 2**40).normal(like[:1], 0)[0])
+        assert torch.equal(NoiseSource([8, 9], torch.tensor([4, 2**40]))[1:].normal(like[1:], 0), each[1:])
 
     def test_values_depend_on_nothing_in_like_but_its_shape(self) -> None:
         source = NoiseSource([1, 2])

@@ -2,6 +2,9 @@
 
     value = network(c_in x_t, noise_label)        read as x0, eps, v, score or flow
 
+A head may also predict the "mean" of the posterior, Ho's mu-tilde A x0 + B x_t of one step of the chain, which is
+read as x0 = (mean - B x_t) / A.
+
 The network hears the noise level as one number, `noise_label`:
 
     "step"    t T - 1 of a chain: 0 .. T-1 as Ho et al. 2020, fractions where the chain is interpolated
@@ -14,6 +17,7 @@ schedule does not (Karras et al. 2022). Compilation, autocast, data-parallel wra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -22,11 +26,14 @@ from torch import Tensor, nn
 from unsteep.core.chains import Chain, Interpolated
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
+from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.schedules import Schedule
 
 NoiseLabel = Literal["step", "time", "logsnr"]
 InputScale = Literal["none", "unit"]
+Head = Prediction | Literal["mean"]
+LearnVariance = bool | Literal["fraction", "diagonal"]
 
 
 class Denoise(Protocol):
@@ -39,24 +46,24 @@ class Denoiser(nn.Module):
     """`network` as a denoiser on `schedule` (see the module).
 
     `noise_label`: default "step" on a chain, "time" elsewhere. `learn_variance`: the network's second half of
-    channels is a learned variance, as a fraction between log beta_tilde (0) and log beta (1), (output + 1) / 2
-    (Nichol & Dhariwal 2021).
+    channels is a learned variance: True or "fraction", a place between log beta_tilde (0) and log beta (1), (output +
+    1) / 2 (Nichol & Dhariwal 2021); "diagonal", the log-variance itself, as in the ablation of Ho et al. 2020.
     """
 
     def __init__(
         self,
         network: nn.Module,
         schedule: Schedule,
-        prediction: Prediction = "eps",
+        prediction: Head = "eps",
         *,
         noise_label: NoiseLabel | None = None,
         input_scale: InputScale = "none",
-        learn_variance: bool = False,
+        learn_variance: LearnVariance = False,
     ) -> None:
         super().__init__()
         is_chain = isinstance(schedule, Chain | Interpolated)
-        if prediction not in PREDICTIONS:
-            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+        if prediction not in (*PREDICTIONS, "mean"):
+            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)} or mean, got {prediction!r}")
         if prediction in ("eps", "score") and schedule.logsnr_min == -torch.inf:
             raise ValueError(
                 f"prediction: {prediction} says nothing about x0 at t = 1, where {type(schedule).__name__} leaves "
@@ -84,10 +91,29 @@ class Denoiser(nn.Module):
         heard = self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))
         output = self.network(scaled, heard, **({} if condition is None else condition.tensors()))
         output = output.to(x_t.dtype)  # an autocast network answers in half precision; the algebra is not done in it
-        if not self.learn_variance:
-            return Estimate(self.prediction, output, x_t, level)
-        value, raw = output.chunk(2, dim=1)
-        return Estimate(self.prediction, value, x_t, level, variance_fraction=(raw + 1) / 2)
+        value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
+        if self.prediction == "mean":
+            a, b = posterior_weights(level, self.previous(level))
+            estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level)
+        else:
+            estimate = Estimate(self.prediction, value, x_t, level)
+        if raw is None:
+            return estimate
+        if self.learn_variance == "diagonal":
+            return replace(estimate, log_variance=raw)
+        return replace(estimate, variance_fraction=(raw + 1) / 2)
+
+    def previous(self, level: NoiseLevel) -> NoiseLevel:
+        """The level one step of the chain before: t - 1/T, T = 1000 where the schedule is no chain."""
+        return self.schedule((level.t - 1 / getattr(self.schedule, "steps", 1000)).clamp(min=0))
+
+    def native_weight(self, level: NoiseLevel) -> Tensor:
+        """What turns the squared error of the estimate, in its kind, into that of the head's L_simple: 1, but A^2 for a
+        posterior mean (which is read as x0) and sigma^2 for a score (whose raw error is unbounded in clean data)."""
+        if self.prediction == "mean":
+            a, _ = posterior_weights(level, self.previous(level))
+            return a**2
+        return level.sigma**2 if self.prediction == "score" else torch.ones_like(level.sigma)
 
     def _heard(self, level: NoiseLevel) -> Tensor:
         if self.noise_label == "step":

@@ -7,7 +7,6 @@ pictures = model.sample(16, label=4, steps=50, seed=0)      # uint8 (16, c, h, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, Self
@@ -16,76 +15,30 @@ import torch
 from torch import Tensor
 
 from unsteep.core.condition import Condition
-from unsteep.core.estimate import Prediction
+from unsteep.core.gaussian import Variance, optimal_variance
+from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import AnySchedule
-from unsteep.denoiser import Denoise, Denoiser, InputScale, NoiseLabel
+from unsteep.denoiser import Denoise, Denoiser
+from unsteep.description import Description, ModelConfig
 from unsteep.guidance import Clip
-from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.likelihood import Bound, Decoder, X0Error, bound, spread
 from unsteep.sampling import DDIM, Solver, Spacing, Step, grid, initial_noise, trajectory
-from unsteep.spaces import AnySpace, Pixels, Vectors
+from unsteep.spaces import AnySpace
 from unsteep.storage import config
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
 from unsteep.storage.manifest import verify
 
+__all__ = ["Description", "Model", "ModelConfig"]
+
+ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]
 _LABEL_STREAM = -2  # where a sample draws its own label; the steps of a sampler use 0, 1, 2, ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The denoiser of a run: its network, what the network predicts, and how it hears the noise level."""
-
-    network: UNetConfig | MLPConfig = field(default_factory=UNetConfig)
-    prediction: Prediction = "eps"
-    variance: Literal["fixed", "learned"] = "fixed"
-    noise_label: NoiseLabel | None = None
-    input_scale: InputScale = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Description:
-    """All that is needed to rebuild a model around its weights; `model.toml` of a saved one."""
-
-    model: ModelConfig
-    schedule: AnySchedule
-    space: AnySpace
-    names: tuple[str, ...] = ()
-
-    def build(self) -> Denoiser:
-        """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the
-        space."""
-        return Denoiser(
-            self.filled().model.network.build(),
-            self.schedule,
-            self.model.prediction,
-            noise_label=self.model.noise_label,
-            input_scale=self.model.input_scale,
-            learn_variance=self.model.variance == "learned",
-        )
-
-    def filled(self) -> Description:
-        """The same description with the network's sizes stated: channels, size and labels are those of the data."""
-        network, outputs = self.model.network, 2 if self.model.variance == "learned" else 1
-        filled: UNetConfig | MLPConfig
-        if isinstance(network, UNetConfig) and isinstance(self.space, Pixels):
-            channels = self.space.channels
-            filled = replace(network, channels=channels, size=self.space.size, out_channels=outputs * channels)
-        elif isinstance(network, MLPConfig) and isinstance(self.space, Vectors):
-            features = len(self.space.mean)
-            filled = replace(network, features=features, out_features=outputs * features)
-        else:
-            wanted = "UNet" if isinstance(self.space, Pixels) else "MLP"
-            raise ValueError(
-                f"model.network: the data are {type(self.space).__name__.lower()}, which need a {wanted}; "
-                f"set model.network={wanted}"
-            )
-        return replace(self, model=replace(self.model, network=replace(filled, labels=len(self.names))))
 
 
 class Model:
     """A denoiser that knows what its numbers mean.
 
-    `statistics`: what was measured on the training data, tensors by name: "label_counts" (classes,).
+    `statistics`: what was measured on the training data, tensors by name: "label_counts" (classes,); "x0_error" (2, n),
+    log-SNRs and the mean squared error of the x0 estimates there.
     """
 
     def __init__(
@@ -93,7 +46,7 @@ class Model:
     ) -> None:
         self.denoiser = denoiser.eval()
         self.description = description
-        self.statistics = statistics or {}
+        self.statistics = {} if statistics is None else statistics
 
     @property
     def space(self) -> AnySpace:
@@ -163,12 +116,77 @@ class Model:
         noise = NoiseSource(_seeds(seed, n))
         levels = grid(self.denoiser.schedule, steps, spacing)
         x = initial_noise(torch.empty(n, *self.space.shape, device=self.device), levels[0], noise)
+        at = self.denoiser.schedule.inverse
+        denoise = self.denoise(labels, clip)
+        return trajectory(denoise, x, levels, DDIM() if solver is None else solver, noise, at)
+
+    def denoise(self, labels: Tensor | None = None, clip: bool = True) -> Denoise:
+        """The denoiser with its condition bound, labels (b,) int64, and estimates kept in the range of pictures."""
         condition = None if labels is None else Condition(label=labels.to(self.device))
         denoise: Denoise = partial(self.denoiser, condition=condition)
-        if clip and self.space.bounds is not None:
-            denoise = Clip(denoise, *self.space.bounds)
-        at = self.denoiser.schedule.inverse
-        return trajectory(denoise, x, levels, DDIM() if solver is None else solver, noise, at)
+        return denoise if not clip or self.space.bounds is None else Clip(denoise, *self.space.bounds)
+
+    def likelihood(
+        self,
+        examples: Tensor,
+        labels: Tensor | None = None,
+        *,
+        levels: NoiseLevel | None = None,
+        terms: int | None = None,
+        draws: int = 1,
+        variance: ReverseVariance | None = None,
+        decoder: Literal["pair", "ho"] = "pair",
+        clip: bool = True,
+        seed: int = 0,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> Bound:
+        """The variational bound on the likelihood of examples in the data's own units, every term of it, in nats.
+
+        `labels` (n,) for a conditional model. `levels`: default, every step of the chain. `terms`: evaluate only so
+        many of the KLs for each example, evenly spaced from a random start; unbiased. `draws` of the noise to average
+        over. `variance` of the model's steps: default "learned" where the model has it, else "beta". `decoder`: the
+        variance of the last term, the pair's own or Ho's. Example i draws its noise from seed + i.
+        """
+        schedule = self.denoiser.schedule
+        levels = grid(schedule, getattr(schedule, "steps", 1000)) if levels is None else levels
+        pairs, chosen = len(levels) - 2, self.reverse_variance(variance)
+        counted = Decoder(levels=self.space.levels, variance=decoder)
+        starts = range(0, len(examples), batch_size)
+        done = []
+        with _bar(progress, len(starts) * draws) as advance:
+            for start in starts:
+                rows = slice(start, start + batch_size)
+                x0 = self.space.encode(examples[rows]).to(self.device)
+                denoise = self.denoise(None if labels is None else labels[rows], clip)
+                parts = []
+                for draw in range(draws):
+                    noise = NoiseSource(range(seed + start, seed + start + len(x0)), draw)
+                    steps = None
+                    if terms is not None and terms < pairs:
+                        u = noise.uniform(torch.empty(len(x0), 1, dtype=torch.float64), pairs + 1)
+                        steps = spread(u.squeeze(1), terms, pairs)
+                    parts.append(bound(denoise, x0, levels, counted, chosen, noise, steps))
+                    advance()
+                done.append(Bound.of_draws(parts))
+        return Bound.of_examples(done)
+
+    def reverse_variance(self, name: ReverseVariance | None = None) -> Variance:
+        """The variance of reverse steps by name; default "learned" where the model has it, else "beta"."""
+        learned = self.denoiser.learn_variance
+        if name is None:
+            return "learned" if learned else "beta"
+        if name == "learned" and not learned:
+            raise ValueError(
+                "variance: this model learned none, its variance is fixed; choose beta, beta_tilde or optimal"
+            )
+        if name != "optimal":
+            return name
+        if "x0_error" not in self.statistics:
+            raise ValueError(
+                "variance: optimal needs the error measured at the end of training, and this model has none"
+            )
+        return optimal_variance(X0Error(self.statistics["x0_error"]))
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0) -> Tensor | None:
         """The class of each of n samples, int64 (n,), or None for an unconditional model (see `sample`)."""

@@ -85,7 +85,7 @@ def sample(
 
         few = min(n, 16)
         rows = None if labels is None else labels[:few]
-        film(model, list(model.trajectory(seed, few, rows, steps, chosen, grid, clip)), movie)  # type: ignore[arg-type]
+        film(model, list(model.trajectory(seed, few, rows, steps, chosen, grid, clip)), movie)
         print(f"the way of {few} samples in {movie}")
 
 

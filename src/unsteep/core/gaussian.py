@@ -44,15 +44,20 @@ class Gaussian:
 
 def kl(q: Gaussian, p: Gaussian) -> Tensor:
     """KL(q || p) in nats per element, broadcast over both."""
-    excess = q.variance / p.variance - 1  # close to 0 on long chains: log1p keeps the digits of the difference below
+    excess = q.variance / p.variance - 1  # small on long chains: next to a 1, the other terms would lose their digits
     return 0.5 * ((q.mean - p.mean) ** 2 / p.variance + excess - torch.log1p(excess))
+
+
+def posterior_weights(now: NoiseLevel, nxt: NoiseLevel) -> tuple[Tensor, Tensor]:
+    """(A, B) of the posterior's mean A x0 + B x_now, float64, of the levels' shape."""
+    beta, _ = step_variances(now, nxt)
+    return nxt.alpha * beta / now.sigma**2, now.alpha / nxt.alpha * (nxt.sigma / now.sigma) ** 2
 
 
 def posterior(x0: Tensor, x_t: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Gaussian:
     """q(x_nxt | x_now = x_t, x0): where a step backwards should land, if x0 were known. x0, x_t: (b, ...)."""
-    beta, beta_tilde = step_variances(now, nxt)
-    a = nxt.alpha * beta / now.sigma**2
-    b = now.alpha / nxt.alpha * (nxt.sigma / now.sigma) ** 2
+    a, b = posterior_weights(now, nxt)
+    _, beta_tilde = step_variances(now, nxt)
     return Gaussian(like(a, x_t) * x0 + like(b, x_t) * x_t, like(beta_tilde, x_t))
 
 
@@ -89,6 +94,45 @@ def step_term(x0: Tensor, estimate: Estimate, nxt: NoiseLevel, variance: Varianc
     """L_{t-1} = KL(q(x_nxt | x_now, x0) || p(x_nxt | x_now)) in nats per element (Ho et al. 2020, eq. 5). nxt.sigma
     > 0."""
     return kl(posterior(x0, estimate.x_t, estimate.level, nxt), reverse(estimate, nxt, variance))
+
+
+def decoder_log_prob(
+    x0: Tensor,
+    estimate: Estimate,
+    levels: NoiseLevel,
+    variance: Variance,
+    *,
+    values: int | None,
+    convention: Literal["pair", "ho"] = "pair",
+) -> Tensor:
+    """log p(x0 | x_now), minus L_0, at the last pair of the grid `levels` (noise first, clean last); nats per element.
+
+    beta_tilde is 0 there, so the variance is a choice. "pair": the pair's own beta wherever the model's variance is 0.
+    "ho": as the code of Ho et al. 2020, beta_tilde of the pair before, also where the model's steps use beta. `values`:
+    how many equally spaced values data take in [-1, 1], whose bins are integrated; None for the density at x0.
+    """
+    floor, _ = step_variances(levels[-2], levels[-1])
+    if convention == "ho":
+        if len(levels) < 3:
+            raise ValueError("decoder: Ho's variance is that of the pair before the last, and this grid has one pair")
+        _, floor = step_variances(levels[-3], levels[-2])
+        variance = "beta_tilde" if variance == "beta" else variance
+    p = reverse(estimate, levels[-1], variance, floor=floor)
+    return p.log_prob(x0) if values is None else discretized_log_prob(p, x0, values)
+
+
+def optimal_variance(x0_error: Callable[[NoiseLevel], Tensor]) -> Callable[[NoiseLevel, NoiseLevel], Tensor]:
+    """The reverse variance with the best bound, beta_tilde + A^2 E, for a denoiser whose mean squared x0 error is E.
+
+    With a perfect denoiser E is the posterior variance of x0, and this is Analytic-DPM (Bao et al. 2022, theorem 1).
+    """
+
+    def variance(now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+        _, beta_tilde = step_variances(now, nxt)
+        a, _ = posterior_weights(now, nxt)
+        return beta_tilde + a**2 * x0_error(now)
+
+    return variance
 
 
 def discretized_log_prob(p: Gaussian, x0: Tensor, levels: int = 256) -> Tensor:

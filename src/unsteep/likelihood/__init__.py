@@ -1,7 +1,23 @@
 """How likely data are under a model: the variational bound, and the exact likelihood of the flow."""
 
-from unsteep.likelihood.bound import Bound, bound, prior_term
+from unsteep.likelihood.bound import Bound, bound, prior_term, spread
 from unsteep.likelihood.decoder import Decoder
 from unsteep.likelihood.ode import FlowLikelihood, dequantize, flow_log_prob
+from unsteep.likelihood.optimal import X0Error, measure_x0_error, probing_levels
+from unsteep.likelihood.rate_distortion import RateDistortion, rate_distortion
 
-__all__ = ["Bound", "Decoder", "FlowLikelihood", "bound", "dequantize", "flow_log_prob", "prior_term"]
+__all__ = [
+    "Bound",
+    "Decoder",
+    "FlowLikelihood",
+    "RateDistortion",
+    "X0Error",
+    "bound",
+    "dequantize",
+    "flow_log_prob",
+    "measure_x0_error",
+    "prior_term",
+    "probing_levels",
+    "rate_distortion",
+    "spread",
+]

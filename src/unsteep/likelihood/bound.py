@@ -4,19 +4,21 @@
     L_{t-1}  KL(q(x_nxt | x_now, x0) || p(x_nxt | x_now))            kl, one for each pair of levels but the last
     L_0      -log p(x0 | x_now) at the last pair                     decoder
 
-with x_now ~ q(x_now | x0) drawn anew for every term. Any grid of levels has a bound of its own; the model is the chain of
-that grid. Everything is in nats per example, bits per dimension only where a method says so.
+with x_now ~ q(x_now | x0) drawn anew for every term. Any grid of levels has a bound of its own; the model is the
+chain of that grid. Everything is in nats per example, bits per dimension only where a method says so.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import Gaussian, Variance, kl, step_term
 from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.denoiser import Denoise
@@ -33,9 +35,10 @@ class Normals(Protocol):
 class Bound:
     """The terms of the bound for b examples, float64, nats.
 
-    `prior` (b,), `kl` (b, k), `decoder` (b,). `steps` (k,): which pairs of the grid the columns of `kl` are, 0 the noisiest;
-    `weights` (k,): what each counts in the sum, 1 unless terms were sub-sampled. `distortion` (b, k + 1): the mean squared
-    error of the x0 estimate at the `now` of those pairs and, last, of the decoder's. `dimensions`: numbers in an example.
+    `prior` (b,), `kl` (b, k), `decoder` (b,). `steps` (k,) or (b, k): which pairs of the grid the columns of `kl` are,
+    0 the noisiest; `weights` (k,): what each counts in the sum, 1 unless terms were sub-sampled. `distortion`
+    (b, k + 1): the mean squared error of the x0 estimate at the `now` of those pairs and, last, of the decoder's.
+    `dimensions`: numbers in an example.
     """
 
     prior: Tensor
@@ -54,6 +57,38 @@ class Bound:
         """The bound in bits per dimension, (b,)."""
         return self.total() / (self.dimensions * math.log(2))
 
+    @staticmethod
+    def of_examples(parts: Sequence[Bound]) -> Bound:
+        """The bound of all examples from those of successive batches of them."""
+        first = parts[0]
+        return replace(
+            first,
+            prior=torch.cat([p.prior for p in parts]),
+            kl=torch.cat([p.kl for p in parts]),
+            decoder=torch.cat([p.decoder for p in parts]),
+            steps=first.steps if first.steps.ndim == 1 else torch.cat([p.steps for p in parts]),
+            distortion=torch.cat([p.distortion for p in parts]),
+        )
+
+    @staticmethod
+    def of_draws(parts: Sequence[Bound]) -> Bound:
+        """The mean of bounds of the same examples with independent noise: every term averaged, or, where each
+        sub-sampled terms of its own, all of them with a smaller weight."""
+        n, first = len(parts), parts[0]
+        decoder = torch.stack([p.decoder for p in parts]).mean(0)
+        if first.steps.ndim == 1:
+            kl, distortion = (torch.stack([getattr(p, name) for p in parts]).mean(0) for name in ("kl", "distortion"))
+            return replace(first, kl=kl, decoder=decoder, distortion=distortion)
+        last = torch.stack([p.distortion[:, -1:] for p in parts]).mean(0)
+        return replace(
+            first,
+            kl=torch.cat([p.kl for p in parts], 1),
+            decoder=decoder,
+            steps=torch.cat([p.steps for p in parts], 1),
+            weights=torch.cat([p.weights for p in parts]) / n,
+            distortion=torch.cat([*(p.distortion[:, :-1] for p in parts), last], 1),
+        )
+
 
 def bound(
     denoise: Denoise,
@@ -66,31 +101,45 @@ def bound(
 ) -> Bound:
     """Every term for x0 (b, ...), over `levels`, noise first and clean last, with one draw of noise a term.
 
-    `variance`: that of the model's steps. `steps` (k,) int64: only these pairs of the len(levels) - 2 with a KL, uniformly
-    chosen by the caller; their weights make the sum unbiased. Draw i of `noise` is pair i's.
+    `variance`: that of the model's steps. `steps` (k,) or (b, k) int64: only these pairs of the len(levels) - 2 with a
+    KL (see `spread`); their weights make the sum unbiased. Draw j of `noise` is column j's.
     """
     pairs = len(levels) - 2
     chosen = torch.arange(pairs) if steps is None else steps
+    columns = chosen.shape[-1]
     terms, errors = [], []
+
+    def estimated(level: NoiseLevel, draw: int) -> Estimate:
+        estimate = denoise(add_noise(x0, noise.normal(x0, draw=draw), level), level)
+        errors.append(((estimate.x0 - x0) ** 2).flatten(1).double().mean(1))
+        return estimate
+
     with torch.no_grad():
-        for i in [*chosen.tolist(), pairs]:
-            now, nxt = levels[i], levels[i + 1]
-            estimate = denoise(add_noise(x0, noise.normal(x0, draw=i), now), now)
-            errors.append(((estimate.x0 - x0) ** 2).flatten(1).double().mean(1))
-            if i < pairs:
-                terms.append(_sum(step_term(x0, estimate, nxt, variance)))
-            else:
-                last = _sum(-decoder.log_prob(x0, estimate, levels, variance))
+        for column in range(columns):
+            pair = chosen[..., column]
+            estimate = estimated(levels[pair], column)
+            terms.append(_sum(step_term(x0, estimate, levels[pair + 1], variance)))
+        last = _sum(-decoder.log_prob(x0, estimated(levels[-2], columns), levels, variance))
         prior = prior_term(x0, levels[0])
     return Bound(
         prior=prior,
         kl=torch.stack(terms, 1) if terms else prior.new_zeros(len(x0), 0),
         decoder=last,
         steps=chosen,
-        weights=torch.full((len(chosen),), pairs / max(1, len(chosen)), dtype=torch.float64, device=prior.device),
+        weights=torch.full((columns,), pairs / max(1, columns), dtype=torch.float64, device=prior.device),
         distortion=torch.stack(errors, 1),
         dimensions=x0[0].numel(),
     )
+
+
+def spread(u: Tensor, terms: int, pairs: int) -> Tensor:
+    """`terms` of `pairs` for each example, evenly spaced from a random start: int64 (b, terms), for u (b,) in (0, 1).
+
+    Every pair is as likely as any other, so the weighted sum is unbiased; neighbouring terms are much alike, so even
+    spacing has far less variance than independent choices.
+    """
+    places = (u[:, None] + torch.arange(terms)) * (pairs / terms)
+    return places.long().clamp(max=pairs - 1)
 
 
 def prior_term(x0: Tensor, first: NoiseLevel) -> Tensor:

@@ -1,12 +1,13 @@
 """Exact likelihood by the probability-flow equation (Song et al. 2021, appendix D; Chen et al. 2018).
 
-In coordinates X = x / alpha with s = sigma / alpha, the flow of every schedule is dX/du = s eps, u = log s, and along it
+In coordinates X = x / alpha with s = sigma / alpha, the flow of every schedule is dX/du = s eps, u = log s, and along
+it
 
     log p(X_0) = log p(X_1) + integral of div_X(s eps) du
 
-from the data, at a small s, to the prior N(0, (1 + s^2) I) at the noisiest level. The divergence is exact (one gradient a
-dimension) or Hutchinson's estimate with fixed random signs. The integral is taken with the Dormand-Prince pair of order
-5(4) and adaptive steps, all in the dtype of x: use float64 for exact answers.
+from the data, at a small s, to the prior N(0, (1 + s^2) I) at the noisiest level. The divergence is exact (one
+gradient a dimension) or Hutchinson's estimate with fixed random signs. The integral is taken with the Dormand-Prince
+pair of order 5(4) and adaptive steps, all in the dtype of x: use float64 for exact answers.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from unsteep.denoiser import Denoise
 
 @dataclass(frozen=True)
 class FlowLikelihood:
-    """`log_prob` (b,) of a density, nats, float64; `latent` (b, ...), where each x ends at the noisiest level; `nfe`, network
-    evaluations for each example, rejected steps included."""
+    """`log_prob` (b,) of a density, nats, float64; `latent` (b, ...), where each x ends at the noisiest level; `nfe`,
+    network evaluations for each example, rejected steps included."""
 
     log_prob: Tensor
     latent: Tensor
@@ -48,8 +49,8 @@ def flow_log_prob(
 ) -> FlowLikelihood:
     """log p(x) for continuous data x (b, ...), dequantized where the data are discrete.
 
-    `first`: the cleanest level, default t = 1/1000 or step 1 of a chain; the answer is the density of data with that little
-    noise. `noise`: for Hutchinson's signs. `prior`: log-density of x at t = 1 if it is not the standard one.
+    `first`: the cleanest level, default t = 1/1000 or step 1 of a chain; the answer is the density of data with that
+    little noise. `noise`: for Hutchinson's signs. `prior`: log-density of x at t = 1 if it is not the standard one.
     """
     low = schedule(1 / getattr(schedule, "steps", 1000)) if first is None else first
     high = schedule(1.0)
@@ -58,7 +59,9 @@ def flow_log_prob(
     signs = None
     if divergence == "hutchinson":
         if noise is None:
-            raise ValueError("noise: Hutchinson's estimate draws random signs; give a NoiseSource with a seed for each row")
+            raise ValueError(
+                "noise: Hutchinson's estimate draws random signs; give a NoiseSource with a seed for each row"
+            )
         signs = torch.sign(noise.normal(x, draw=0))
 
     def field(u: float, state: Tensor) -> Tensor:
@@ -85,8 +88,9 @@ def flow_log_prob(
 
 
 def dequantize(x: Tensor, levels: int, noise: NoiseSource) -> tuple[Tensor, float]:
-    """x, on a grid of `levels` values from -1 to 1, with uniform noise over each value's bin; and the log-volume of one
-    element's bin, which turns a density into a lower bound on a probability: log P(x) >= E[log p(x + u)] + d log_volume."""
+    """x, on a grid of `levels` values from -1 to 1, with uniform noise over each value's bin; and the log-volume of
+    one element's bin, which turns a density into a lower bound on a probability: log P(x) >= E[log p(x + u)] + d
+    log_volume."""
     width = 2 / (levels - 1)
     return x + width * (noise.uniform(x, draw=1) - 0.5), math.log(width)
 
@@ -96,8 +100,9 @@ def integrate(
 ) -> tuple[Tensor, int]:
     """y(end) of dy/du = field(u, y) from y(start), by Dormand & Prince 1980, and the evaluations it took.
 
-    A step is accepted if the worst example's error, RMS relative to tolerance (1 + |y|), is at most 1; the next step's size
-    follows a PI controller (Hairer, Norsett & Wanner 1993, section IV.2). ValueError if 10,000 steps do not suffice.
+    A step is accepted if the worst example's error, RMS relative to tolerance (1 + |y|), is at most 1; the next
+    step's size follows a PI controller (Hairer, Norsett & Wanner 1993, section IV.2). ValueError if 10,000 steps do
+    not suffice.
     """
     u, size, last, nfe = start, (end - start) / 100, 1.0, 1
     slope = field(u, y)
@@ -118,7 +123,9 @@ def integrate(
             last = max(error, 1e-4)
         else:
             size *= max(0.2, 0.9 * error**-0.2)
-    raise ValueError(f"the flow was integrated to log sigma/alpha = {u:.3f} of {end:.3f} in 10,000 steps; raise the tolerance")
+    raise ValueError(
+        f"the flow was integrated to log sigma/alpha = {u:.3f} of {end:.3f} in 10,000 steps; raise the tolerance"
+    )
 
 
 _STAGES: tuple[tuple[float, tuple[float, ...]], ...] = (

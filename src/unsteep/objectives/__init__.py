@@ -1,9 +1,42 @@
 """Training objectives: a module and a batch to a loss per example."""
 
+from unsteep.objectives.bound import AnyObjective, Bound, Hybrid, fill_values
 from unsteep.objectives.loss import Loss, Objective, mean_over_valid
 from unsteep.objectives.mse import Simple
-from unsteep.objectives.times import LogitNormal, Stratified, Uniform
+from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform, observe
+from unsteep.objectives.weights import (
+    EDM,
+    P2,
+    SNR,
+    Debiased,
+    MinSNR,
+    Native,
+    Sigmoid,
+    TruncatedSNR,
+    Unit,
+)
 
-AnyObjective = Simple
-
-__all__ = ["AnyObjective", "LogitNormal", "Loss", "Objective", "Simple", "Stratified", "Uniform", "mean_over_valid"]
+__all__ = [
+    "EDM",
+    "P2",
+    "SNR",
+    "AnyObjective",
+    "Bound",
+    "Debiased",
+    "Hybrid",
+    "Importance",
+    "LogitNormal",
+    "Loss",
+    "MinSNR",
+    "Native",
+    "Objective",
+    "Sigmoid",
+    "Simple",
+    "Stratified",
+    "TruncatedSNR",
+    "Uniform",
+    "Unit",
+    "fill_values",
+    "mean_over_valid",
+    "observe",
+]

@@ -1,40 +1,57 @@
-"""L_simple: the squared error of the network's own prediction (Ho et al. 2020, eq. 14 and algorithm 1).
+"""L_simple: the squared error of the network's prediction (Ho et al. 2020, eq. 14 and algorithm 1), with any weight.
 
-    x_t = alpha x0 + sigma eps,    loss = mean |value - target|^2
+    x_t = alpha x0 + sigma eps,    loss = w(level) mean |value - target|^2
 
-in the head's own kind: eps for Ho's, x0, v or flow for others. A score head's error is multiplied by sigma, which makes
-it the error of its eps: the raw score of nearly clean data is unbounded.
+By default in the head's own kind and unweighted: eps for Ho's, x0, v, flow or the posterior mean for others. A score
+head's error is multiplied by sigma, which makes it the error of its eps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
-from unsteep.core.estimate import target
-from unsteep.core.level import add_noise, like
+from unsteep.core.estimate import Estimate, target
+from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import Draw, Purpose
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
 from unsteep.objectives.loss import Loss, mean_over_valid
-from unsteep.objectives.times import LogitNormal, Stratified, Uniform
+from unsteep.objectives.times import AnyTimes, Uniform, corrected
+from unsteep.objectives.weights import AnyWeight, Native, x0_factor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simple:
-    """The unweighted squared error, at times drawn by `times`."""
+    """The squared error with `weight`, at times drawn by `times`."""
 
-    times: Uniform | Stratified | LogitNormal = field(default_factory=Uniform)
+    weight: AnyWeight = field(default_factory=Native)
+    times: AnyTimes = field(default_factory=Uniform)
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         assert isinstance(module, Denoiser)
-        t = self.times(draw)
-        level = module.schedule(t)
-        eps = draw.normal(batch.x, Purpose.NOISE)
-        estimate = module(add_noise(batch.x, eps, level), level, batch.condition)
-        error = estimate.value - target(estimate.kind, batch.x, eps, level)
-        if estimate.kind == "score":
-            error = like(level.sigma, error) * error
-        valid = None if batch.condition is None else batch.condition.valid
-        return Loss(mean_over_valid(error**2, valid), t)
+        t, correction = corrected(self.times, draw)
+        estimate, eps = estimated(module, batch, t, draw)
+        error = weighted_error(module, estimate, batch, eps, self.weight)
+        return Loss(error * correction.to(error), t, {"simple": error})
+
+
+def estimated(module: Denoiser, batch: Batch, t: Tensor, draw: Draw) -> tuple[Estimate, Tensor]:
+    """The network's estimate at the noised batch, and the noise that is in it."""
+    level = module.schedule(t)
+    eps = draw.normal(batch.x, Purpose.NOISE)
+    return module(add_noise(batch.x, eps, level), level, batch.condition), eps
+
+
+def weighted_error(module: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
+    """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind."""
+    error = (estimate.value - target(estimate.kind, batch.x, eps, estimate.level)) ** 2
+    valid = None if batch.condition is None else batch.condition.valid
+    return mean_over_valid(error, valid) * _in_kind(module, estimate, weight, estimate.level).to(error)
+
+
+def _in_kind(module: Denoiser, estimate: Estimate, weight: AnyWeight, level: NoiseLevel) -> Tensor:
+    if isinstance(weight, Native):
+        return module.native_weight(level)
+    return weight(level) * x0_factor(estimate.kind, level)

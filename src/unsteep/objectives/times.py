@@ -7,13 +7,14 @@ LogitNormal  t = sigmoid(mean + std z)   more of the middle (Esser et al. 2024)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from unsteep.core.noise import Draw, Purpose
+from unsteep.objectives.loss import Loss
 
 SMALLEST = 1e-6  # training never asks for the clean level itself
 
@@ -55,3 +56,76 @@ class LogitNormal:
     def __call__(self, draw: Draw) -> Tensor:
         z = torch.special.ndtri(draw.uniform(Purpose.TIME))
         return torch.sigmoid(self.mean + self.std * z).clamp(min=SMALLEST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """Importance sampling by the second moment of the last `history` losses in each of `bins` equal bins of t.
+
+    Times are uniform until every bin has its history. `uniform` is the share of draws that stay so.
+    """
+
+    bins: int = 1000
+    history: int = 10
+    uniform: float = 0.001
+    _seen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.bins < 1 or self.history < 1:
+            raise ValueError(f"Importance: expected bins and history of at least 1, got {self.bins} and {self.history}")
+        self._seen["losses"] = torch.zeros(self.bins, self.history, dtype=torch.float64)
+        self._seen["counts"] = torch.zeros(self.bins, dtype=torch.int64)
+
+    def __call__(self, draw: Draw) -> Tensor:
+        u = draw.uniform(Purpose.TIME)
+        p = self.probabilities()
+        ends = p.cumsum(0)
+        place = torch.searchsorted(ends, u * ends[-1]).clamp(max=self.bins - 1)
+        inside = (u * ends[-1] - (ends - p)[place]) / p[place]
+        return ((place + inside.clamp(SMALLEST, 1)) / self.bins).clamp(SMALLEST, 1)
+
+    def probabilities(self) -> Tensor:
+        """How often each bin is drawn: float64 (bins,), summing to 1."""
+        flat = torch.full((self.bins,), 1 / self.bins, dtype=torch.float64)
+        if bool((self._seen["counts"] < self.history).any()):
+            return flat
+        p = (self._seen["losses"] ** 2).mean(1).sqrt()
+        return (1 - self.uniform) * p / p.sum() + self.uniform * flat
+
+    def correction(self, t: Tensor) -> Tensor:
+        """1 / (bins p(t)): what keeps the expectation of a loss that of uniform times."""
+        return 1 / (self.bins * self.probabilities()[self._bin(t)])
+
+    def observe(self, t: Tensor, losses: Tensor) -> None:
+        """Enters losses (b,), before correction, into the history of their bins."""
+        for place, loss in zip(self._bin(t).tolist(), losses.detach().double().tolist(), strict=True):
+            count = int(self._seen["counts"][place])
+            self._seen["losses"][place, count % self.history] = loss
+            self._seen["counts"][place] = count + 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The history, as a checkpoint keeps it."""
+        return dict(self._seen)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restores a history."""
+        self._seen.update({name: tensor.clone() for name, tensor in state.items()})
+
+    def _bin(self, t: Tensor) -> Tensor:
+        return (torch.ceil(t * self.bins).long() - 1).clamp(0, self.bins - 1)
+
+
+def observe(objective: object, loss: Loss) -> None:
+    """Shows an objective the losses of a step that was taken, for those that adapt their times to them."""
+    times = getattr(objective, "times", None)
+    if isinstance(times, Importance):
+        times.observe(loss.t, loss.terms["bound" if "bound" in loss.terms else "simple"])
+
+
+AnyTimes = Uniform | Stratified | LogitNormal | Importance
+
+
+def corrected(times: AnyTimes, draw: Draw) -> tuple[Tensor, Tensor]:
+    """The times of a batch and what its losses are multiplied by: 1, but for importance sampling."""
+    t = times(draw)
+    return t, times.correction(t) if isinstance(times, Importance) else torch.ones_like(t)

@@ -4,8 +4,8 @@ With S = alpha^2 / sigma^2 and m2 = alpha^2 + sigma^2, one error of x0 is, in th
 
     eps_error^2 = S x0_error^2,   x0_error^2 = sigma^2/m2 v_error^2 = sigma^2/(alpha + sigma)^2 flow_error^2
 
-so that a weight stated for one kind is a weight for every kind: the same estimate has the same weighted loss whatever the
-head. In the literature weights are stated for the eps error (w) or the x0 error (w S):
+so that a weight stated for one kind is a weight for every kind: the same estimate has the same weighted loss whatever
+the head. In the literature weights are stated for the eps error (w) or the x0 error (w S):
 
                   on the eps error        on the x0 error
     Unit          1                       S                  L_simple of an eps head

@@ -18,14 +18,12 @@ def digits(path: str = "") -> Run:
     """Handwritten digits by class: 1,797 grey pictures of 8x8 from scikit-learn's wheel. A minute or two on a
     laptop."""
     if path:
-        raise ValueError(
-            "digits come with scikit-learn and take no --data; for pictures of your own: unsteep train folder"
-        )
+        raise ValueError("digits come with scikit-learn and take no --data; see: unsteep train folder")
     return Run(
         data=Digits(),
         condition=Conditioning(label=True, drop=0.1),
-        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2), blocks=2, attention=(4,))),
-        train=TrainConfig(steps=2000, batch=64, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
+        model=ModelConfig(network=UNetConfig(width=32, multipliers=(1, 2), blocks=1, attention=(4,)), prediction="v"),
+        train=TrainConfig(steps=1500, batch=64, learning_rate=2e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
     )
 
 
@@ -33,11 +31,12 @@ def idx(path: str = "") -> Run:
     """MNIST, Fashion-MNIST, KMNIST or EMNIST by class: grey 28x28 pictures from idx files, gzipped or not."""
     if not path:
         raise ValueError("this recipe reads idx files: give their folder with --data DIR")
+    network = UNetConfig(width=32, multipliers=(1, 2, 4), blocks=1, attention=(7,), dropout=0.1)
     return Run(
         data=Idx(path=path),
         condition=Conditioning(label=True, drop=0.1),
-        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2), blocks=2, attention=(7,), dropout=0.1)),
-        train=TrainConfig(steps=20_000, batch=64, learning_rate=5e-4, warmup=500, final_learning_rate=1e-5, ema=0.999),
+        model=ModelConfig(network=network, prediction="v"),
+        train=TrainConfig(steps=20_000, batch=64, learning_rate=1e-3, warmup=500, final_learning_rate=1e-5, ema=0.999),
     )
 
 
@@ -48,7 +47,9 @@ def folder(path: str = "") -> Run:
         raise ValueError("this recipe reads a folder of pictures: give it with --data DIR")
     return Run(
         data=Folder(path=path),
-        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(16, 8), dropout=0.1)),
+        model=ModelConfig(
+            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(16, 8), dropout=0.1), prediction="v"
+        ),
         train=TrainConfig(steps=50_000, batch=32, flip=True),
     )
 
@@ -59,7 +60,7 @@ def array(path: str = "") -> Run:
         raise ValueError("this recipe reads a .npy or .npz file: give it with --data FILE")
     return Run(
         data=Array(path=path),
-        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2), attention=())),
+        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2), attention=()), prediction="v"),
         train=TrainConfig(steps=20_000, batch=64),
     )
 

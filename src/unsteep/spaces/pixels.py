@@ -31,8 +31,16 @@ class Pixels:
         return (self.channels, self.size, self.size)
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """uint8 (b, c, h, w) to float32 in [-1, 1]."""
-        return pictures.to(torch.float32) / 127.5 - 1
+        """uint8 (b, c, h, w) to float32 in [-1, 1], on the grid of `levels` values."""
+        top = self.levels - 1
+        return (pictures.to(torch.float32) * (top / 255)).round() / (top / 2) - 1
+
+    def holds(self, pictures: Tensor) -> bool:
+        """Whether every value of uint8 `pictures` is one of the `levels` grey values."""
+        top = self.levels - 1
+        values = torch.arange(256)
+        on_grid = ((values * (top / 255)).round() * (255 / top)).round() == values
+        return bool(on_grid[pictures.long()].all())
 
     def decode(self, x: Tensor) -> Tensor:
         """Floats (b, c, h, w), clamped to [-1, 1], to uint8 on the CPU."""

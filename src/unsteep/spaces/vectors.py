@@ -29,6 +29,11 @@ class Vectors:
         return None
 
     @property
+    def levels(self) -> None:
+        """Vectors are continuous."""
+        return None
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return (len(self.mean),)

@@ -8,17 +8,18 @@ not.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unsteep.core.noise import Draw
 from unsteep.data.batch import Batch
-from unsteep.objectives import Objective
+from unsteep.objectives import Importance, Objective, observe
 from unsteep.training.ema import EMA
 
 
@@ -69,15 +70,28 @@ class TrainConfig:
 
 
 class State:
-    """All that changes while training: the module, its average, the optimizer, and the number of steps done."""
+    """All that changes while training: the module, its average, the optimizer, the number of steps done, and a copy
+    of the objective, which may learn what times it draws."""
 
-    def __init__(self, module: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, module: nn.Module, config: TrainConfig, objective: Objective) -> None:
         self.module = module
         self.ema = EMA(module, config.ema)
         self.optimizer = torch.optim.AdamW(
             module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        self.objective = copy.deepcopy(objective)
         self.step = 0
+
+    def objective_state(self) -> dict[str, Tensor]:
+        """What the objective has learned; empty for most."""
+        times = getattr(self.objective, "times", None)
+        return times.state_dict() if isinstance(times, Importance) else {}
+
+    def load_objective_state(self, state: dict[str, Tensor]) -> None:
+        """Restores what `objective_state` returned."""
+        times = getattr(self.objective, "times", None)
+        if isinstance(times, Importance):
+            times.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,6 @@ class Diverged(ValueError):
 
 def train(
     state: State,
-    objective: Objective,
     parts: Callable[[int], Iterable[tuple[Batch, Draw]]],
     config: TrainConfig,
 ) -> Iterator[Record]:
@@ -107,12 +120,14 @@ def train(
     while state.step < config.steps:
         module.train()
         torch.manual_seed((config.seed << 32) + state.step)  # dropout's numbers are a function of the step, too
-        total = torch.zeros((), device=device)
+        total, seen = torch.zeros((), device=device), []
         for batch, draw in parts(state.step):
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                loss = objective(module, batch, draw).value.sum() / config.batch
+                losses = state.objective(module, batch, draw)
+                loss = losses.value.sum() / config.batch
             loss.backward()
             total += loss.detach()
+            seen.append(losses)
         norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip)
         if not bool(torch.isfinite(total + norm)):
             optimizer.zero_grad()
@@ -124,6 +139,8 @@ def train(
             group["lr"] = config.rate(state.step + 1)
         optimizer.step()
         optimizer.zero_grad()
+        for losses in seen:
+            observe(state.objective, losses)
         state.step += 1
         state.ema.update(module, state.step)
         yield Record(state.step, float(total), float(norm), config.rate(state.step))

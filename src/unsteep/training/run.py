@@ -23,23 +23,25 @@ from pathlib import Path
 import torch
 
 from unsteep.core.condition import Condition
-from unsteep.core.noise import Draw, Purpose
+from unsteep.core.noise import Draw, NoiseSource, Purpose
 from unsteep.core.schedules import AnySchedule, LinearBetas
 from unsteep.data import Array, DataSet, Digits, Folder, Idx
 from unsteep.data.batch import Batch, shuffled
+from unsteep.likelihood import measure_x0_error, probing_levels
 from unsteep.model import Description, Model, ModelConfig
-from unsteep.objectives import AnyObjective, Simple
+from unsteep.objectives import AnyObjective, Simple, fill_values
 from unsteep.pages.files import replacing
 from unsteep.spaces import AnySpace, Pixels, Vectors
 from unsteep.storage import config
-from unsteep.storage.checkpoint import latest, load_tensors, load_text, prune, save_folder
+from unsteep.storage.checkpoint import latest, load_text, prune
 from unsteep.storage.lock import RunLock
-from unsteep.storage.state import flatten_state, unflatten_state
+from unsteep.training import checkpoints
 from unsteep.training.log import Log, Progress
 from unsteep.training.loop import Diverged, State, TrainConfig, train
 from unsteep.training.report import preview, report
 
 AnyData = Digits | Idx | Folder | Array
+PROBED = 64  # training examples that the error of the x0 estimates is measured on
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
 
 
@@ -143,7 +145,7 @@ def resume(settings: Iterable[str], out: Path, *, device: str = "cpu", say: Call
             stored = json.loads(load_text(folder, "state.json"))
             if stored["data"] != data.digest():
                 raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
-            _restore(state, folder)
+            checkpoints.restore(state, folder)
         say(f"resuming {out} at step {state.step} of {run.train.steps}")
         with replacing(out / "run.toml") as beside:
             beside.write_text(config.dumps(run), encoding="utf-8")
@@ -172,7 +174,8 @@ def read_run(out: Path) -> Run:
 
 def _state(run: Run, description: Description, device: str) -> State:
     torch.manual_seed(run.train.seed)  # the initial weights are a function of the seed
-    return State(description.build().to(device), run.train)
+    objective = fill_values(run.objective, description.space.levels)
+    return State(description.build().to(device), run.train, objective)
 
 
 def _go_on(
@@ -184,17 +187,19 @@ def _go_on(
     model = Model(state.ema.module, description, statistics)  # type: ignore[arg-type]
 
     def save() -> None:
-        _save(out, state, description, statistics, digest)
+        checkpoints.save(out / "checkpoints", state, description, statistics, digest)
         prune(out / "checkpoints", run.train.keep)
 
     with _interruptible() as interrupted:
         log = Log(out / "log.jsonl", state.step)
         try:
             with Progress(state.step, run.train.steps, run.train.batch) as progress:
-                for record in train(state, run.objective, batches, run.train):
+                for record in train(state, batches, run.train):
                     log.write(record)
                     progress.update(record)
                     last, stop = record.step == run.train.steps, interrupted()
+                    if last:
+                        statistics["x0_error"] = probe(model, data)
                     if record.step % run.train.checkpoint_every == 0 or last or stop:
                         save()
                     if stop and not last:
@@ -225,30 +230,12 @@ def measure(data: DataSet, description: Description) -> dict[str, torch.Tensor]:
     return {"label_counts": torch.bincount(data.labels, minlength=len(description.names))}
 
 
-def _save(out: Path, state: State, description: Description, statistics: dict[str, torch.Tensor], digest: str) -> None:
-    optimizer, structure = flatten_state(state.optimizer.state_dict())
-    save_folder(
-        out / "checkpoints" / f"step-{state.step:08d}",
-        tensors={
-            "weights": state.module.state_dict(),
-            "ema": state.ema.module.state_dict(),
-            "optimizer": optimizer,
-            "statistics": statistics,
-        },
-        texts={
-            "model.toml": config.dumps(description),
-            "state.json": json.dumps({"step": state.step, "data": digest}),
-            "optimizer.json": json.dumps(structure),
-        },
-    )
-
-
-def _restore(state: State, folder: Path) -> None:
-    state.module.load_state_dict(load_tensors(folder, "weights"))
-    state.ema.module.load_state_dict(load_tensors(folder, "ema"))
-    structure = json.loads(load_text(folder, "optimizer.json"))
-    state.optimizer.load_state_dict(unflatten_state(load_tensors(folder, "optimizer"), structure))
-    state.step = json.loads(load_text(folder, "state.json"))["step"]
+def probe(model: Model, data: DataSet) -> torch.Tensor:
+    """The error of the model's x0 estimates by noise level, on the first training examples (see `measure_x0_error`)."""
+    x0 = model.space.encode(data.x[:PROBED]).to(model.device)
+    labels = data.labels[:PROBED] if model.names and data.labels is not None else None
+    levels = probing_levels(model.denoiser.schedule)
+    return measure_x0_error(model.denoise(labels), x0, levels, NoiseSource(range(len(x0))))
 
 
 def _introduce(run: Run, data: DataSet, state: State, out: Path, say: Callable[[str], None]) -> None:

@@ -1,0 +1,68 @@
+"""What a model is, apart from its weights: the configuration of its denoiser, its schedule and its space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from unsteep.core.schedules import AnySchedule
+from unsteep.denoiser import Denoiser, Head, InputScale, LearnVariance, NoiseLabel
+from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.spaces import AnySpace, Pixels, Vectors
+
+VARIANCES: dict[str, LearnVariance] = {"fixed": False, "learned": "fraction", "diagonal": "diagonal"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The denoiser of a run: its network, what the network predicts, and how it hears the noise level.
+
+    `variance` of the reverse steps: "fixed", "learned" between beta_tilde and beta (Nichol & Dhariwal 2021), or a
+    learned "diagonal" (the ablation of Ho et al. 2020).
+    """
+
+    network: UNetConfig | MLPConfig = field(default_factory=UNetConfig)
+    prediction: Head = "eps"
+    variance: Literal["fixed", "learned", "diagonal"] = "fixed"
+    noise_label: NoiseLabel | None = None
+    input_scale: InputScale = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """All that is needed to rebuild a model around its weights; `model.toml` of a saved one."""
+
+    model: ModelConfig
+    schedule: AnySchedule
+    space: AnySpace
+    names: tuple[str, ...] = ()
+
+    def build(self) -> Denoiser:
+        """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the
+        space."""
+        return Denoiser(
+            self.filled().model.network.build(),
+            self.schedule,
+            self.model.prediction,
+            noise_label=self.model.noise_label,
+            input_scale=self.model.input_scale,
+            learn_variance=VARIANCES[self.model.variance],
+        )
+
+    def filled(self) -> Description:
+        """The same description with the network's sizes stated: channels, size and labels are those of the data."""
+        network, outputs = self.model.network, 1 if self.model.variance == "fixed" else 2
+        filled: UNetConfig | MLPConfig
+        if isinstance(network, UNetConfig) and isinstance(self.space, Pixels):
+            channels = self.space.channels
+            filled = replace(network, channels=channels, size=self.space.size, out_channels=outputs * channels)
+        elif isinstance(network, MLPConfig) and isinstance(self.space, Vectors):
+            features = len(self.space.mean)
+            filled = replace(network, features=features, out_features=outputs * features)
+        else:
+            wanted = "UNet" if isinstance(self.space, Pixels) else "MLP"
+            raise ValueError(
+                f"model.network: the data are {type(self.space).__name__.lower()}, which need a {wanted}; "
+                f"set model.network={wanted}"
+            )
+        return replace(self, model=replace(self.model, network=replace(filled, labels=len(self.names))))

@@ -1,0 +1,53 @@
+"""The error of a model's x0 estimates by noise level, from data, and the reverse variance that it makes optimal.
+
+The best reverse variance is beta_tilde + A^2 E (see `core.gaussian.optimal_variance`), with E the mean squared error
+of x0 at the step's level. E is smooth in the log-SNR, so it is measured at a few levels and interpolated.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from unsteep.core.level import NoiseLevel, add_noise
+from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import Schedule
+from unsteep.denoiser import Denoise
+
+
+def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
+    """About n levels, evenly spaced in log-SNR over what a sampler of 1000 steps, or of the chain's, visits."""
+    step = 1 / getattr(schedule, "steps", 1000)
+    low, high = float(schedule(1.0).logsnr), float(schedule(step).logsnr)
+    low = low if low > -math.inf else float(schedule(1 - step).logsnr)
+    return schedule(torch.unique(schedule.inverse(torch.linspace(low, high, n, dtype=torch.float64)).t))
+
+
+def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: NoiseSource) -> Tensor:
+    """(2, n) float64: the log-SNRs of the n `levels` (sigma > 0), and the mean squared x0 error over x0 (b, ...) at
+    each."""
+    errors = []
+    with torch.no_grad():
+        for i in range(len(levels)):
+            x_t = add_noise(x0, noise.normal(x0, draw=i), levels[i])
+            errors.append(((denoise(x_t, levels[i]).x0 - x0) ** 2).double().mean().cpu())
+    order = torch.argsort(levels.logsnr)
+    return torch.stack([levels.logsnr, torch.stack(errors)])[:, order]
+
+
+class X0Error:
+    """The measured error as a function of the level: log E is linear in the log-SNR between measurements, constant
+    beyond."""
+
+    def __init__(self, table: Tensor) -> None:
+        """`table`: what `measure_x0_error` returned."""
+        self.logsnr, self.log_error = table[0], table[1].log()
+
+    def __call__(self, level: NoiseLevel) -> Tensor:
+        at = level.logsnr.clamp(float(self.logsnr[0]), float(self.logsnr[-1]))
+        above = torch.searchsorted(self.logsnr, at).clamp(1, len(self.logsnr) - 1)
+        low, high = self.logsnr[above - 1], self.logsnr[above]
+        fraction = (at - low) / (high - low)
+        return torch.lerp(self.log_error[above - 1], self.log_error[above], fraction).exp()

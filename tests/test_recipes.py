@@ -1,0 +1,90 @@
+"""Recipes: each is a complete run that survives its file, fits the data it is for, and asks for what it lacks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unsteep.data import DataSet
+from unsteep.model import Description
+from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.recipes import RECIPES
+from unsteep.spaces import Pixels, Vectors
+from unsteep.storage import config
+from unsteep.training.run import Conditioning, Run
+
+SHAPES = {  # of the data that each recipe is for
+    "digits": (1, 8, 8),
+    "fashion-mnist": (1, 28, 28),
+    "mnist": (1, 28, 28),
+    "folder": (3, 64, 64),
+    "array": (3, 32, 32),
+    "vectors": (5,),
+}
+
+
+def run_of(name: str) -> Run:
+    return RECIPES[name]("" if name == "digits" else "data/here")
+
+
+def data_of(name: str, labelled: bool = True) -> DataSet:
+    shape = (6, *SHAPES[name])
+    if len(shape) == 2:
+        return DataSet(torch.randn(shape), source="made up")
+    x = torch.zeros(shape, dtype=torch.uint8)
+    return DataSet(x, torch.arange(6) % 2, ("a", "b"), source="made up") if labelled else DataSet(x, source="made up")
+
+
+def test_every_recipe_is_tested() -> None:
+    assert set(SHAPES) == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_survives_its_file(name: str) -> None:
+    run = run_of(name)
+    assert config.loads(Run, config.dumps(run)) == run
+    assert getattr(run.data, "path", "data/here") == "data/here"
+    assert RECIPES[name].__doc__
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
+    run, data = run_of(name), data_of(name)
+    description = run.describe(data)
+    names = ("a", "b") if run.condition.label else ()
+    assert description.names == names
+    network = description.model.network
+    if isinstance(network, UNetConfig):
+        channels, size, _ = SHAPES[name]
+        assert description.space == Pixels(channels=channels, size=size)
+        assert (network.channels, network.size, network.labels) == (channels, size, len(names))
+        assert set(network.attention) <= set(network.level_sizes)
+    else:
+        assert isinstance(network, MLPConfig)
+        assert isinstance(description.space, Vectors)
+        assert network.features == 5
+    assert config.loads(Description, config.dumps(description)) == description
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in network.build().parameters())
+    assert 1e5 < parameters < 4e7
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"digits"}))
+def test_a_recipe_asks_for_its_data(name: str) -> None:
+    with pytest.raises(ValueError, match=r"this recipe reads .*: give .* with --data (DIR|FILE)$"):
+        RECIPES[name]("")
+
+
+def test_digits_take_no_data() -> None:
+    with pytest.raises(ValueError, match=r"digits come with scikit-learn and take no --data; .*unsteep train folder"):
+        RECIPES["digits"]("photos")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("folder", r"set data\.labelled=true to take sub-folders as classes"), ("array", "turn it off")]
+)
+def test_labels_that_the_data_do_not_have(name: str, hint: str) -> None:
+    run = replace(run_of(name), condition=Conditioning(label=True))
+    with pytest.raises(ValueError, match=rf"condition\.label: these data have no labels \(made up\); {hint}"):
+        run.describe(data_of(name, labelled=False))
+    assert run.describe(data_of(name)).names == ("a", "b")
