@@ -1,9 +1,9 @@
 """How good are class-conditional digits? `python benchmarks/digits.py runs/demo [--steps 50] [--solver ddim]`
 
-500 samples, 50 a class, seeds from 0. A support-vector classifier trained on the real training digits says which class it
-sees; the share that agrees with the class asked for, with its 95% Wilson interval, stands beside its accuracy on
-held-out real digits. The distance to the nearest training picture (RMSE on 0..255) stands beside that of held-out pictures:
-much smaller would mean that the model copies, much larger that its pictures are unlike digits.
+500 samples, 50 a class, seeds from 0. A support-vector classifier trained on the real training digits says which
+class it sees; the share that agrees with the class asked for, with its 95% Wilson interval, stands beside its
+accuracy on held-out real digits. The distance to the nearest training picture (RMSE on 0..255) stands beside that of
+held-out pictures: much smaller would mean that the model copies, much larger that its pictures are unlike digits.
 """
 
 from __future__ import annotations

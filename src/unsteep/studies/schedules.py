@@ -59,7 +59,7 @@ def draw(path: Path, image: Path | None = None) -> None:
         for schedule in named().values()
     ]
     labels = [f"t = {float(t):.3g}" for t in times]
-    strip = pictures.strip(np.stack(rows), row_labels=list(named()), column_labels=labels)
+    strip = pictures.strip(np.stack(rows), row_labels=list(named()), column_labels=labels, scale=2)
     with TemporaryDirectory() as folder:
         curve = Path(folder) / "curves.png"
         plots.schedule_plot(curve, {name: curves(schedule) for name, schedule in named().items()})
@@ -73,7 +73,7 @@ def draw(path: Path, image: Path | None = None) -> None:
 
 def _read(image: Path) -> np.ndarray:
     try:
-        return load_picture(image, size=SIZE)
+        return load_picture(image, size=SIZE).copy()
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise ValueError(f"{image}: expected a picture, got {reason(error)}; give another --image") from None
 
