@@ -46,6 +46,15 @@ class Schedule(Protocol):
         ...
 
 
+def finite_range(schedule: Schedule) -> tuple[float, float]:
+    """(low, high): the log-SNRs at t = 1 and at t = 1/T, T the steps of a chain and 1000 elsewhere, between which a
+    sampler works. Where no signal is left at t = 1, low is that of one step before."""
+    step = 1 / getattr(schedule, "steps", 1000)
+    low = float(schedule(1.0).logsnr)
+    low = low if low > -math.inf else float(schedule(1 - step).logsnr)
+    return low, float(schedule(step).logsnr)
+
+
 @dataclass(frozen=True, kw_only=True)
 class VP:
     """The variance-preserving SDE of Song et al. 2021 (eq. 11, 29): log alpha^2 = -(beta_min t + (beta_max -
@@ -164,4 +173,5 @@ __all__ = [
     "QuadraticBetas",
     "Schedule",
     "SigmoidBetas",
+    "finite_range",
 ]

@@ -6,23 +6,19 @@ of x0 at the step's level. E is smooth in the log-SNR, so it is measured at a fe
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
 
 
 def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
     """About n levels, evenly spaced in log-SNR over what a sampler of 1000 steps, or of the chain's, visits."""
-    step = 1 / getattr(schedule, "steps", 1000)
-    low, high = float(schedule(1.0).logsnr), float(schedule(step).logsnr)
-    low = low if low > -math.inf else float(schedule(1 - step).logsnr)
-    return schedule(torch.unique(schedule.inverse(torch.linspace(low, high, n, dtype=torch.float64)).t))
+    logsnr = torch.linspace(*finite_range(schedule), n, dtype=torch.float64)
+    return schedule(torch.unique(schedule.inverse(logsnr).t))
 
 
 def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: NoiseSource) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, finite_range
 
 Spacing = Literal["trailing", "linspace", "leading", "quadratic", "logsnr", "karras"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
@@ -64,25 +64,18 @@ def _noisy(schedule: Schedule, n: int, spacing: Spacing) -> NoiseLevel:
             roots = torch.linspace(0, math.sqrt(0.8 * total), n, dtype=torch.float64).flip(0)
             return schedule((1 + (roots**2).floor()).clamp(max=total) / total)
         case "logsnr":
-            return _between(schedule, n, total, lambda low, high: torch.linspace(low, high, n, dtype=torch.float64))
+            low, high = finite_range(schedule)
+            return _at_logsnr(schedule, torch.linspace(low, high, n, dtype=torch.float64))
         case "karras":
-
-            def rho7(low: float, high: float) -> Tensor:
-                root = torch.linspace(math.exp(-low / 14), math.exp(-high / 14), n, dtype=torch.float64)
-                return -14 * torch.log(root)
-
-            return _between(schedule, n, total, rho7)
+            low, high = finite_range(schedule)
+            roots = torch.linspace(math.exp(-low / 14), math.exp(-high / 14), n, dtype=torch.float64)
+            return _at_logsnr(schedule, -14 * roots.log())
     raise ValueError(f"grid: unknown spacing {spacing!r}; choose {', '.join(SPACINGS)}")
 
 
-def _between(schedule: Schedule, n: int, total: int, rule: object) -> NoiseLevel:
-    """Levels at the log-SNRs of `rule` between t = 1 and t = 1/T. Where no signal is left at t = 1, the rule begins one
-    step of 1/T later and t = 1 itself comes first."""
-    assert callable(rule)
-    low, high = float(schedule(1.0).logsnr), float(schedule(1 / total).logsnr)
-    low = low if low > -math.inf else float(schedule(1 - 1 / total).logsnr)
-    levels = schedule.inverse(rule(low, high))
-    t = levels.t.clone()
+def _at_logsnr(schedule: Schedule, logsnr: Tensor) -> NoiseLevel:
+    """The levels at these log-SNRs, the first moved to t = 1 itself."""
+    t = schedule.inverse(logsnr).t.clone()
     t[0] = 1.0
     return schedule(t)
 
