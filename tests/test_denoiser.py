@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from unsteep.core.chains import Chain, LinearBetas
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Prediction
-from unsteep.core.level import NoiseLevel
+from unsteep.core.gaussian import posterior
+from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.schedules import VP, Cosine, Flow, Schedule
 from unsteep.denoiser import Denoiser
 from unsteep.networks import MLPConfig
@@ -158,6 +159,37 @@ class TestOutput:
         assert estimate.variance_fraction is not None
         assert torch.equal(estimate.variance_fraction, fraction)
 
+    def test_learned_diagonal(self) -> None:
+        """The ablation of Ho et al. 2020: the second half is the log-variance itself."""
+        value, raw = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(5))
+        network = Listener(torch.cat([value, raw], 1))
+        estimate = Denoiser(network, VP(), learn_variance="diagonal")(torch.randn(4, 3), VP()(0.5))
+        assert torch.equal(estimate.value, value)
+        assert estimate.log_variance is not None
+        assert torch.equal(estimate.log_variance, raw)
+        assert estimate.variance_fraction is None
+
+    def test_a_posterior_mean_means_x0(self, chain: Chain) -> None:
+        """The mean of q(x_{n-1} | x_n, x0), for every step n of a chain, is read as the x0 that it was made from."""
+        levels = chain.levels
+        x0, eps = torch.randn(2, chain.steps, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+        x_t = add_noise(x0, eps, levels[1:])
+        mean = posterior(x0, x_t, levels[1:], levels[:-1]).mean
+        estimate = Denoiser(Listener(mean), chain, "mean")(x_t, levels[1:])
+        torch.testing.assert_close(estimate.x0, x0, rtol=1e-6, atol=1e-6)
+        if not chain.zero_terminal:
+            torch.testing.assert_close(estimate.eps, eps, rtol=1e-4, atol=1e-4)
+
+    def test_a_posterior_mean_off_a_chain_is_of_a_step_of_a_thousandth(self) -> None:
+        schedule, x_t = Flow(), torch.randn(4, 3, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+        now, nxt = (
+            schedule(torch.tensor(t, dtype=torch.float64)) for t in ((0.0005, 0.001, 0.4, 1), (0, 0, 0.399, 0.999))
+        )
+        mean = posterior(x_t.sin(), x_t, now, nxt).mean
+        torch.testing.assert_close(
+            Denoiser(Listener(mean), schedule, "mean")(x_t, now).x0, x_t.sin(), rtol=1e-9, atol=1e-9
+        )
+
     @pytest.mark.parametrize("options", [{}, {"input_scale": "unit"}, {"learn_variance": True}], ids=str)
     @pytest.mark.parametrize("label", ["time", "logsnr"])
     def test_one_level_or_one_per_example(self, label: Any, options: dict[str, Any]) -> None:
@@ -220,8 +252,9 @@ class TestErrors:
         )
         with pytest.raises(ValueError, match=match):
             Denoiser(Listener(), schedule, kind)
-        for other in ("v", "x0", "flow"):
-            Denoiser(Listener(), schedule, other)  # type: ignore[arg-type]  # a tuple of literals
+        others: tuple[Prediction, ...] = ("v", "x0", "flow")
+        for other in others:
+            Denoiser(Listener(), schedule, other)
 
     def test_steps_need_a_chain(self) -> None:
         with pytest.raises(ValueError, match="'step' needs a chain, and VP has no steps; use 'time'"):
@@ -230,7 +263,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "match"),
         [
-            ({"prediction": "noise"}, "prediction: expected one of x0, eps, v, score, flow, got 'noise'"),
+            ({"prediction": "noise"}, "prediction: expected one of x0, eps, v, score, flow, mean, got 'noise'"),
             ({"noise_label": "steps"}, "noise_label: expected one of step, time, logsnr, got 'steps'"),
             ({"input_scale": "edm"}, "input_scale: expected one of none, unit, got 'edm'"),
         ],

@@ -10,6 +10,7 @@ from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Flow, Schedule
+from unsteep.denoiser import Denoise
 from unsteep.guidance import Clip
 from unsteep.sampling import DDIM, Ancestral, grid, initial_noise, trajectory
 
@@ -18,7 +19,7 @@ def randn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
 
 
-def says(kind: Prediction, x0: Tensor) -> "object":
+def says(kind: Prediction, x0: Tensor) -> Denoise:
     """A denoiser that always means `x0`, in the words of `kind`."""
 
     def denoise(x_t: Tensor, level: NoiseLevel) -> Estimate:
@@ -37,7 +38,7 @@ class TestClip:
     ) -> None:
         """x_t is still alpha x0 + sigma eps: of the new x0 and its eps."""
         x0, x_t, level = 2 * randn(4, 50), randn(50, 4).T, schedule(torch.tensor([0.05, 0.3, 0.6, 0.95]))
-        clipped = Clip(says(kind, x0), low, high)(x_t, level)  # type: ignore[arg-type]
+        clipped = Clip(says(kind, x0), low, high)(x_t, level)
         expected = torch.tensor([[min(max(float(v), low), high) for v in row] for row in x0], dtype=torch.float64)
         torch.testing.assert_close(clipped.x0, expected, rtol=1e-10, atol=1e-10)
         assert float(clipped.x0.min()) >= low
@@ -48,7 +49,7 @@ class TestClip:
     def test_what_is_in_range_stays(self, schedule: Schedule) -> None:
         """x0 bit for bit; and x_t, the level and a learned variance are the estimate's own."""
         x0, x_t, level = torch.rand(3, 5, dtype=torch.float64) * 2 - 1, randn(3, 5), schedule(0.4)
-        clipped = Clip(says("x0", x0))(x_t, level)  # type: ignore[arg-type]
+        clipped = Clip(says("x0", x0))(x_t, level)
         assert torch.equal(clipped.x0, x0)
         assert clipped.x_t is x_t
         assert clipped.level is level

@@ -13,12 +13,13 @@ from unsteep.analytic import Mixture
 from unsteep.core.chains import LinearBetas
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Prediction
-from unsteep.core.level import NoiseLevel
+from unsteep.core.gaussian import posterior
+from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import VP, Cosine, Flow, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoise, Denoiser
-from unsteep.objectives import LogitNormal, Loss, Simple, Stratified, Uniform, mean_over_valid
+from unsteep.objectives import Importance, LogitNormal, Loss, Simple, Stratified, Uniform, mean_over_valid, observe
 
 SCHEDULES: dict[str, Schedule] = {"vp": VP(), "cosine": Cosine(), "flow": Flow()}
 HEADS = [
@@ -114,7 +115,7 @@ class TestSimple:
 
     @pytest.mark.parametrize(("schedule", "kind"), HEADS)
     def test_wrong_heads_agree_example_by_example(self, schedule: Schedule, kind: Prediction) -> None:
-        """The same wrong x0 in another kind costs exactly the factor between them: with the same draw, x_t is the same."""
+        """The same wrong x0 in another kind costs exactly the factor between them; one draw is one x_t."""
         wrong = Mixture(randn(3, 4), real(0.1, 1.0, 0.3))
         x = batch(2 * randn(32, 4))
         x0_loss = Simple()(denoiser(wrong, schedule, "x0"), x, draw(32, seed=1))
@@ -141,7 +142,7 @@ class TestSimple:
         loss = Simple()(module, batch(x), draw(6))
         assert loss.value.shape == loss.t.shape == (6,)
         assert loss.value.dtype == torch.float32
-        assert bool((loss.value[:, None] - loss.value + torch.eye(6) != 0).all())
+        assert len(set(loss.value.tolist())) == 6
         eps = draw(6).normal(x, Purpose.NOISE)
         level = VP()(loss.t)
         for i in range(6):
@@ -149,7 +150,7 @@ class TestSimple:
             close(network.given[i], alpha * x[i] + sigma * eps[i], rtol=1e-5, atol=1e-6)
             wanted = {"x0": x[i], "eps": eps[i], "score": eps[i], "flow": eps[i] - x[i]}
             target = wanted[kind] if kind != "v" else alpha * eps[i] - sigma * x[i]
-            assert float(loss.value[i]) == pytest.approx(float((target**2).mean()), rel=1e-4)
+            assert float(loss.value[i].detach()) == pytest.approx(float((target**2).mean()), rel=1e-4)
 
     def test_without_signal_losses_stay_finite(self) -> None:
         """Half of the times are t = 1 itself."""
@@ -158,9 +159,10 @@ class TestSimple:
             def uniform(self, purpose: Purpose) -> Tensor:
                 return real(1.0, 0.5, 1.0, 1e-9)
 
+        kinds: tuple[Prediction, ...] = ("x0", "v", "flow")
         for schedule in (Flow(), LinearBetas(zero_terminal=True), Cosine(logsnr_min=-math.inf, logsnr_max=math.inf)):
-            for kind in ("x0", "v", "flow"):
-                module = Denoiser(Answer(), schedule, kind)  # type: ignore[arg-type]  # a tuple of literals
+            for kind in kinds:
+                module = Denoiser(Answer(), schedule, kind)
                 loss = Simple()(module, batch(randn(4, 3)), Last(0, 0, torch.arange(4), 4))
                 assert bool(loss.value.isfinite().all())
 
@@ -183,7 +185,22 @@ class TestSimple:
         Simple()(Denoiser(network, VP()), Batch(randn(2, 3), Condition(label=label), torch.arange(2)), draw(2))
         assert network.condition["label"] is label
 
-    def test_terms_are_empty_unless_there_are_parts(self) -> None:
+    @pytest.mark.parametrize(
+        "schedule", [LinearBetas(), LinearBetas(zero_terminal=True), VP()], ids=["linear", "zero", "vp"]
+    )
+    def test_a_posterior_mean_costs_its_own_error(self, schedule: Schedule) -> None:
+        """The head of a network that answers 0 is wrong by the mean of q(x_nxt | x_now, x0), one step of 1/1000 on."""
+        x = randn(16, 5)
+        loss = Simple()(Denoiser(Answer(), schedule, "mean"), batch(x), draw(16))
+        now, eps = schedule(loss.t), draw(16).normal(x, Purpose.NOISE)
+        nxt = schedule((now.t - 0.001).clamp(min=0))
+        mean = posterior(x, add_noise(x, eps, now), now, nxt).mean
+        close(loss.value.detach(), (mean**2).mean(1), rtol=1e-6)
+
+    def test_the_loss_is_its_only_term(self) -> None:
+        loss = Simple()(Denoiser(Answer(), VP()), batch(randn(3, 2)), draw(3))
+        assert set(loss.terms) == {"simple"}
+        assert torch.equal(loss.terms["simple"], loss.value)
         assert Loss(torch.ones(2), torch.ones(2)).terms == {}
 
 
@@ -218,18 +235,12 @@ class TestValid:
 
     @pytest.mark.parametrize("kind", PREDICTIONS)
     def test_the_loss_does_not_change_when_the_padding_grows(self, kind: Prediction) -> None:
-        module, x, valid = (
-            Denoiser(Answer(0.7), VP(), kind),
-            randn(4, 6, 3),
-            torch.arange(6) < real(6, 2, 1, 4)[:, None],
-        )
+        module, x, length = Denoiser(Answer(0.7), VP(), kind), randn(4, 6, 3), torch.tensor([6, 2, 1, 4])
         losses = []
-        for extra in (0, 1, 9):
-            padded = torch.cat([x, torch.full((4, extra, 3), 50.0)], 1).masked_fill(
-                ~torch.cat([valid, torch.zeros(4, extra, dtype=torch.bool)], 1)[..., None], 50.0
-            )
-            mask = torch.cat([valid, torch.zeros(4, extra, dtype=torch.bool)], 1)
-            losses.append(Simple()(module, batch(padded, mask), draw(4)).value.detach())
+        for frames in (6, 7, 15):
+            valid = torch.arange(frames) < length[:, None]
+            padded = torch.cat([x, torch.zeros(4, frames - 6, 3)], 1).masked_fill(~valid[..., None], 50.0)
+            losses.append(Simple()(module, batch(padded, valid), draw(4)).value.detach())
         close(losses[1], losses[0], rtol=1e-13)
         close(losses[2], losses[0], rtol=1e-13)
 
@@ -246,6 +257,7 @@ ALL_TIMES = {
     "stratified": Stratified(),
     "logit-normal": LogitNormal(),
     "noisy": LogitNormal(mean=1.2, std=0.6),
+    "importance": Importance(bins=10),  # uniform, until it has seen losses
 }
 every_times = pytest.mark.parametrize("times", ALL_TIMES.values(), ids=ALL_TIMES)
 
@@ -281,7 +293,7 @@ class TestTimes:
     @every_times
     def test_one_place_over_many_steps_has_the_distribution(self, times: Any) -> None:
         """Each example's own marginal, not only the batch's."""
-        t = torch.stack([times(draw(4, seed=5, step=step)) for step in range(1000)])
+        t = torch.stack([times(draw(4, seed=5, step=step)) for step in range(400)])
         for place in range(4):
             law = self.law(times)
             assert scipy.stats.kstest(t[:, place].numpy(), law).pvalue > 0.005
@@ -301,6 +313,71 @@ class TestTimes:
         logit = torch.logit(LogitNormal(mean=-0.8, std=1.7)(draw(20_000)))
         assert float(logit.mean()) == pytest.approx(-0.8, abs=4 * 1.7 / 20_000**0.5)
         assert float(logit.std()) == pytest.approx(1.7, rel=4 / 40_000**0.5)
+
+    @staticmethod
+    def informed(bins: int = 4, history: int = 3, uniform: float = 0.1) -> Importance:
+        """Importance sampling that has seen losses of 0, 1, 2, ... in its bins, after some others that it forgot."""
+        times = Importance(bins=bins, history=history, uniform=uniform)
+        t = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
+        for _ in range(2):
+            times.observe(t, torch.full((bins,), 7.0))
+        for _ in range(history):
+            times.observe(t, torch.arange(bins))
+        return times
+
+    def test_importance_follows_the_losses(self) -> None:
+        times = self.informed()
+        close(times.probabilities(), 0.9 * real(0, 1, 2, 3) / 6 + 0.1 / 4, rtol=1e-14)
+        t = times(draw(20_000))
+        counts = torch.bincount((t * 4).ceil().long() - 1, minlength=4)
+        assert scipy.stats.chisquare(counts.numpy(), 20_000 * times.probabilities().numpy()).pvalue > 0.01
+        for place in range(1, 4):
+            inside = t[(t > place / 4) & (t <= (place + 1) / 4)] * 4 - place
+            assert scipy.stats.kstest(inside.numpy(), "uniform").pvalue > 0.01
+
+    def test_importance_waits_for_every_bin(self) -> None:
+        times = Importance(bins=2, history=2)
+        for t, losses in ((0.2, 9.0), (0.3, 9.0), (0.5, 9.0), (0.9, 3.0)):
+            times.observe(real(t), real(losses))
+            close(times.probabilities(), real(0.5, 0.5))
+        times.observe(real(0.6), real(4.0))
+        rms = real(9, 12.5**0.5)
+        close(times.probabilities(), 0.999 * rms / rms.sum() + 0.0005, rtol=1e-14)
+
+    def test_importance_keeps_the_expectation(self) -> None:
+        """The corrected loss has the mean that it has at uniform times, 0.3 of which are in a rarely drawn bin."""
+        times = self.informed()
+
+        def cost(t: Tensor) -> Tensor:
+            return torch.sin(3 * t) + (t < 0.3)
+
+        t = times(draw(40_000, seed=6))
+        corrected = times.correction(t) * cost(t)
+        exact = (1 - math.cos(3)) / 3 + 0.3
+        assert float(corrected.mean()) == pytest.approx(exact, abs=4 * float(corrected.std()) / 200)
+        assert float(cost(t).mean()) != pytest.approx(exact, abs=0.1)
+
+    def test_importance_in_a_loss(self) -> None:
+        """The value is corrected, the term that it will learn from is not."""
+        times = self.informed()
+        objective = Simple(times=times)
+        loss = objective(Denoiser(Answer(), VP()), batch(randn(30, 3)), draw(30))
+        close(
+            loss.value,
+            loss.terms["simple"] / (4 * times.probabilities()[(loss.t * 4).ceil().long() - 1]),
+            rtol=1e-12,
+        )
+        before = times.probabilities()
+        observe(objective, Loss(loss.value, real(0.1), {"simple": real(1000.0)}))
+        assert float(times.probabilities()[0]) > 0.9 > float(before[0])
+        observe(Simple(), loss)  # has nothing to learn
+
+    def test_importance_resumes(self) -> None:
+        times, other = self.informed(), Importance(bins=4, history=3, uniform=0.1)
+        other.load_state_dict(times.state_dict())
+        assert torch.equal(other(draw(50)), times(draw(50)))
+        other.observe(real(0.9), real(100.0))
+        assert not torch.equal(other.probabilities(), times.probabilities())  # a copy, not the same history
 
     def test_every_step_of_a_chain_alike(self) -> None:
         """Uniform times are uniform over Ho's steps 1..T, both ends included."""
@@ -329,7 +406,7 @@ class TestPlaces:
     @every_times
     @pytest.mark.parametrize("kind", ["eps", "v"])
     def test_a_batch_in_parts_has_the_same_losses(self, times: Any, kind: Prediction) -> None:
-        """Bit for bit: an example's time and noise belong to (seed, step, place), not to the process that draws them."""
+        """Bit for bit: time and noise belong to (seed, step, place), not to the process that draws them."""
         module, x = Denoiser(Answer(0.3), VP(), kind), randn(8, 2, 3).float()
         objective = Simple(times=times)
         whole = objective(module, batch(x), Draw(9, 4, torch.arange(8), 8))
@@ -341,7 +418,9 @@ class TestPlaces:
     @every_times
     def test_seed_step_and_place_all_matter(self, times: Any) -> None:
         module, x = Denoiser(Answer(0.3), VP()), batch(torch.ones(4, 3))
-        losses = [Simple(times=times)(module, x, draw(4, seed, step)).value for seed in (0, 1) for step in (0, 1, 2)]
+        losses = [
+            Simple(times=times)(module, x, draw(4, seed, step)).value.detach() for seed in (0, 1) for step in (0, 1, 2)
+        ]
         assert len({float(value) for loss in losses for value in loss}) == 24
         again = Simple(times=times)(module, x, draw(4, 1, 2)).value
         assert torch.equal(again, losses[-1])

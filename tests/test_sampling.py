@@ -287,8 +287,8 @@ class TestLoop:
             return replace(estimate, kind=kind, value=estimate.as_(kind))
 
         x = start(range(4), levels)
-        heads = (sample(head, x, levels, solver, NoiseSource(range(4))) for head in (mixture, denoise))
-        close(*heads, atol=1e-9)
+        noise = NoiseSource(range(4))
+        close(sample(denoise, x, levels, solver, noise), sample(mixture, x, levels, solver, noise), atol=1e-9)
 
     def test_each_step_has_a_stream_of_its_own(self) -> None:
         """And none of them made the start; memory is handed on; `at` reaches the solver."""
@@ -438,6 +438,16 @@ class TestExactMoments:
         )
         for one, other in zip(*walks, strict=True):
             close(one.x, other.x, rtol=1e-10, atol=1e-10)
+
+    @pytest.mark.parametrize("eta", [0.2, 0.5, 1.0])
+    def test_eta_is_the_share_of_the_noise(self, eta: float) -> None:
+        """What a step adds to x = 0, by eq. 16 of Song et al. 2021 from Ho's betas, on neighbours and on a sub-grid."""
+        alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+        for now, nxt in ((1000, 999), (700, 300), (2, 1)):
+            a, b = alpha_bar[now - 1], alpha_bar[nxt - 1]
+            levels = LinearBetas().levels
+            x, _, _ = DDIM(eta=eta).step(gaussian(1), real(0), levels[now], levels[nxt], Given(real(1)), None, None)
+            assert float(x) == pytest.approx(eta * math.sqrt((1 - b) / (1 - a) * (1 - a / b)), rel=1e-9)
 
     @pytest.mark.parametrize(("fraction", "variance"), [(0.0, "beta_tilde"), (1.0, "beta")])
     def test_the_ends_of_a_learned_variance(self, fraction: float, variance: Any) -> None:

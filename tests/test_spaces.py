@@ -40,11 +40,22 @@ class TestPixels:
         assert pictures.shape == (2, 1, 16, 16)
 
     def test_coarse_greys_lie_evenly(self) -> None:
-        """The digits' 17 values, spread over 0..255: within rounding of 17 equal steps from -1 to 1, both included."""
+        """The digits' 17 values, which uint8 can hold only rounded, are 17 equal steps from -1 to 1 again."""
         greys = torch.linspace(0, 255, 17).round().to(torch.uint8).reshape(1, 1, 1, 17)
-        x = Pixels(channels=1, size=8, levels=17).encode(greys).flatten()
-        torch.testing.assert_close(x, torch.linspace(-1, 1, 17), rtol=0, atol=1.01 / 255)
-        assert (x[0], x[-1]) == (-1, 1)
+        space = Pixels(channels=1, size=8, levels=17)
+        torch.testing.assert_close(space.encode(greys).flatten(), torch.linspace(-1, 1, 17), rtol=0, atol=1e-7)
+        assert torch.equal(space.decode(space.encode(greys)), greys)
+
+    @pytest.mark.parametrize("levels", [2, 17, 64, 256])
+    def test_which_pictures_it_holds(self, levels: int) -> None:
+        """As many of the 256 values as it has levels, and those alone come back."""
+        space, values = Pixels(channels=1, size=1, levels=levels), torch.arange(256, dtype=torch.uint8)
+        held = torch.tensor([space.holds(value.reshape(1, 1, 1, 1)) for value in values])
+        assert int(held.sum()) == levels
+        back = space.decode(space.encode(values.reshape(256, 1, 1, 1))).flatten()
+        assert torch.equal(back == values, held)
+        assert space.holds(values[held].reshape(-1, 1, 1, 1))
+        assert space.holds(values.reshape(-1, 1, 1, 1)) is (levels == 256)
 
     def test_shape(self) -> None:
         assert Pixels(channels=3, size=8).shape == (3, 8, 8)
@@ -78,7 +89,7 @@ class TestVectors:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("value", [0.1, -1234.567, 0.0])
     def test_a_constant_feature_keeps_its_scale(self, value: float, dtype: torch.dtype) -> None:
-        """Its measured standard deviation is 0 or a rounding error, and neither is a unit to measure in."""
+        """Its standard deviation is 0, which is no unit to measure in: exactly 0, whatever the value."""
         rows = torch.stack([torch.full((7,), value, dtype=dtype), torch.arange(7, dtype=dtype)], 1)
         space = Vectors.of(rows)
         torch.testing.assert_close(space.encode(rows)[:, 0], torch.zeros(7), rtol=0, atol=1e-9)

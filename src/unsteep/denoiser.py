@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
         super().__init__()
         is_chain = isinstance(schedule, Chain | Interpolated)
         if prediction not in (*PREDICTIONS, "mean"):
-            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)} or mean, got {prediction!r}")
+            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, mean, got {prediction!r}")
         if prediction in ("eps", "score") and schedule.logsnr_min == -torch.inf:
             raise ValueError(
                 f"prediction: {prediction} says nothing about x0 at t = 1, where {type(schedule).__name__} leaves "
@@ -71,6 +71,8 @@ class Denoiser(nn.Module):
             )
         if noise_label is not None and noise_label not in get_args(NoiseLabel):
             raise ValueError(f"noise_label: expected one of {', '.join(get_args(NoiseLabel))}, got {noise_label!r}")
+        if learn_variance not in (False, True, "fraction", "diagonal"):
+            raise ValueError(f"learn_variance: expected False, True, fraction or diagonal, got {learn_variance!r}")
         if input_scale not in get_args(InputScale):
             raise ValueError(f"input_scale: expected one of {', '.join(get_args(InputScale))}, got {input_scale!r}")
         if noise_label == "step" and not is_chain:

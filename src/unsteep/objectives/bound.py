@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import decoder_log_prob, step_term
-from unsteep.core.level import NoiseLevel, like
+from unsteep.core.level import NoiseLevel, like, preserving_level
 from unsteep.core.noise import Draw
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
@@ -33,11 +33,10 @@ Values = int | Literal["data", "continuous"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """The variational bound. `variance`: that of the model's steps. `values`: how many grey values the data have
-    between -1 and 1; 0 for continuous data, which get a density."""
+    """The variational bound. `variance`: that of the model's steps."""
 
     variance: Which = "beta"
-    values: int = 256
+    values: Values = "data"
     times: AnyTimes = field(default_factory=Uniform)
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
@@ -88,30 +87,32 @@ def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Whi
     clean.
 
     Rows of both kinds stand in one batch, so each formula is evaluated on all rows, at a level where it is finite,
-    and the right one is chosen after.
+    and the right one is chosen after. The decoder's variance, where the model's is 0, is the pair's own beta.
     """
-    steps = getattr(module.schedule, "steps", 1000)
-    x0, now, nxt = batch.x, estimate.level, module.previous(estimate.level)
-    last = nxt.sigma == 0
-    end = module.schedule(torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64).clamp(max=steps) / steps)
-    x0_estimate = estimate.x0
-
-    def at(where: Tensor, level: NoiseLevel) -> Estimate:
-        return replace(estimate, kind="x0", value=x0_estimate, level=_where(where, level, now))
-
-    kl = step_term(x0, at(last, end[0]), _where(last, end[1], nxt), variance)
     if values == "data":
         raise ValueError(
             "objective.values: state how many values the data take, or continuous; a run fills it from its data"
         )
+    x0, now, nxt = batch.x, estimate.level, module.previous(estimate.level)
+    last = nxt.sigma == 0
+    x0_estimate = estimate.x0
+
+    def at(level: NoiseLevel) -> Estimate:
+        return replace(estimate, kind="x0", value=x0_estimate, level=level)
+
+    kl = step_term(x0, at(_where(last, _SAFE[0], now)), _where(last, _SAFE[1], nxt), variance)
+    noisy, clean = _where(last, now, _SAFE[0]), module.schedule(torch.zeros_like(now.t))
+    pair = NoiseLevel(*(torch.stack([getattr(level, part) for level in (noisy, clean)]) for part in _PARTS))
     bins = None if values == "continuous" else values
-    decoder = -decoder_log_prob(x0, at(~last, end[1]), end if steps > 1 else end[1:], variance, values=bins)
+    decoder = -decoder_log_prob(x0, at(noisy), pair, variance, values=bins)
     term = torch.where(like(last.double(), x0) > 0, decoder, kl)
     valid = None if batch.condition is None else batch.condition.valid
-    return steps * mean_over_valid(term, valid)
+    return getattr(module.schedule, "steps", 1000) * mean_over_valid(term, valid)
+
+
+_PARTS = ("t", "logsnr", "alpha", "sigma")
+_SAFE = preserving_level(torch.tensor([1.0, 0.5]).double(), torch.tensor([0.0, 1.0]).double())  # for masked rows
 
 
 def _where(mask: Tensor, chosen: NoiseLevel, otherwise: NoiseLevel) -> NoiseLevel:
-    parts = ((chosen.t, otherwise.t), (chosen.logsnr, otherwise.logsnr))
-    parts += ((chosen.alpha, otherwise.alpha), (chosen.sigma, otherwise.sigma))  # type: ignore[assignment]
-    return NoiseLevel(*(torch.where(mask, a, b) for a, b in parts))
+    return NoiseLevel(*(torch.where(mask, getattr(chosen, part), getattr(otherwise, part)) for part in _PARTS))

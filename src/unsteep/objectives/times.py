@@ -90,6 +90,8 @@ class Importance:
         if bool((self._seen["counts"] < self.history).any()):
             return flat
         p = (self._seen["losses"] ** 2).mean(1).sqrt()
+        if not bool(p.sum() > 0):
+            return flat
         return (1 - self.uniform) * p / p.sum() + self.uniform * flat
 
     def correction(self, t: Tensor) -> Tensor:

@@ -42,7 +42,10 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> Noise
         raise ValueError(f"steps: the chain has {schedule.steps} levels, got {steps}; take at most as many")
     levels = _noisy(schedule, steps, spacing)
     if bool((levels.t.diff() >= 0).any()):
-        raise ValueError(f"grid: {spacing} with {steps} steps visits a level of this schedule twice; use trailing")
+        raise ValueError(
+            f"grid: {spacing} with {steps} steps visits a level of this schedule twice; use trailing"
+            f"{' or the interpolated chain' if isinstance(schedule, Chain) else ''}"
+        )
     _warn_of_signal(schedule, levels[0], spacing)
     clean = schedule(0.0)
     parts = ("t", "logsnr", "alpha", "sigma")

@@ -68,7 +68,7 @@ def interpolate(
     seed: int = 0,
     at: At | None = None,
 ) -> Tensor:
-    """From a to b by way of levels[0]: clean samples (n, *shape) of the latents `mixed`, all with the noise of `seed`."""
+    """From a to b by way of levels[0]: clean samples (n, *shape) from `mixed` latents, all with the noise of `seed`."""
     noise = NoiseSource([seed] * len(weights))
     return sample(denoise, mixed(a, b, weights, levels[0], noise), levels, solver, noise, at)
 
@@ -97,9 +97,9 @@ def slerp(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
     two have one direction, or opposite ones and so no plane of their own, it is the straight line.
     """
     weights = weights.double()
-    wide_a, wide_b = a.double().flatten(), b.double().flatten()
+    wide_a, wide_b = (x.cpu().double().flatten() for x in (a, b))
     norms = (wide_a.norm() * wide_b.norm()).clamp(min=torch.finfo(torch.float64).tiny)
-    angle = torch.acos((wide_a @ wide_b / norms).clamp(-1, 1)).to(weights.device)
+    angle = torch.acos((wide_a @ wide_b / norms).clamp(-1, 1))
     if float(angle.sin()) < 1e-6:
         share_a, share_b = 1 - weights, weights
     else:

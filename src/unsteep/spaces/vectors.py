@@ -20,8 +20,7 @@ class Vectors:
     def of(cls, rows: Tensor) -> Self:
         """The space in which `rows` (n, d) are standardized. A constant feature keeps its scale."""
         mean, std = rows.double().mean(0), rows.double().std(0, correction=0)
-        constant = rows.amin(0) == rows.amax(0)  # its std may be a rounding error instead of 0
-        return cls(mean=tuple(mean.tolist()), std=tuple(torch.where(constant, 1.0, std).tolist()))
+        return cls(mean=tuple(mean.tolist()), std=tuple(torch.where(std > 0, std, 1.0).tolist()))
 
     @property
     def bounds(self) -> None:
