@@ -23,7 +23,7 @@ from unsteep.data import Array
 from unsteep.data.batch import Batch
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
-from unsteep.objectives import Loss, Simple, Stratified
+from unsteep.objectives import Importance, Loss, Simple, Stratified
 from unsteep.storage.checkpoint import load_tensors, step_folders
 from unsteep.storage.lock import RunLock
 from unsteep.storage.manifest import Corrupt
@@ -33,7 +33,7 @@ from unsteep.training.loop import Diverged, Record, State, TrainConfig, train
 from unsteep.training.run import Batches, Conditioning, Run
 
 N, BATCH, STEPS = 22, 8, 8  # 64 positions over epochs of 22: a run crosses two borders of epochs
-STATE = ("weights", "ema", "optimizer")
+STATE = ("weights", "ema", "optimizer", "objective")
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +151,19 @@ def test_killed_and_resumed_is_bit_equal_to_unbroken(
     assert runs.resume([], out, say=silent)
     assert [record["step"] for record in read_log(out / "log.jsonl")] == list(range(1, STEPS + 1))
     same_end(out, unbroken)
+
+
+def test_an_objective_that_learns_resumes_with_what_it_learned(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = replace(run, objective=Simple(times=Importance(bins=2, history=4)))
+    runs.start(learning, tmp_path / "whole", say=silent)
+    killed(learning, tmp_path / "parts", 5, monkeypatch)
+    runs.resume([], tmp_path / "parts", say=silent)
+    same_end(tmp_path / "parts", tmp_path / "whole")
+    learned = load_tensors(step_folders(tmp_path / "parts" / "checkpoints")[-1], "objective")
+    assert learned["counts"].sum() == STEPS * BATCH
+    assert learning.objective.times.probabilities().tolist() == [0.5, 0.5]  # the configuration learns nothing
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -373,6 +386,7 @@ def test_a_run_and_its_checkpoints_open_as_models(unbroken: Path, run: Run) -> N
         assert all(torch.equal(value, stored[key]) for key, value in model.denoiser.state_dict().items())
         assert model.names == ("0", "1", "2")
         assert model.statistics["label_counts"].tolist() == [8, 7, 7]
+        assert model.statistics["x0_error"].shape[0] == 2
     ema, weights = load_tensors(newest, "ema"), load_tensors(newest, "weights")
     assert not torch.equal(ema["network.conv_in.weight"], weights["network.conv_in.weight"])
     assert runs.read_run(unbroken) == run
@@ -430,7 +444,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(times: Simple, run: Run) -> None:
         description = of.describe(data)
         state = runs._state(of, description, "cpu")
         batches = Batches(of, data, description.space, torch.device("cpu"))
-        losses.append([record.loss for record in train(state, of.objective, batches, of.train)])
+        losses.append([record.loss for record in train(state, batches, of.train)])
         ends.append(flat(state.module))
     for loss, end in zip(losses[1:], ends[1:], strict=True):
         torch.testing.assert_close(loss, losses[0], rtol=1e-5, atol=0)

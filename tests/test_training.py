@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from unsteep.core.condition import Condition
 from unsteep.core.noise import Draw
@@ -64,8 +64,8 @@ def classifier() -> nn.Linear:
 
 def test_a_gradient_that_is_no_number_leaves_everything_as_it_was() -> None:
     of = TrainConfig(steps=6, batch=10, learning_rate=0.1, warmup=0, ema=0.5)
-    state = State(classifier(), of)
-    steps = train(state, Classify(wrong=4), clusters(of), of)
+    state = State(classifier(), of, Classify(wrong=4))
+    steps = train(state, clusters(of), of)
     for _ in range(3):
         next(steps)
     kept = copy.deepcopy((state.module.state_dict(), state.ema.module.state_dict(), state.optimizer.state_dict()))
@@ -79,8 +79,8 @@ def test_a_gradient_that_is_no_number_leaves_everything_as_it_was() -> None:
 
 def test_it_trains_any_module() -> None:
     of = TrainConfig(steps=60, batch=20, learning_rate=0.1, warmup=5, ema=0.5)
-    state, parts = State(classifier(), of), clusters(of)
-    records = list(train(state, Classify(), parts, of))
+    state, parts = State(classifier(), of, Classify()), clusters(of)
+    records = list(train(state, parts, of))
     assert [record.step for record in records] == list(range(1, 61))
     assert state.step == 60
     assert records[-1].loss < 0.1 < records[0].loss
@@ -91,11 +91,33 @@ def test_it_trains_any_module() -> None:
             assert (module(batch.x).argmax(1) == batch.condition.label).float().mean() > 0.9
 
 
+def test_dropout_is_a_function_of_the_seed_and_the_step() -> None:
+    def masks(seed: int) -> list[Tensor]:
+        """What dropout leaves of ones, step by step."""
+        left = []
+
+        def objective(module: nn.Module, batch: Batch, draw: Draw) -> Loss:
+            left.append(module[1](torch.ones(50)))  # type: ignore[index]
+            return Loss(module(batch.x).square().mean(1), torch.zeros(len(batch.x)))
+
+        of = TrainConfig(steps=3, batch=4, seed=seed)
+        state = State(nn.Sequential(classifier(), nn.Dropout(0.5)), of, objective)
+        torch.rand(seed + 1)  # whatever was drawn before
+        for _ in train(state, clusters(of), of):
+            torch.rand(7)  # or is drawn between
+        return left
+
+    first, again, other = masks(0), masks(0), masks(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    for a, b in [*pairwise(first), *zip(first, other, strict=True)]:
+        assert not torch.equal(a, b)
+
+
 def test_the_first_loss_is_the_mean_over_the_whole_batch() -> None:
     of = TrainConfig(steps=1, batch=12, accumulate=3)
     parts, module = clusters(of), classifier()
     whole = torch.cat([Classify()(module, *part).value.detach() for part in parts(0)])
-    (record,) = train(State(module, of), Classify(), parts, of)
+    (record,) = train(State(module, of, Classify()), parts, of)
     assert len(whole) == 12
     assert isclose(record.loss, float(whole.mean()), rel_tol=1e-6)
 
@@ -107,7 +129,7 @@ def test_the_learning_rate_is_that_of_the_step_from_the_first_on() -> None:
     before = copy.deepcopy(module)
     (batch, draw), *_ = clusters(of)(0)
     Classify()(before, batch, draw).value.mean().backward()
-    record = next(train(State(module, of), Classify(), clusters(of), of))
+    record = next(train(State(module, of, Classify()), clusters(of), of))
     assert isclose(record.learning_rate, 0.05)
     assert before.weight.grad is not None
     torch.testing.assert_close(module.weight, before.weight - 0.05 * before.weight.grad.sign(), rtol=0, atol=1e-6)
@@ -118,8 +140,8 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before() -> None:
     norms, ends = [], []
     for clip in (1e9, 0.01):
         of = TrainConfig(steps=3, batch=12, learning_rate=0.1, warmup=0, clip=clip)
-        state = State(classifier(), of)
-        norms.append([record.gradient_norm for record in train(state, Classify(), clusters(of), of)])
+        state = State(classifier(), of, Classify())
+        norms.append([record.gradient_norm for record in train(state, clusters(of), of)])
         ends.append(state.optimizer.state_dict()["state"][0]["exp_avg_sq"].sum())
     assert norms[0][0] == norms[1][0] > 0.01
     assert ends[1] <= 3e-3 * 0.01**2 < ends[0]

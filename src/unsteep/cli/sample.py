@@ -20,7 +20,7 @@ def sample(
     *,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 64,
     label: str | None = None,
-    steps: int = 50,
+    steps: int | None = None,
     solver: str = "ddim",
     settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     grid: str = "trailing",
@@ -43,7 +43,7 @@ def sample(
     label
         A class by number or name, several as 1,4,7 (in turn), or all; default: as often as in the data.
     steps
-        Steps of the solver.
+        Steps of the solver; default 50, or the chain's where it has fewer.
     solver
         ddim or ancestral.
     settings

@@ -42,7 +42,11 @@ def show(run: Path, /) -> None:
             ("data", repr(configuration.data)),
             *rows,
             ("trained", f"{done:,} of {steps:,} steps of {configuration.train.batch}"),
-            ("loss", f"{sum(recent) / len(recent):.4f} (mean of the last {len(recent)} steps)  {_curve(log)}"),
+            (
+                "loss",
+                f"{sum(recent) / len(recent):.4f} (mean of the last {len(recent)} steps)" if log else "not logged",
+            ),
+            ("", _curve(log)),
             ("checkpoints", ", ".join(checkpoints)),
             ("look at", ", ".join(pictures) or "nothing yet"),
         ]
@@ -58,7 +62,9 @@ def _curve(log: list[dict[str, float]], width: int = 32) -> str:
     """The loss as a line of blocks, on a logarithmic scale."""
     import math
 
-    size = max(1, len(log) // width)
+    if not log:
+        return ""
+    size = -(-len(log) // width)
     means = [
         math.log(max(1e-12, sum(r["loss"] for r in log[i : i + size]) / len(log[i : i + size])))
         for i in range(0, len(log), size)

@@ -69,7 +69,7 @@ def train(
     if not finished:
         return 130
     print(f"\nlook at  {out / 'report.html'}  and  {out / 'samples.png'}")
-    print(f"next     unsteep sample {out} -n 64 --steps 50 --out samples.png")
+    print(f"next     unsteep sample {out} -n 64 --out samples.png")
     print(f"         unsteep show {out}")
     return 0
 

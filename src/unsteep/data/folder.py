@@ -53,6 +53,10 @@ class Folder:
     holdout: float = 0.0
     max_bad: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size: expected at least 1 pixel, got {self.size}")
+
     def read(self, split: Split = "train") -> DataSet:
         """uint8 (n, channels, size, size). ValueError for a folder that is missing, empty or full of junk."""
         root = Path(self.path).expanduser()

@@ -77,7 +77,7 @@ class UNetConfig:
             for asked in self.attention:
                 if asked not in self.level_sizes:
                     there_are = ", ".join(map(str, self.level_sizes))
-                    raise ValueError(f"attention: expected sizes among {there_are}, got {asked}; () is none at all")
+                    raise ValueError(f"attention: expected sizes among {there_are}, got {asked}; [] is none at all")
 
     @property
     def multiple(self) -> int:

@@ -146,6 +146,10 @@ def resume(settings: Iterable[str], out: Path, *, device: str = "cpu", say: Call
             if stored["data"] != data.digest():
                 raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
             checkpoints.restore(state, folder)
+            if state.step > run.train.steps:
+                raise ValueError(
+                    f"--resume: {out} has done {state.step} steps already; train.steps must be at least that"
+                )
         say(f"resuming {out} at step {state.step} of {run.train.steps}")
         with replacing(out / "run.toml") as beside:
             beside.write_text(config.dumps(run), encoding="utf-8")
