@@ -37,6 +37,6 @@ class Ancestral:
         estimate = denoise(x, now)
         if bool(nxt.sigma == 0):
             return reverse(estimate, nxt, "beta_tilde").mean, estimate, None
-        # Where x_now holds no signal, x_nxt is alpha_nxt x0 with the noise of its level, whatever the variance elsewhere.
+        # Where x_now holds no signal, x_nxt is alpha_nxt x0 with the noise of its level, whatever the variance.
         variance = "beta_tilde" if bool(now.alpha == 0) else self.variance
         return reverse(estimate, nxt, variance).sample(noise.normal(x, draw=0)), estimate, None
