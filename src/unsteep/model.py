@@ -59,6 +59,11 @@ class Model:
         return self.description.names
 
     @property
+    def default_steps(self) -> int:
+        """Steps of a solver where none are asked for: 50, or the chain's where it has fewer."""
+        return min(50, getattr(self.denoiser.schedule, "steps", 50))
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.denoiser.parameters()).device
@@ -73,7 +78,7 @@ class Model:
         n: int,
         *,
         label: int | str | Sequence[int | str] | None = None,
-        steps: int = 50,
+        steps: int | None = None,
         solver: Solver | None = None,
         seed: int = 0,
         grid: Spacing = "trailing",
@@ -84,12 +89,14 @@ class Model:
         """n samples in the data's own units: uint8 (n, c, h, w) for pictures, float32 (n, d) for vectors.
 
         `label`: a class by number or name, or one for each sample; None draws classes as often as the data has them.
-        Sample i depends on `seed` + i alone, to rounding: neither on n nor on `batch_size`. `solver`: default DDIM().
+        Sample i depends on `seed` + i alone, to rounding: neither on n nor on `batch_size`. `steps`: default
+        50, or the chain's where it has fewer. `solver`: default DDIM().
         `clip` keeps estimates of x0 in the range of pictures. `progress` shows a bar.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
         labels = self.labels_of(n, label, seed)
+        steps = self.default_steps if steps is None else steps
         starts = range(0, n, batch_size)
         done = []
         with _bar(progress, len(starts) * steps) as advance:
@@ -107,14 +114,14 @@ class Model:
         seed: int,
         n: int,
         labels: Tensor | None = None,
-        steps: int = 50,
+        steps: int | None = None,
         solver: Solver | None = None,
         spacing: Spacing = "trailing",
         clip: bool = True,
     ) -> Iterator[Step]:
         """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `labels` (n,) int64."""
         noise = NoiseSource(_seeds(seed, n))
-        levels = grid(self.denoiser.schedule, steps, spacing)
+        levels = grid(self.denoiser.schedule, self.default_steps if steps is None else steps, spacing)
         x = initial_noise(torch.empty(n, *self.space.shape, device=self.device), levels[0], noise)
         at = self.denoiser.schedule.inverse
         denoise = self.denoise(labels, clip)
@@ -148,6 +155,9 @@ class Model:
         over. `variance` of the model's steps: default "learned" where the model has it, else "beta". `decoder`: the
         variance of the last term, the pair's own or Ho's. Example i draws its noise from seed + i.
         """
+        for name, number in (("terms", terms), ("draws", draws), ("batch_size", batch_size)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}: expected at least 1, got {number}")
         schedule = self.denoiser.schedule
         levels = grid(schedule, getattr(schedule, "steps", 1000)) if levels is None else levels
         pairs, chosen = len(levels) - 2, self.reverse_variance(variance)

@@ -22,10 +22,15 @@ VERBS = {
     "train": "Train a model on pictures, an array or a packaged data set.",
     "sample": "Draw samples from a trained model.",
     "show": "Show what a run is and how far it has come.",
+    "likelihood": "Measure how many bits data take under a model, term by term.",
+    "rate-distortion": "Draw what is seen of pictures against the bits received.",
+    "interpolate": "Show the way between two pictures, through a model's noise.",
+    "ablate": "Compare what to predict and what to train on, on your data.",
     "schedules": "List every noise schedule, in numbers and as a picture.",
 }
 for verb, summary in VERBS.items():
-    app.command(f"unsteep.cli.{verb}:{verb}", name=verb, help=summary)
+    module = verb.replace("-", "_")
+    app.command(f"unsteep.cli.{module}:{module}", name=verb, help=summary)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

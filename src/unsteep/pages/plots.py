@@ -165,6 +165,23 @@ def lines(
     return Path(path)
 
 
+def panels(path: PathLike, curves: Mapping[str, tuple[str, ArrayLike, str, ArrayLike]], *, title: str = "") -> Path:
+    """One line in each of several panels side by side: heading -> (name of x, x, name of y, y), (n,) each."""
+    if not curves:
+        raise ValueError("panels need at least one line, got none: give heading -> (name of x, x, name of y, y)")
+    with _figure(path, (2.9 * len(curves), 2.9)) as figure:
+        panels = figure.subplots(1, len(curves), squeeze=False)[0]
+        for i, (axes, (heading, curve)) in enumerate(zip(panels, curves.items(), strict=True)):
+            xlabel, xs, ylabel, ys = curve
+            x, y = _columns(heading, x=xs, y=ys)
+            axes.plot(x, y, color=COLOURS[i % len(COLOURS)], **_marks(i, len(x)))
+            axes.set(xlabel=xlabel, ylabel=ylabel)
+            axes.set_title(heading, fontweight="normal")
+        if title:
+            figure.suptitle(title, x=0.012, ha="left", fontweight="bold", fontsize=10.5)
+    return Path(path)
+
+
 def scatter(path: PathLike, clouds: Mapping[str, ArrayLike], *, title: str = "") -> Path:
     """Clouds of points side by side on equal axes: name -> (n, d); the first two features, or one against its rank."""
     if not clouds:

@@ -1,0 +1,78 @@
+"""What a study measures a model on: data read as its run reads them, held against the model, and drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from unsteep.core.noise import permutation
+from unsteep.data import DataSet, Digits, Split
+from unsteep.model import Model
+from unsteep.spaces import Pixels
+from unsteep.training.run import read_run
+
+
+def open_data(run: Path, path: Path | None = None, split: Split = "test") -> DataSet:
+    """The data of the run in a folder, or data of the same kind from `path`."""
+    source = read_run(run).data
+    if path is not None:
+        if isinstance(source, Digits):
+            raise ValueError(f"--data: the digits that {run} was trained on come from no folder; leave it out")
+        source = replace(source, path=str(path))
+    if split == "test" and getattr(source, "holdout", 1) == 0:
+        raise ValueError(
+            f"--split test: {run} held nothing out of its data; measure on --split train, or on other data with "
+            "--data DIR --split all"
+        )
+    data = source.read(split)
+    return replace(data, source=f"{data.source}, {split} split" if split != "all" else data.source)
+
+
+def examples_of(model: Model, data: DataSet, n: int, seed: int) -> DataSet:
+    """`n` of `data`, or all of fewer, in a random order of `seed`, with the classes numbered as the model's.
+
+    ValueError where they are not what the model was trained on: another shape, other grey levels, other classes.
+    """
+    if n < 2:
+        raise ValueError(f"n: expected at least 2 examples, for an interval, got {n}")
+    _check_shape(model, data)
+    chosen = data.select(permutation(len(data), seed, epoch=0)[:n])
+    if len(chosen) < 2:
+        raise ValueError(f"data: expected at least 2 examples, for an interval, got {len(chosen)} ({data.source})")
+    if isinstance(model.space, Pixels) and not model.space.holds(chosen.x):
+        raise ValueError(
+            f"data: the model knows the {model.space.levels} grey levels of its training data, and these pictures have "
+            f"values between them ({data.source}); give data of the same kind"
+        )
+    if not model.names:
+        return replace(chosen, labels=None, names=())
+    if chosen.labels is None:
+        raise ValueError(
+            f"data: the model was trained with {len(model.names)} classes and these data have no labels "
+            f"({data.source}); give labelled data"
+        )
+    unknown = sorted(set(data.names) - set(model.names))
+    if unknown:
+        raise ValueError(f"data: class {unknown[0]} is none of the model's ({', '.join(model.names)}); leave it out")
+    number = torch.tensor([model.names.index(name) for name in data.names])
+    return replace(chosen, labels=number[chosen.labels], names=model.names)
+
+
+def _check_shape(model: Model, data: DataSet) -> None:
+    wanted, got = model.space.shape, tuple(data.x.shape[1:])
+    if wanted != got:
+        raise ValueError(
+            f"data: the model was trained on {_kind(wanted)}, these are {_kind(got)}; give data like those"
+        )
+    if isinstance(model.space, Pixels) and model.space.levels != data.levels:
+        raise ValueError(
+            f"data: the model was trained on pictures of {model.space.levels} grey levels, these have {data.levels} "
+            f"({data.source}); give data of the same kind"
+        )
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    what = "rows of numbers" if len(shape) == 1 else "pictures (channels x height x width)"
+    return f"{' x '.join(map(str, shape))} {what}"
