@@ -26,7 +26,7 @@ from unsteep.core.schedules import Cosine, Flow, Schedule
 from unsteep.data import DataSet, Digits
 from unsteep.denoiser import Denoiser
 from unsteep.description import Description, ModelConfig
-from unsteep.likelihood import Decoder, bound, rate_distortion, spread
+from unsteep.likelihood import Decoder, bound, rate_distortion, strata
 from unsteep.model import Model
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.pages import plots
@@ -116,16 +116,6 @@ class TestCurve:
 
 
 class TestSubSampling:
-    @pytest.mark.parametrize(("pairs", "terms"), [(12, 4), (10, 4), (7, 5), (999, 50), (3, 3), (5, 1)])
-    def test_every_pair_counts_once_over_all_offsets(self, pairs: int, terms: int) -> None:
-        """u in the middle of `pairs` equal parts reaches each pair equally often."""
-        u = (torch.arange(pairs, dtype=torch.float64) + 0.5) / pairs
-        counts = torch.bincount(spread(u, terms, pairs).flatten(), minlength=pairs)
-        assert counts.tolist() == [terms] * pairs
-        values = torch.arange(1.0, pairs + 1, dtype=torch.float64) ** -2
-        estimates = values[spread(u, terms, pairs)].sum(1) * pairs / terms
-        assert float(estimates.mean()) == pytest.approx(float(values.sum()), rel=1e-12)
-
     def test_the_sum_is_unbiased(self) -> None:
         """Over many seeds, few terms of one example and all of them agree within 4 standard errors."""
         model = oracle(vectors(), BETAS(steps=40), variance=0.3)
@@ -178,9 +168,10 @@ class TestLikelihood:
         assert result.bound.mean == pytest.approx(each.mean())
         assert result.bound.half == pytest.approx(1.96 * each.std(ddof=1) / math.sqrt(30))
 
-    def test_sub_sampled_terms_stand_for_equal_parts_of_the_chain(self) -> None:
+    def test_sub_sampled_terms_stand_for_strata_of_the_chain(self) -> None:
         result = likelihood(self.model, rows_of(200), n=200, terms=5, draws=3)
-        assert 19 / 5 * float(result.step_mean.sum()) == pytest.approx(result.kl.mean)
+        lengths = strata(grid(self.model.denoiser.schedule, 20), 5).diff().double()
+        assert float(result.step_mean @ lengths) == pytest.approx(result.kl.mean)
         assert (result.t.diff() < 0).all()
         assert len(result.t) == 5
         assert result.evaluations == 3 * (5 + 1)
@@ -358,9 +349,9 @@ class TestRateDistortionStudy:
         shared = rates.shared_latents(self.model, starts=4, samples=8, steps=50)
         assert shared.t == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.1], abs=0.011)
         assert shared.rows.shape == (4, 5, 10, 1, 4, 4)
-        spreads = shared.rows[:, :, 2:].double().var(2).mean((0, 2, 3, 4)).sqrt()
+        stratas = shared.rows[:, :, 2:].double().var(2).mean((0, 2, 3, 4)).sqrt()
         expected = self.unknown(torch.tensor(shared.t, dtype=torch.float64))
-        assert spreads.tolist() == pytest.approx(expected.tolist(), rel=0.15)
+        assert stratas.tolist() == pytest.approx(expected.tolist(), rel=0.15)
         assert float(expected[-1]) < 0.75 * float(expected[0])
 
     def test_the_first_row_of_a_seed_starts_from_its_own_noise(self) -> None:

@@ -21,7 +21,7 @@ from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.description import Description, ModelConfig
 from unsteep.guidance import Clip
-from unsteep.likelihood import Bound, Decoder, X0Error, bound, spread
+from unsteep.likelihood import Bound, Decoder, X0Error, bound, spread, strata
 from unsteep.sampling import DDIM, Solver, Spacing, Step, grid, initial_noise, trajectory
 from unsteep.spaces import AnySpace
 from unsteep.storage import config
@@ -151,9 +151,9 @@ class Model:
         """The variational bound on the likelihood of examples in the data's own units, every term of it, in nats.
 
         `labels` (n,) for a conditional model. `levels`: default, every step of the chain. `terms`: evaluate only so
-        many of the KLs for each example, evenly spaced from a random start; unbiased. `draws` of the noise to average
-        over. `variance` of the model's steps: default "learned" where the model has it, else "beta". `decoder`: the
-        variance of the last term, the pair's own or Ho's. Example i draws its noise from seed + i.
+        many of the KLs for each example, one in each of as many strata of the chain; unbiased. `draws` of the noise
+        to average over. `variance` of the model's steps: default "learned" where the model has it, else "beta".
+        `decoder`: the variance of the last term, the pair's own or Ho's. Example i draws its noise from seed + i.
         """
         for name, number in (("terms", terms), ("draws", draws), ("batch_size", batch_size)):
             if number is not None and number < 1:
@@ -172,11 +172,12 @@ class Model:
                 parts = []
                 for draw in range(draws):
                     noise = NoiseSource(range(seed + start, seed + start + len(x0)), draw)
-                    steps = None
+                    steps = weights = None
                     if terms is not None and terms < pairs:
                         u = noise.uniform(torch.empty(len(x0), 1, dtype=torch.float64), pairs + 1)
-                        steps = spread(u.squeeze(1), terms, pairs)
-                    parts.append(bound(denoise, x0, levels, counted, chosen, noise, steps))
+                        edges = strata(levels, terms)
+                        steps, weights = spread(u.squeeze(1), edges), edges.diff()
+                    parts.append(bound(denoise, x0, levels, counted, chosen, noise, steps, weights))
                     advance()
                 done.append(Bound.of_draws(parts))
         return Bound.of_examples(done)

@@ -1,6 +1,6 @@
 """How likely data are under a model: the variational bound, and the exact likelihood of the flow."""
 
-from unsteep.likelihood.bound import Bound, bound, prior_term, spread
+from unsteep.likelihood.bound import Bound, bound, prior_term, spread, strata
 from unsteep.likelihood.decoder import Decoder
 from unsteep.likelihood.ode import FlowLikelihood, dequantize, flow_log_prob
 from unsteep.likelihood.optimal import X0Error, measure_x0_error, probing_levels
@@ -20,4 +20,5 @@ __all__ = [
     "probing_levels",
     "rate_distortion",
     "spread",
+    "strata",
 ]

@@ -98,11 +98,13 @@ def bound(
     variance: Variance,
     noise: Normals,
     steps: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Bound:
     """Every term for x0 (b, ...), over `levels`, noise first and clean last, with one draw of noise a term.
 
     `variance`: that of the model's steps. `steps` (k,) or (b, k) int64: only these pairs of the len(levels) - 2 with a
-    KL (see `spread`); their weights make the sum unbiased. Draw j of `noise` is column j's.
+    KL, and `weights` (k,) what each stands for (see `strata` and `spread`); default, all of them alike. Draw j of
+    `noise` is column j's.
     """
     pairs = len(levels) - 2
     chosen = torch.arange(pairs) if steps is None else steps
@@ -126,20 +128,36 @@ def bound(
         kl=torch.stack(terms, 1) if terms else prior.new_zeros(len(x0), 0),
         decoder=last,
         steps=chosen,
-        weights=torch.full((columns,), pairs / max(1, columns), dtype=torch.float64, device=prior.device),
+        weights=(torch.full((columns,), pairs / max(1, columns)) if weights is None else weights).to(prior),
         distortion=torch.stack(errors, 1),
         dimensions=x0[0].numel(),
     )
 
 
-def spread(u: Tensor, terms: int, pairs: int) -> Tensor:
-    """`terms` of `pairs` for each example, evenly spaced from a random start: int64 (b, terms), for u (b,) in (0, 1).
+def strata(levels: NoiseLevel, terms: int) -> Tensor:
+    """The pairs of a grid with a KL cut into `terms` strata of nearly equal width in log-SNR, each of at least one
+    pair: int64 (terms + 1,), where each begins and the last ends.
 
-    Every pair is as likely as any other, so the weighted sum is unbiased; neighbouring terms are much alike, so even
-    spacing has far less variance than independent choices.
+    Terms of one stratum are alike, and most of the bits lie near the clean end, where the log-SNR changes fastest.
     """
-    places = (u[:, None] + torch.arange(terms)) * (pairs / terms)
-    return places.long().clamp(max=pairs - 1)
+    pairs = len(levels) - 2
+    assert 1 <= terms <= pairs
+    logsnr = levels.logsnr[: pairs + 1].clamp(min=float(levels.logsnr[1]) - 1)  # a grid may begin at -inf
+    ideal = torch.linspace(float(logsnr[0]), float(logsnr[-1]), terms + 1, dtype=torch.float64)
+    edges = torch.searchsorted(logsnr.contiguous(), ideal)
+    edges[0], edges[-1] = 0, pairs
+    for i in range(1, terms):
+        edges[i] = edges[i].clamp(int(edges[i - 1]) + 1, pairs - terms + i)
+    return edges
+
+
+def spread(u: Tensor, edges: Tensor) -> Tensor:
+    """One pair of each stratum for each example, at the same place in every one: int64 (b, terms), for u (b,) in (0,
+    1).
+
+    Within its stratum every pair is as likely as any other: weighted by the strata's lengths the sum is unbiased.
+    """
+    return edges[:-1] + (u[:, None] * edges.diff()).long()
 
 
 def prior_term(x0: Tensor, first: NoiseLevel) -> Tensor:

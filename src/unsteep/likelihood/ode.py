@@ -1,13 +1,14 @@
 """Exact likelihood by the probability-flow equation (Song et al. 2021, appendix D; Chen et al. 2018).
 
-In coordinates X = x / alpha with s = sigma / alpha, the flow of every schedule is dX/du = s eps, u = log s, and along
-it
+In coordinates Y = x / sqrt(alpha^2 + sigma^2) the flow of every schedule is
 
-    log p(X_0) = log p(X_1) + integral of div_X(s eps) du
+    dY/du = alpha sigma / (alpha^2 + sigma^2) v,        u = log(sigma / alpha)
+    log p(Y_0) = log p(Y_1) + integral of div_Y(dY/du) du
 
-from the data, at a small s, to the prior N(0, (1 + s^2) I) at the noisiest level. The divergence is exact (one
-gradient a dimension) or Hutchinson's estimate with fixed random signs. The integral is taken with the Dormand-Prince
-pair of order 5(4) and adaptive steps, all in the dtype of x: use float64 for exact answers.
+from the data, at a small sigma, to the prior N(0, I) at the noisiest level; at both ends Y hardly moves, and steps are
+long. The divergence is exact (one gradient a dimension) or Hutchinson's estimate with fixed random signs. The integral
+is taken with the Dormand-Prince pair of order 5(4) and adaptive steps, all in the dtype of x: use float64 for exact
+answers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unsteep.core.level import NoiseLevel
+from unsteep.core.chains import Chain
+from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule
 from unsteep.denoiser import Denoise
@@ -47,15 +49,17 @@ def flow_log_prob(
     first: NoiseLevel | None = None,
     prior: Callable[[Tensor], Tensor] | None = None,
 ) -> FlowLikelihood:
-    """log p(x) for continuous data x (b, ...), dequantized where the data are discrete.
+    """log p(x) for continuous data x (b, ...), dequantized where the data are discrete. A chain is interpolated.
 
     `first`: the cleanest level, default t = 1/1000 or step 1 of a chain; the answer is the density of data with that
     little noise. `noise`: for Hutchinson's signs. `prior`: log-density of x at t = 1 if it is not the standard one.
     """
+    if isinstance(schedule, Chain):
+        schedule = schedule.interpolated()
     low = schedule(1 / getattr(schedule, "steps", 1000)) if first is None else first
     high = schedule(1.0)
     if float(high.alpha) == 0:
-        high = schedule.inverse(-30.0)
+        high = schedule.inverse(-40.0)  # what is left of the data there, 2e-9 of it, moves no digit that is asked for
     signs = None
     if divergence == "hutchinson":
         if noise is None:
@@ -65,26 +69,26 @@ def flow_log_prob(
         signs = torch.sign(noise.normal(x, draw=0))
 
     def field(u: float, state: Tensor) -> Tensor:
-        """(dX/du, divergence) for a state (b, d + 1) of X and the integral."""
+        """(dY/du, divergence) for a state (b, d + 1) of Y and the integral."""
         level = schedule.inverse(-2 * u)
         with torch.enable_grad():
             flat = state[:, :-1].detach().requires_grad_(True)
-            x_t = (level.like(flat).alpha * flat).reshape(x.shape)
-            slope = math.exp(u) * denoise(x_t, level).eps.flatten(1)
+            speed = level.alpha * level.sigma / level.scale**2
+            x_t = (like(level.scale, flat) * flat).reshape(x.shape)
+            slope = like(speed, flat) * denoise(x_t, level).v.flatten(1)
             trace = _exact(slope, flat) if signs is None else _hutchinson(slope, flat, signs.flatten(1))
         return torch.cat([slope.detach(), trace.detach()[:, None]], 1)
 
-    start = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)
+    d = x[0].numel()
+    clean, noisy = float(low.scale / low.alpha), float(high.scale)  # x has the scale of data: alpha = 1
+    start = torch.cat([x.flatten(1) / clean, x.new_zeros(len(x), 1)], 1)
     end, nfe = integrate(field, start, -float(low.logsnr) / 2, -float(high.logsnr) / 2, tolerance)
-    alpha = float(high.alpha)
-    latent = (alpha * end[:, :-1]).reshape(x.shape)
-    d = latent[0].numel()
+    latent = (noisy * end[:, :-1]).reshape(x.shape)
     if prior is None:
-        variance = float(high.scale) ** 2
-        log_p = -0.5 * ((latent.flatten(1) ** 2).sum(1) / variance + d * math.log(2 * math.pi * variance))
+        log_p = -0.5 * ((end[:, :-1] ** 2).sum(1) + d * math.log(2 * math.pi))
     else:
-        log_p = prior(latent)
-    return FlowLikelihood((log_p + d * math.log(alpha) + end[:, -1]).double(), latent, nfe)
+        log_p = prior(latent) + d * math.log(noisy)
+    return FlowLikelihood((log_p - d * math.log(clean) + end[:, -1]).double(), latent, nfe)
 
 
 def dequantize(x: Tensor, levels: int, noise: NoiseSource) -> tuple[Tensor, float]:
@@ -102,12 +106,14 @@ def integrate(
 
     A step is accepted if the worst example's error, RMS relative to tolerance (1 + |y|), is at most 1; the next
     step's size follows a PI controller (Hairer, Norsett & Wanner 1993, section IV.2). ValueError if 10,000 steps do
-    not suffice.
+    not suffice, or no step is short enough.
     """
     u, size, last, nfe = start, (end - start) / 100, 1.0, 1
     slope = field(u, y)
     for _ in range(10_000):
         size = min(size, end - u)
+        if u + size == u:
+            break
         slopes = [slope]
         for c, row in _STAGES:
             slopes.append(field(u + c * size, y + size * _combine(row, slopes)))
@@ -124,7 +130,8 @@ def integrate(
         else:
             size *= max(0.2, 0.9 * error**-0.2)
     raise ValueError(
-        f"the flow was integrated to log sigma/alpha = {u:.3f} of {end:.3f} in 10,000 steps; raise the tolerance"
+        f"the flow could not be integrated beyond log sigma/alpha = {u:.3f} of {end:.3f} in 10,000 steps or by the "
+        f"shortest ones; raise the tolerance"
     )
 
 

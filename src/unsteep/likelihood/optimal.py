@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from unsteep.core.level import NoiseLevel, add_noise
-from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
+from unsteep.likelihood.bound import Normals
 
 
 def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
@@ -21,7 +21,7 @@ def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
     return schedule(torch.unique(schedule.inverse(logsnr).t))
 
 
-def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: NoiseSource) -> Tensor:
+def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: Normals) -> Tensor:
     """(2, n) float64: the log-SNRs of the n `levels` (sigma > 0), and the mean squared x0 error over x0 (b, ...) at
     each."""
     errors = []
@@ -45,5 +45,5 @@ class X0Error:
         at = level.logsnr.clamp(float(self.logsnr[0]), float(self.logsnr[-1]))
         above = torch.searchsorted(self.logsnr, at).clamp(1, len(self.logsnr) - 1)
         low, high = self.logsnr[above - 1], self.logsnr[above]
-        fraction = (at - low) / (high - low)
+        fraction = ((at - low) / (high - low)).nan_to_num(0)  # a chain of one step has one measurement
         return torch.lerp(self.log_error[above - 1], self.log_error[above], fraction).exp()

@@ -86,8 +86,8 @@ def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Whi
     """T times the example's term of the bound, nats per dimension, (b,): the KL of its step, or L_0 if the step ends
     clean.
 
-    Rows of both kinds stand in one batch, so each formula is evaluated on all rows, at a level where it is finite,
-    and the right one is chosen after. The decoder's variance, where the model's is 0, is the pair's own beta.
+    Rows of both kinds stand in one batch, so each formula is evaluated on all rows: on those of the other kind at an
+    estimate and a level where it is finite. The decoder's variance, where the model's is 0, is the pair's own beta.
     """
     if values == "data":
         raise ValueError(
@@ -95,17 +95,18 @@ def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Whi
         )
     x0, now, nxt = batch.x, estimate.level, module.previous(estimate.level)
     last = nxt.sigma == 0
+    ends = like(last, x0).bool()
     x0_estimate = estimate.x0
 
-    def at(level: NoiseLevel) -> Estimate:
-        return replace(estimate, kind="x0", value=x0_estimate, level=level)
+    def at(level: NoiseLevel, rows: Tensor) -> Estimate:
+        return replace(estimate, kind="x0", value=torch.where(rows, x0_estimate, x0), level=level)
 
-    kl = step_term(x0, at(_where(last, _SAFE[0], now)), _where(last, _SAFE[1], nxt), variance)
+    kl = step_term(x0, at(_where(last, _SAFE[0], now), ~ends), _where(last, _SAFE[1], nxt), variance)
     noisy, clean = _where(last, now, _SAFE[0]), module.schedule(torch.zeros_like(now.t))
     pair = NoiseLevel(*(torch.stack([getattr(level, part) for level in (noisy, clean)]) for part in _PARTS))
     bins = None if values == "continuous" else values
-    decoder = -decoder_log_prob(x0, at(noisy), pair, variance, values=bins)
-    term = torch.where(like(last.double(), x0) > 0, decoder, kl)
+    decoder = -decoder_log_prob(x0, at(noisy, ends), pair, variance, values=bins)
+    term = torch.where(ends, decoder, kl)
     valid = None if batch.condition is None else batch.condition.valid
     return getattr(module.schedule, "steps", 1000) * mean_over_valid(term, valid)
 

@@ -40,8 +40,8 @@ class Likelihood:
     probability flow, if asked for): bits per dimension.
 
     `t`, `step_mean`, `step_half` (k,) float64: one L_{t-1} and its interval at each of k times, noisiest first; where
-    terms were sub-sampled, the mean of those in k equal parts of the chain. `dimensions`: numbers in an example.
-    `settings`: all that decides the numbers.
+    terms were sub-sampled, the mean of those in k strata of the chain, equal in log-SNR. `dimensions`: numbers in an
+    example. `settings`: all that decides the numbers.
     """
 
     bound: Interval
@@ -70,7 +70,8 @@ class Likelihood:
     def facts(self) -> list[tuple[str, str]]:
         """How it was measured, in words."""
         of = self.settings
-        share = "all" if of["terms"] is None else f"{of['terms']} of {of['pairs']}, evenly spread, for each example"
+        some = f"{of['terms']} of {of['pairs']} for each example, one in each stratum of log-SNR"
+        share = "all" if of["terms"] is None else some
         facts = [
             ("examples", f"{of['n']} of {of['data']}"),
             ("network evaluations", f"{self.evaluations:g} for each example"),
@@ -210,7 +211,7 @@ def write(result: Likelihood, out: Path, name: str) -> None:
     page.section("Term by term").figure(
         out / "terms.png",
         "One L_{t-1} against its t, with the 95% interval."
-        + ("" if of is None else f" Each point is the mean over one of {parts} equal parts of the chain."),
+        + ("" if of is None else f" Each point is the mean over one of {parts} strata of the chain, equal in log-SNR."),
     )
     page.section("How it was measured").facts(
         [
