@@ -302,6 +302,7 @@ class TestSubsampling:
         close(part.distortion[:, -1], whole.distortion[:, -1], rtol=1e-12)
         close(part.decoder, whole.decoder, rtol=1e-12)
         assert part.weights.tolist() == [3.0] * 3
+        assert self.some(4, 11, rows).weights.tolist() == [10 / 3] * 3  # to all digits
         shared = self.some(4, 10, torch.tensor([2, 7]))
         close(shared.kl, whole.kl[:, [2, 7]], rtol=1e-12)
         assert shared.weights.tolist() == [4.5] * 2
@@ -346,7 +347,8 @@ class TestCombining:
         noise = NoiseSource(range(repeats * n))
         u = noise.uniform(torch.empty(repeats * n, 1, dtype=torch.float64), 99).squeeze(1)
         levels = trailing(LinearBetas(), 10)
-        terms = bound(Oracle(0.25), x0, levels, DENSITY, "beta", noise, spread(u, strata(levels, 3)))
+        edges = torch.tensor([0, 4, 7, 9])
+        terms = bound(Oracle(0.25), x0, levels, DENSITY, "beta", noise, spread(u, edges), edges.diff())
         nodes, fixed = quadrature(0.25)
         truth = bound(Oracle(0.25), nodes, levels, DENSITY, "beta", fixed).bits_per_dim().mean()
         bits = terms.bits_per_dim().reshape(repeats, n)

@@ -358,7 +358,7 @@ class TestTimes:
         assert float(cost(t).mean()) != pytest.approx(exact, abs=0.1)
 
     def test_importance_in_a_loss(self) -> None:
-        """The value is corrected, the term that it will learn from is not."""
+        """The value is corrected; what the times learn from is the whole loss before its correction."""
         times = self.informed()
         objective = Simple(times=times)
         loss = objective(Denoiser(Answer(), VP()), batch(randn(30, 3)), draw(30))
@@ -368,7 +368,8 @@ class TestTimes:
             rtol=1e-12,
         )
         before = times.probabilities()
-        observe(objective, Loss(loss.value, real(0.1), {"simple": real(1000.0)}))
+        observe(objective, Loss(1000 * times.correction(real(0.1)), real(0.1), {"simple": real(1.0)}))
+        assert float(times.state_dict()["losses"].max()) == pytest.approx(1000, rel=1e-12)
         assert float(times.probabilities()[0]) > 0.9 > float(before[0])
         observe(Simple(), loss)  # has nothing to learn
 

@@ -109,6 +109,8 @@ def bound(
     pairs = len(levels) - 2
     chosen = torch.arange(pairs) if steps is None else steps
     columns = chosen.shape[-1]
+    if weights is None:
+        weights = torch.full((columns,), pairs / max(1, columns), dtype=torch.float64)
     terms, errors = [], []
 
     def estimated(level: NoiseLevel, draw: int) -> Estimate:
@@ -128,7 +130,7 @@ def bound(
         kl=torch.stack(terms, 1) if terms else prior.new_zeros(len(x0), 0),
         decoder=last,
         steps=chosen,
-        weights=(torch.full((columns,), pairs / max(1, columns)) if weights is None else weights).to(prior),
+        weights=weights.to(prior),
         distortion=torch.stack(errors, 1),
         dimensions=x0[0].numel(),
     )

@@ -121,7 +121,8 @@ def observe(objective: object, loss: Loss) -> None:
     """Shows an objective the losses of a step that was taken, for those that adapt their times to them."""
     times = getattr(objective, "times", None)
     if isinstance(times, Importance):
-        times.observe(loss.t, loss.terms["bound" if "bound" in loss.terms else "simple"])
+        value = loss.value.detach().double().cpu()
+        times.observe(loss.t, value / times.correction(loss.t))
 
 
 AnyTimes = Uniform | Stratified | LogitNormal | Importance
