@@ -9,7 +9,6 @@ held-out pictures: much smaller would mean that the model copies, much larger th
 from __future__ import annotations
 
 import argparse
-import math
 
 import numpy as np
 from sklearn.svm import SVC
@@ -17,15 +16,9 @@ from sklearn.svm import SVC
 import unsteep
 from unsteep.data import Digits
 from unsteep.sampling import SOLVERS
+from unsteep.studies.quality import wilson
 
 COUNT = 500
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95% interval of a share of `hits` in n (Wilson 1927)."""
-    p, spread = hits / n, z * z / n
-    half = z * math.sqrt(p * (1 - p) / n + spread / (4 * n))
-    return (p + spread / 2 - half) / (1 + spread), (p + spread / 2 + half) / (1 + spread)
 
 
 def nearest(pictures: np.ndarray, training: np.ndarray) -> np.ndarray:
@@ -49,8 +42,10 @@ def main() -> None:
     samples = model.sample(COUNT, label=asked.tolist(), steps=options.steps, solver=SOLVERS[options.solver](), seed=0)
     pictures = samples.flatten(1).numpy().astype(float)
     hits = int((classifier.predict(pictures) == asked).sum())
-    low, high = wilson(hits, COUNT)
-    print(f"labelled as asked   {hits} of {COUNT}: {hits / COUNT:.1%} (95% interval {low:.1%} to {high:.1%})")
+    share = wilson(hits, COUNT)
+    print(
+        f"labelled as asked   {hits} of {COUNT}: {hits / COUNT:.1%} (95% interval {share.low:.1%} to {share.high:.1%})"
+    )
     real = classifier.score(others, held_out.labels)
     print(f"the classifier      {real:.1%} of {len(others)} held-out real digits")
     for name, values in (("samples", nearest(pictures, rows)), ("held-out digits", nearest(others, rows))):

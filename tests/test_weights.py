@@ -21,7 +21,7 @@ from unsteep.objectives import EDM, P2, SNR, Debiased, MinSNR, Native, Sigmoid, 
 # On the eps error, as functions of S = alpha^2 / sigma^2, written after the papers.
 LITERATURE: list[tuple[Any, Callable[[float], float]]] = [
     (Unit(), lambda s: 1),
-    (SNR(), lambda s: s**-0.5),
+    (SNR(power=0.5), lambda s: s**-0.5),
     (SNR(power=0.0), lambda s: 1 / s),
     (SNR(power=2.0), lambda s: s),
     (TruncatedSNR(), lambda s: max(1.0, 1 / s)),

@@ -28,7 +28,7 @@ from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, like
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, steps_of
 
 NoiseLabel = Literal["step", "time", "logsnr"]
 InputScale = Literal["none", "unit"]
@@ -107,7 +107,7 @@ class Denoiser(nn.Module):
 
     def previous(self, level: NoiseLevel) -> NoiseLevel:
         """The level one step of the chain before: t - 1/T, T = 1000 where the schedule is no chain."""
-        return self.schedule((level.t - 1 / getattr(self.schedule, "steps", 1000)).clamp(min=0))
+        return self.schedule((level.t - 1 / steps_of(self.schedule)).clamp(min=0))
 
     def native_weight(self, level: NoiseLevel) -> Tensor:
         """What turns the squared error of the estimate, in its kind, into that of the head's L_simple: 1, but A^2 for a

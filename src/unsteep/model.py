@@ -7,6 +7,7 @@ pictures = model.sample(16, label=4, steps=50, seed=0)      # uint8 (16, c, h, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, Self
@@ -18,11 +19,12 @@ from unsteep.core.condition import Condition
 from unsteep.core.gaussian import Variance, optimal_variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.description import Description, ModelConfig
 from unsteep.guidance import Clip
 from unsteep.likelihood import Bound, Decoder, X0Error, bound, spread, strata
-from unsteep.sampling import DDIM, Solver, Spacing, Step, grid, initial_noise, trajectory
+from unsteep.sampling import DDIM, Ancestral, Solver, Spacing, Step, grid, initial_noise, trajectory
 from unsteep.spaces import AnySpace
 from unsteep.storage import config
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
@@ -61,7 +63,7 @@ class Model:
     @property
     def default_steps(self) -> int:
         """Steps of a solver where none are asked for: 50, or the chain's where it has fewer."""
-        return min(50, getattr(self.denoiser.schedule, "steps", 50))
+        return min(50, steps_of(self.denoiser.schedule))
 
     @property
     def device(self) -> torch.device:
@@ -125,7 +127,13 @@ class Model:
         x = initial_noise(torch.empty(n, *self.space.shape, device=self.device), levels[0], noise)
         at = self.denoiser.schedule.inverse
         denoise = self.denoise(labels, clip)
-        return trajectory(denoise, x, levels, DDIM() if solver is None else solver, noise, at)
+        return trajectory(denoise, x, levels, DDIM() if solver is None else self.resolved(solver), noise, at)
+
+    def resolved(self, solver: Solver) -> Solver:
+        """The solver with this model's own variance, where it is ancestral and asks for that (see `Ancestral`)."""
+        if isinstance(solver, Ancestral):
+            return replace(solver, variance=self.reverse_variance(solver.variance))  # type: ignore[arg-type]
+        return solver
 
     def denoise(self, labels: Tensor | None = None, clip: bool = True) -> Denoise:
         """The denoiser with its condition bound, labels (b,) int64, and estimates kept in the range of pictures."""
@@ -159,7 +167,7 @@ class Model:
             if number is not None and number < 1:
                 raise ValueError(f"{name}: expected at least 1, got {number}")
         schedule = self.denoiser.schedule
-        levels = grid(schedule, getattr(schedule, "steps", 1000)) if levels is None else levels
+        levels = grid(schedule, steps_of(schedule)) if levels is None else levels
         pairs, chosen = len(levels) - 2, self.reverse_variance(variance)
         counted = Decoder(levels=self.space.levels, variance=decoder)
         starts = range(0, len(examples), batch_size)

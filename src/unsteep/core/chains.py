@@ -194,6 +194,9 @@ class Betas(Chain):
         return torch.tensor(self.values, dtype=torch.float64)
 
 
+AnyChain = LinearBetas | QuadraticBetas | ConstantBetas | SigmoidBetas | CosineBetas | Betas
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interpolated:
     """A chain made continuous through its own levels.
@@ -202,7 +205,7 @@ class Interpolated:
     alpha_T = 0, alpha^2 is linear over the last interval.
     """
 
-    chain: LinearBetas | QuadraticBetas | ConstantBetas | SigmoidBetas | CosineBetas | Betas
+    chain: AnyChain
 
     @property
     def steps(self) -> int:

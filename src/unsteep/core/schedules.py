@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 
 from unsteep.core.chains import (
+    AnyChain,
     Betas,
     Chain,
     ConstantBetas,
@@ -46,10 +47,15 @@ class Schedule(Protocol):
         ...
 
 
+def steps_of(schedule: Schedule) -> int:
+    """T of a chain, interpolated or not; 1000 for other schedules, where a rule needs steps."""
+    return getattr(schedule, "steps", 1000)
+
+
 def finite_range(schedule: Schedule) -> tuple[float, float]:
     """(low, high): the log-SNRs at t = 1 and at t = 1/T, T the steps of a chain and 1000 elsewhere, between which a
     sampler works. Where no signal is left at t = 1, low is that of one step before."""
-    step = 1 / getattr(schedule, "steps", 1000)
+    step = 1 / steps_of(schedule)
     low = float(schedule(1.0).logsnr)
     low = low if low > -math.inf else float(schedule(1 - step).logsnr)
     return low, float(schedule(step).logsnr)
@@ -146,21 +152,11 @@ class Flow:
         return NoiseLevel(t, logsnr, torch.sigmoid(logsnr / 2), t)
 
 
-AnySchedule = (  # what a configuration may name
-    LinearBetas
-    | QuadraticBetas
-    | ConstantBetas
-    | SigmoidBetas
-    | CosineBetas
-    | Betas
-    | Interpolated
-    | VP
-    | Cosine
-    | Flow
-)
+AnySchedule = AnyChain | Interpolated | VP | Cosine | Flow  # what a configuration may name
 
 __all__ = [
     "VP",
+    "AnyChain",
     "AnySchedule",
     "Betas",
     "Chain",
@@ -174,4 +170,5 @@ __all__ = [
     "Schedule",
     "SigmoidBetas",
     "finite_range",
+    "steps_of",
 ]

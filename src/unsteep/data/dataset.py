@@ -29,7 +29,7 @@ class DataSet:
     labels: int64 (n,), each an index into `names`; None without classes.
     names: the classes' names, () without classes.
     files: names relative to the folder read, () for other sources.
-    levels: how many grey values occur in the source.
+    levels: how many grey values the source is taken to have.
     skipped: (file, reason) of what could not be read.
     source: one line telling where the examples came from.
     """

@@ -24,7 +24,7 @@ from torch import Tensor
 from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, steps_of
 from unsteep.denoiser import Denoise
 
 
@@ -56,7 +56,7 @@ def flow_log_prob(
     """
     if isinstance(schedule, Chain):
         schedule = schedule.interpolated()
-    low = schedule(1 / getattr(schedule, "steps", 1000)) if first is None else first
+    low = schedule(1 / steps_of(schedule)) if first is None else first
     high = schedule(1.0)
     if float(high.alpha) == 0:
         high = schedule.inverse(-40.0)  # what is left of the data there, 2e-9 of it, moves no digit that is asked for

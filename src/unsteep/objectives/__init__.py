@@ -1,6 +1,6 @@
 """Training objectives: a module and a batch to a loss per example."""
 
-from unsteep.objectives.bound import AnyObjective, Bound, Hybrid, fill_values
+from unsteep.objectives.bound import AnyObjective, Bound, Hybrid, fill_values, needs_learned_variance
 from unsteep.objectives.loss import Loss, Objective, mean_over_valid
 from unsteep.objectives.mse import Simple
 from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform, observe
@@ -38,5 +38,6 @@ __all__ = [
     "Unit",
     "fill_values",
     "mean_over_valid",
+    "needs_learned_variance",
     "observe",
 ]

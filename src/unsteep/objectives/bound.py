@@ -19,6 +19,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import decoder_log_prob, step_term
 from unsteep.core.level import NoiseLevel, like, preserving_level
 from unsteep.core.noise import Draw
+from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
 from unsteep.objectives.loss import Loss, mean_over_valid
@@ -82,6 +83,11 @@ def fill_values(objective: AnyObjective, levels: int | None) -> AnyObjective:
     return objective
 
 
+def needs_learned_variance(objective: AnyObjective) -> bool:
+    """Whether the objective trains a variance that the model must have learned."""
+    return isinstance(objective, Hybrid) or (isinstance(objective, Bound) and objective.variance == "learned")
+
+
 def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Which, values: Values) -> Tensor:
     """T times the example's term of the bound, nats per dimension, (b,): the KL of its step, or L_0 if the step ends
     clean.
@@ -108,7 +114,7 @@ def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Whi
     decoder = -decoder_log_prob(x0, at(noisy, ends), pair, variance, values=bins)
     term = torch.where(ends, decoder, kl)
     valid = None if batch.condition is None else batch.condition.valid
-    return getattr(module.schedule, "steps", 1000) * mean_over_valid(term, valid)
+    return steps_of(module.schedule) * mean_over_valid(term, valid)
 
 
 _PARTS = ("t", "logsnr", "alpha", "sigma")

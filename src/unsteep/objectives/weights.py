@@ -9,7 +9,7 @@ the head. In the literature weights are stated for the eps error (w) or the x0 e
 
                   on the eps error        on the x0 error
     Unit          1                       S                  L_simple of an eps head
-    SNR           S^(p-1)                 S^p                p = 0 is unit on x0 (Salimans & Ho 2022)
+    SNR           S^(p-1)                 S^p                p = 1 is Unit, p = 0 unit on x0 (Salimans & Ho 2022)
     TruncatedSNR  max(1, 1/S)             max(S, 1)          (Salimans & Ho 2022)
     MinSNR        min(1, g/S)             min(S, g)          (Hang et al. 2023)
     P2            1 / (k + S)^g           S / (k + S)^g      (Choi et al. 2022)
@@ -17,7 +17,9 @@ the head. In the literature weights are stated for the eps error (w) or the x0 e
     Sigmoid       sigmoid(b - logsnr)     S sigmoid(b - logsnr)   (Kingma & Gao 2023; Hoogeboom et al. 2024)
     EDM           1 + 1/(s^2 S)           S + 1/s^2          s = std of the data (Karras et al. 2022)
 
-Here they are computed on the x0 error, where all are finite at zero SNR. `Native` is 1 in the head's own kind.
+Sigmoid's papers weigh the integral over log-SNR; with times uniform in t it lacks their factor -dlogsnr/dt. The weight
+of the bound itself is that of the objective `Bound`. Here all are computed on the x0 error, where they are finite at
+zero SNR. `Native` is 1 in the head's own kind.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ class Unit:
 class SNR:
     """S^power on the x0 error."""
 
-    power: float = 0.5
+    power: float = 1.0
 
     def __call__(self, level: NoiseLevel) -> Tensor:
         return (level.alpha / level.sigma) ** (2 * self.power)
@@ -92,6 +94,9 @@ class MinSNR:
 
     gamma: float = 5.0
 
+    def __post_init__(self) -> None:
+        _positive("gamma", self.gamma)
+
     def __call__(self, level: NoiseLevel) -> Tensor:
         return level.logsnr.exp().clamp(max=self.gamma)
 
@@ -102,6 +107,9 @@ class P2:
 
     gamma: float = 1.0
     k: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("k", self.k)
 
     def __call__(self, level: NoiseLevel) -> Tensor:
         s = level.logsnr.exp()
@@ -132,8 +140,16 @@ class EDM:
 
     data_std: float = 0.5
 
+    def __post_init__(self) -> None:
+        _positive("data_std", self.data_std)
+
     def __call__(self, level: NoiseLevel) -> Tensor:
         return level.logsnr.exp() + 1 / self.data_std**2
 
 
 AnyWeight = Native | Unit | SNR | TruncatedSNR | MinSNR | P2 | Debiased | Sigmoid | EDM
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name}: expected a positive number, got {value}")

@@ -20,9 +20,11 @@ from unsteep.sampling.loop import At
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestral:
-    """`variance` of the step: "beta" (the better one at few steps), "beta_tilde", or "learned" by the model."""
+    """`variance` of the step: "beta" (the better one at few steps), "beta_tilde", "learned" by the model, or
+    "optimal" for its measured error. A `Model` puts the function for "optimal" in its place, and for None its own:
+    "learned" where it learned one, else "beta", which is what None means without a model."""
 
-    variance: Literal["beta", "beta_tilde", "learned"] = "beta"
+    variance: Literal["beta", "beta_tilde", "learned", "optimal"] | None = None
 
     def step(
         self,
@@ -38,5 +40,7 @@ class Ancestral:
         if bool(nxt.sigma == 0):
             return reverse(estimate, nxt, "beta_tilde").mean, estimate, None
         # Where x_now holds no signal, x_nxt is alpha_nxt x0 with the noise of its level, whatever the variance.
-        variance = "beta_tilde" if bool(now.alpha == 0) else self.variance
+        variance = "beta_tilde" if bool(now.alpha == 0) else (self.variance or "beta")
+        if variance == "optimal":
+            raise ValueError("variance: optimal needs the error that a Model measured; sample through the model")
         return reverse(estimate, nxt, variance).sample(noise.normal(x, draw=0)), estimate, None

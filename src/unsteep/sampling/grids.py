@@ -1,7 +1,7 @@
 """Time grids: which levels a sampler visits. steps + 1 levels, noise first, clean last.
 
     trailing   t = 1, 1 - 1/N, ..., 1/N                  uniform from the noisiest level; the default
-    linspace   steps round(linspace(T, 1, N)) of a chain Ho's sub-sequence; both ends are visited
+    linspace   steps round(linspace(T, 1, N)) of a chain evenly spaced, both ends visited (Nichol & Dhariwal 2021)
     leading    steps 1 + k floor(T / N)                   starts below t = 1: only for other libraries' answers
     quadratic  steps 1 + (linspace(0, sqrt(0.8 T), N))^2  DDIM's for CIFAR-10 (Song et al. 2021, appendix D.2)
     logsnr     uniform in log-SNR                         (Lu et al. 2022)
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel
-from unsteep.core.schedules import Schedule, finite_range
+from unsteep.core.schedules import Schedule, finite_range, steps_of
 
 Spacing = Literal["trailing", "linspace", "leading", "quadratic", "logsnr", "karras"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
@@ -54,7 +54,7 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> Noise
 
 def _noisy(schedule: Schedule, n: int, spacing: Spacing) -> NoiseLevel:
     """The n levels above zero noise, noisiest first."""
-    total = getattr(schedule, "steps", 1000)
+    total = steps_of(schedule)
     match spacing:
         case "trailing":
             return schedule(torch.arange(n, 0, -1, dtype=torch.float64) / n)

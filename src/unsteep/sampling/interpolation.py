@@ -27,7 +27,7 @@ from torch import Tensor
 from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, steps_of
 from unsteep.denoiser import Denoise
 from unsteep.sampling.loop import At, Solver, sample
 
@@ -38,7 +38,7 @@ def levels_from(schedule: Schedule, step: int, steps: int = 0) -> NoiseLevel:
 
     ValueError for a step outside 1..T, and for more steps than there are levels of a chain.
     """
-    total = getattr(schedule, "steps", 1000)
+    total = steps_of(schedule)
     if not 1 <= step <= total:
         raise ValueError(f"step: expected 1 to {total}, the steps of this model's noise, got {step}")
     if steps < 0 or (isinstance(schedule, Chain) and steps > step):

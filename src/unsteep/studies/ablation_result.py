@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from unsteep.core.noise import permutation
+from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
 from unsteep.model import Model
 from unsteep.pages.files import replacing
@@ -135,7 +136,7 @@ def _drawn(model: Model, n: int, variance: Literal["beta", "learned"], seed: int
     x = model.sample(
         n,
         label=None if labels is None else labels.tolist(),
-        steps=getattr(model.denoiser.schedule, "steps", 1000),
+        steps=steps_of(model.denoiser.schedule),
         solver=Ancestral(variance=variance),
         seed=seed,
         batch_size=128,

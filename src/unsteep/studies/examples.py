@@ -41,6 +41,7 @@ def examples_of(model: Model, data: DataSet, n: int, seed: int) -> DataSet:
     chosen = data.select(permutation(len(data), seed, epoch=0)[:n])
     if len(chosen) < 2:
         raise ValueError(f"data: expected at least 2 examples, for an interval, got {len(chosen)} ({data.source})")
+    _check_range(model, data)
     if isinstance(model.space, Pixels) and not model.space.holds(chosen.x):
         raise ValueError(
             f"data: the model knows the {model.space.levels} grey levels of its training data, and these pictures have "
@@ -70,6 +71,18 @@ def _check_shape(model: Model, data: DataSet) -> None:
         raise ValueError(
             f"data: the model was trained on pictures of {model.space.levels} grey levels, these have {data.levels} "
             f"({data.source}); give data of the same kind"
+        )
+
+
+def _check_range(model: Model, data: DataSet) -> None:
+    """Data of another scale: a range less than half or more than twice as wide as that of the training data."""
+    if "range" not in model.statistics:
+        return
+    (low, high), (least, most) = model.statistics["range"].tolist(), (float(data.x.min()), float(data.x.max()))
+    if not 0.5 <= (most - least) / (high - low) <= 2:
+        raise ValueError(
+            f"data: the model was trained on values from {low:g} to {high:g}, these run from {least:g} to {most:g} "
+            f"({data.source}); give data of the same range"
         )
 
 

@@ -13,6 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import steps_of
 from unsteep.data.pictures import load_picture, reason
 from unsteep.model import Model
 from unsteep.pages import pictures
@@ -105,4 +106,4 @@ def _labels(model: Model, n: int, label: Label) -> Tensor | None:
 
 
 def _total(model: Model) -> int:
-    return getattr(model.denoiser.schedule, "steps", 1000)
+    return steps_of(model.denoiser.schedule)

@@ -20,6 +20,7 @@ from torch import Tensor
 import unsteep
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
 from unsteep.likelihood import dequantize, flow_log_prob
 from unsteep.model import Model, ReverseVariance
@@ -246,7 +247,7 @@ def levels_of(model: Model, steps: int) -> NoiseLevel:
     if steps < 0 or steps == 1:
         raise ValueError(f"steps: expected 0 for the whole chain, or at least 2, got {steps}")
     schedule = model.denoiser.schedule
-    return grid(schedule, steps or getattr(schedule, "steps", 1000))
+    return grid(schedule, steps or steps_of(schedule))
 
 
 def _flow(model: Model, examples: DataSet, seed: int, batch_size: int) -> Tensor:

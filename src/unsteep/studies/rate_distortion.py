@@ -16,6 +16,7 @@ from torch import Tensor
 import unsteep
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
 from unsteep.likelihood import RateDistortion, rate_distortion
 from unsteep.model import Model, ReverseVariance
@@ -139,9 +140,8 @@ def shared_latents(
 ) -> Shared:
     """Ancestral samples that part at ever lower t from the way of each of `starts` seeds (the paper's figure 7)."""
     schedule = model.denoiser.schedule
-    levels = grid(schedule, min(steps, getattr(schedule, "steps", steps)))
-    known = {"beta_tilde": Ancestral(variance="beta_tilde"), "learned": Ancestral(variance="learned")}
-    solver = known.get(variance or str(model.reverse_variance()), Ancestral())
+    levels = grid(schedule, min(steps, steps_of(schedule)))
+    solver = model.resolved(Ancestral(variance=variance))
     labels = model.labels_of(starts, None, seed)
     denoise = model.denoise(labels)
     denoise_each = model.denoise(None if labels is None else labels.repeat_interleave(samples))

@@ -23,13 +23,13 @@ from pathlib import Path
 import torch
 
 from unsteep.core.condition import Condition
-from unsteep.core.noise import Draw, NoiseSource, Purpose
+from unsteep.core.noise import Draw, NoiseSource, Purpose, permutation
 from unsteep.core.schedules import AnySchedule, LinearBetas
 from unsteep.data import Array, DataSet, Digits, Folder, Idx
 from unsteep.data.batch import Batch, shuffled
 from unsteep.likelihood import measure_x0_error, probing_levels
 from unsteep.model import Description, Model, ModelConfig
-from unsteep.objectives import AnyObjective, Simple, fill_values
+from unsteep.objectives import AnyObjective, Simple, fill_values, needs_learned_variance
 from unsteep.pages.files import replacing
 from unsteep.spaces import AnySpace, Pixels, Vectors
 from unsteep.storage import config
@@ -41,7 +41,7 @@ from unsteep.training.loop import Diverged, State, TrainConfig, train
 from unsteep.training.report import preview, report
 
 AnyData = Digits | Idx | Folder | Array
-PROBED = 64  # training examples that the error of the x0 estimates is measured on
+PROBED = 128  # training examples, chosen at random, that the error of the x0 estimates is measured on
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
 
 
@@ -69,7 +69,13 @@ class Run:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def describe(self, data: DataSet) -> Description:
-        """The model that this run trains on `data`, with every size filled in."""
+        """The model that this run trains on `data`, with every size filled in; ValueError where the parts do not
+        fit."""
+        if self.model.variance == "fixed" and needs_learned_variance(self.objective):
+            raise ValueError(
+                f"objective: {type(self.objective).__name__} trains a learned variance, and model.variance is fixed; "
+                f"set model.variance=learned"
+            )
         if self.condition.label and data.labels is None:
             is_folder = isinstance(self.data, Folder)
             hint = "set data.labelled=true to take sub-folders as classes" if is_folder else "turn it off"
@@ -157,12 +163,13 @@ def resume(settings: Iterable[str], out: Path, *, device: str = "cpu", say: Call
 
 
 def _changed(run: Run, settings: Iterable[str]) -> Run:
-    """`run` with settings that leave what it computes the same; ValueError for others."""
+    """`run` with settings that leave its data, model and objective the same; ValueError for others. More steps also
+    stretch the annealing of the learning rate, where it anneals."""
     changed = config.override(run, settings)
     allowed = {name: getattr(changed.train, name) for name in RESUMABLE}
     same = replace(run, train=replace(run.train, **allowed))
-    if not isinstance(run.data, Digits) and not isinstance(changed.data, Digits):
-        same = replace(same, data=replace(run.data, path=changed.data.path))  # data may move: their digest is compared
+    if hasattr(run.data, "path") and hasattr(changed.data, "path"):  # data may move: their digest is compared
+        same = replace(same, data=replace(run.data, path=changed.data.path))  # type: ignore[arg-type]
     if changed != same:
         names = ", ".join(f"train.{name}" for name in RESUMABLE)
         raise ValueError(f"--resume: only {names} and data.path may change; start another run for anything else")
@@ -227,17 +234,19 @@ def _go_on(
 
 
 def measure(data: DataSet, description: Description) -> dict[str, torch.Tensor]:
-    """What a model keeps of its data: "label_counts" (classes,), where it has classes."""
-    if not description.names:
-        return {}
-    assert data.labels is not None
-    return {"label_counts": torch.bincount(data.labels, minlength=len(description.names))}
+    """What a model keeps of its data: "range" (2,), the smallest and largest value; "label_counts" (classes,)."""
+    statistics = {"range": torch.stack([data.x.min(), data.x.max()]).double()}
+    if description.names:
+        assert data.labels is not None
+        statistics["label_counts"] = torch.bincount(data.labels, minlength=len(description.names))
+    return statistics
 
 
 def probe(model: Model, data: DataSet) -> torch.Tensor:
-    """The error of the model's x0 estimates by noise level, on the first training examples (see `measure_x0_error`)."""
-    x0 = model.space.encode(data.x[:PROBED]).to(model.device)
-    labels = data.labels[:PROBED] if model.names and data.labels is not None else None
+    """The error of the model's x0 estimates by noise level, on random training examples (see `measure_x0_error`)."""
+    chosen = permutation(len(data), seed=0, epoch=0)[:PROBED]
+    x0 = model.space.encode(data.x[chosen]).to(model.device)
+    labels = data.labels[chosen] if model.names and data.labels is not None else None
     levels = probing_levels(model.denoiser.schedule)
     return measure_x0_error(model.denoise(labels), x0, levels, NoiseSource(range(len(x0))))
 
