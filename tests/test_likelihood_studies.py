@@ -128,6 +128,18 @@ class TestSubSampling:
         assert error < 0.05 * float(sums[0].mean())
 
 
+class TestRange:
+    def test_data_of_another_scale_are_refused_with_both_ranges(self) -> None:
+        model = oracle(vectors(), BETAS(steps=20))
+        model.statistics["range"] = torch.tensor([-3.0, 5.0], dtype=torch.float64)
+        data = rows_of(20)
+        data = replace(data, x=torch.linspace(-4, 4, 40).reshape(20, 2))
+        assert len(examples_of(model, data, 10, 0)) == 10
+        for factor in (1000, 0.01):
+            with pytest.raises(ValueError, match=rf"values from -3 to 5, these run from -{4 * factor:g} to"):
+                examples_of(model, replace(data, x=factor * data.x), 10, 0)
+
+
 class TestInterval:
     def test_is_the_standard_one(self) -> None:
         values = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.float64)

@@ -343,3 +343,19 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     model_of(pictures()).save(tmp_path / "model")
     with pytest.raises(ValueError, match=r"ema\.safetensors: expected a safetensors file, got nothing"):
         unsteep.load(tmp_path / "model", weights="ema")
+
+
+def test_an_ancestral_sampler_takes_the_variance_of_the_model() -> None:
+    """Without a name, its own; "optimal" by the error it measured, beta_tilde where it makes none; unknown, refused."""
+    table = torch.tensor([[-10.0, 10.0], [1e-30, 1e-30]], dtype=torch.float64)
+    exact = model_of(pictures(names=()), statistics={"x0_error": table})
+    assert torch.equal(last(exact, 3, 2, solver=Ancestral()), last(exact, 3, 2, solver=Ancestral(variance="beta")))
+    tilde = last(exact, 3, 2, solver=Ancestral(variance="beta_tilde"))
+    torch.testing.assert_close(last(exact, 3, 2, solver=Ancestral(variance="optimal")), tilde, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="this model has none"):
+        last(model_of(pictures(names=())), 3, 2, solver=Ancestral(variance="optimal"))
+    learned = pictures(names=())
+    learned = replace(learned, model=replace(learned.model, variance="learned")).filled()
+    model = model_of(learned)
+    assert torch.equal(last(model, 3, 2, solver=Ancestral()), last(model, 3, 2, solver=Ancestral(variance="learned")))
+    assert not torch.equal(last(model, 3, 2, solver=Ancestral()), last(model, 3, 2, solver=Ancestral(variance="beta")))

@@ -8,6 +8,7 @@ import torch
 from unsteep.data import DataSet
 from unsteep.model import Description
 from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.objectives import Bound, Hybrid
 from unsteep.recipes import RECIPES
 from unsteep.spaces import Pixels, Vectors
 from unsteep.storage import config
@@ -88,3 +89,12 @@ def test_labels_that_the_data_do_not_have(name: str, hint: str) -> None:
     with pytest.raises(ValueError, match=rf"condition\.label: these data have no labels \(made up\); {hint}"):
         run.describe(data_of(name, labelled=False))
     assert run.describe(data_of(name)).names == ("a", "b")
+
+
+@pytest.mark.parametrize("objective", [Hybrid(), Bound(variance="learned")])
+def test_an_objective_that_the_model_cannot_follow(objective: Hybrid | Bound) -> None:
+    run = replace(run_of("digits"), objective=objective)
+    with pytest.raises(ValueError, match=r"set model.variance=learned"):
+        run.describe(data_of("digits"))
+    learned = replace(run, model=replace(run.model, variance="learned"))
+    assert learned.describe(data_of("digits")).model.variance == "learned"

@@ -60,12 +60,12 @@ class Progress:
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.0f} images/s"),
+            TextColumn("{task.fields[state]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
         )
         self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("training", total=total, completed=done, loss=float("nan"), rate=0.0)
+        self._task = self._bar.add_task("training", total=total, completed=done, state="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -81,16 +81,13 @@ class Progress:
         steps = record.step - self._first
         self._loss += (record.loss - self._loss) * max(1 / steps, 0.02)
         seconds = time.monotonic() - self._began
-        rate = steps * self._batch / seconds
-        self._bar.update(self._task, completed=record.step, loss=self._loss, rate=rate)
+        state = f"loss {self._loss:.4f}  {steps * self._batch / seconds:.0f} images/s"
+        self._bar.update(self._task, completed=record.step, state=state)
         last = record.step == self._total
         if not self._console.is_terminal and (time.monotonic() - self._said > 10 or last):
             self._said = time.monotonic()
             left = (self._total - record.step) * seconds / steps
-            self._console.print(
-                f"step {record.step} of {self._total}  loss {self._loss:.4f}  {rate:.0f} images/s  {_clock(left)} left",
-                highlight=False,
-            )
+            self._console.print(f"step {record.step} of {self._total}  {state}  {_clock(left)} left", highlight=False)
 
 
 def _clock(seconds: float) -> str:
