@@ -15,7 +15,7 @@ from unsteep.core.schedules import VP, Flow, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser, Head, LearnVariance
 from unsteep.likelihood import Decoder, bound
-from unsteep.objectives import Bound, Hybrid, Importance, Simple, fill_values
+from unsteep.objectives import VLB, Bound, Hybrid, Importance, Simple, fill_values
 from unsteep.objectives.bound import Values, Which
 
 
@@ -314,3 +314,19 @@ class TestErrors:
             Hybrid(values=17)(module_of(CHAINS["two"]), batch(x0), Given(t, eps))
         with pytest.raises(ValueError, match=r"this model learned no variance.*choose variance beta or beta_tilde"):
             Bound(variance="learned", values=17)(module_of(CHAINS["two"]), batch(x0), Given(t, eps))
+
+
+@pytest.mark.parametrize("head", ["x0", "eps", "v", "flow", "mean"])
+@pytest.mark.parametrize("chain", [CosineBetas(steps=8), LinearBetas(steps=21)], ids=["cosine", "linear"])
+def test_the_weight_of_the_bound(chain: Chain, head: Head) -> None:
+    """With it the squared error is the bound with fixed variance beta, up to what no network changes."""
+    x0, eps, t = every_step(chain)
+    constants, values = [], []
+    for gain in (0.8, -0.3):
+        module = module_of(chain, head)
+        module.network.mean.data.fill_(gain)
+        draw = Given(t, eps)
+        values.append(Bound(values="continuous")(module, batch(x0), draw).value.detach())
+        constants.append(values[-1] - Simple(weight=VLB())(module, batch(x0), draw).value.detach())
+    close(constants[0], constants[1], rtol=1e-7, atol=1e-7)
+    assert float((values[0] - values[1]).abs().min()) > 1e-3

@@ -19,7 +19,7 @@ from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import VP, Cosine, Flow, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoise, Denoiser
-from unsteep.objectives import Importance, LogitNormal, Loss, Simple, Stratified, Uniform, mean_over_valid, observe
+from unsteep.objectives import Importance, LogitNormal, Loss, Simple, Stratified, Uniform, mean_over_valid
 
 SCHEDULES: dict[str, Schedule] = {"vp": VP(), "cosine": Cosine(), "flow": Flow()}
 HEADS = [
@@ -368,10 +368,10 @@ class TestTimes:
             rtol=1e-12,
         )
         before = times.probabilities()
-        observe(objective, Loss(1000 * times.correction(real(0.1)), real(0.1), {"simple": real(1.0)}))
+        objective.observe(Loss(1000 * times.correction(real(0.1)), real(0.1), {"simple": real(1.0)}))
         assert float(times.state_dict()["losses"].max()) == pytest.approx(1000, rel=1e-12)
         assert float(times.probabilities()[0]) > 0.9 > float(before[0])
-        observe(Simple(), loss)  # has nothing to learn
+        Simple().observe(loss)  # has nothing to learn
 
     def test_importance_resumes(self) -> None:
         times, other = self.informed(), Importance(bins=4, history=3, uniform=0.1)

@@ -49,7 +49,7 @@ def train(
     if recipe is None and config is None and not (resume and out):
         raise ValueError("name a recipe (digits, fashion-mnist, mnist, folder, array, vectors), or give --config FILE")
     out = out or Path("runs") / (recipe or "run")
-    changes = ([f"data.path={data}"] if data else []) + list(settings or [])
+    changes, moved = list(settings or []), [f"data.path={data}"] if data else []
 
     if recipe is not None and config is not None:
         raise ValueError("give a recipe or --config, not both")
@@ -63,9 +63,11 @@ def train(
     if recipe is not None and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; {nearest(recipe, RECIPES)}")
     if resume:
-        finished = runs.resume(changes, out, device=chosen_device(device))
+        finished = runs.resume(moved + changes, out, device=chosen_device(device))
     else:
-        finished = runs.start(_run(recipe, config, data, changes), out, force=force, device=chosen_device(device))
+        finished = runs.start(
+            _run(recipe, config, data, moved, changes), out, force=force, device=chosen_device(device)
+        )
     if not finished:
         return 130
     print(f"\nlook at  {out / 'report.html'}  and  {out / 'samples.png'}")
@@ -74,12 +76,12 @@ def train(
     return 0
 
 
-def _run(recipe: str | None, config: Path | None, data: str, changes: list[str]) -> Run:
+def _run(recipe: str | None, config: Path | None, data: str, moved: list[str], changes: list[str]) -> Run:
     from unsteep.recipes import RECIPES
     from unsteep.storage.config import loads, override
     from unsteep.training.run import Run
 
     if config is not None:
-        return override(loads(Run, config.read_text(encoding="utf-8")), changes)
+        return override(loads(Run, config.read_text(encoding="utf-8")), moved + changes)
     assert recipe is not None
-    return override(RECIPES[recipe](data), [change for change in changes if change != f"data.path={data}"])
+    return override(RECIPES[recipe](data), changes)

@@ -3,11 +3,12 @@
 from unsteep.objectives.bound import AnyObjective, Bound, Hybrid, fill_values, needs_learned_variance
 from unsteep.objectives.loss import Loss, Objective, mean_over_valid
 from unsteep.objectives.mse import Simple
-from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform, observe
+from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform
 from unsteep.objectives.weights import (
     EDM,
     P2,
     SNR,
+    VLB,
     Debiased,
     MinSNR,
     Native,
@@ -20,6 +21,7 @@ __all__ = [
     "EDM",
     "P2",
     "SNR",
+    "VLB",
     "AnyObjective",
     "Bound",
     "Debiased",
@@ -39,5 +41,4 @@ __all__ = [
     "fill_values",
     "mean_over_valid",
     "needs_learned_variance",
-    "observe",
 ]

@@ -24,7 +24,7 @@ from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
 from unsteep.objectives.loss import Loss, mean_over_valid
 from unsteep.objectives.mse import Simple, estimated, weighted_error
-from unsteep.objectives.times import AnyTimes, Uniform, corrected
+from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
 from unsteep.objectives.weights import AnyWeight, Native
 
 Which = Literal["beta", "beta_tilde", "learned"]
@@ -33,7 +33,7 @@ Values = int | Literal["data", "continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound:
+class Bound(Adaptive):
     """The variational bound. `variance`: that of the model's steps."""
 
     variance: Which = "beta"
@@ -49,7 +49,7 @@ class Bound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hybrid:
+class Hybrid(Adaptive):
     """L_simple for the mean and `scale` times the bound for a learned variance."""
 
     scale: float = 0.001

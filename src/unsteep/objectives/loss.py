@@ -22,7 +22,10 @@ class Loss:
 
 
 class Objective(Protocol):
-    """Anything that turns a module and a batch into a loss per example; all randomness comes from `draw`."""
+    """Anything that turns a module and a batch into a loss per example; all randomness comes from `draw`.
+
+    One that learns from training has `observe(loss)`, `state_dict()` and `load_state_dict(state)`, too.
+    """
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss: ...
 

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from unsteep.core.estimate import Estimate, target
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import Draw, Purpose
+from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
 from unsteep.objectives.loss import Loss, mean_over_valid
-from unsteep.objectives.times import AnyTimes, Uniform, corrected
-from unsteep.objectives.weights import AnyWeight, Native, x0_factor
+from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
+from unsteep.objectives.weights import VLB, AnyWeight, Native, x0_factor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simple:
+class Simple(Adaptive):
     """The squared error with `weight`, at times drawn by `times`."""
 
     weight: AnyWeight = field(default_factory=Native)
@@ -54,4 +55,8 @@ def weighted_error(module: Denoiser, estimate: Estimate, batch: Batch, eps: Tens
 def _in_kind(module: Denoiser, estimate: Estimate, weight: AnyWeight, level: NoiseLevel) -> Tensor:
     if isinstance(weight, Native):
         return module.native_weight(level)
-    return weight(level) * x0_factor(estimate.kind, level)
+    if isinstance(weight, VLB):
+        on_x0 = weight.between(level, module.previous(level), steps_of(module.schedule))
+    else:
+        on_x0 = weight(level)
+    return on_x0 * x0_factor(estimate.kind, level)

@@ -117,14 +117,6 @@ class Importance:
         return (torch.ceil(t * self.bins).long() - 1).clamp(0, self.bins - 1)
 
 
-def observe(objective: object, loss: Loss) -> None:
-    """Shows an objective the losses of a step that was taken, for those that adapt their times to them."""
-    times = getattr(objective, "times", None)
-    if isinstance(times, Importance):
-        value = loss.value.detach().double().cpu()
-        times.observe(loss.t, value / times.correction(loss.t))
-
-
 AnyTimes = Uniform | Stratified | LogitNormal | Importance
 
 
@@ -132,3 +124,25 @@ def corrected(times: AnyTimes, draw: Draw) -> tuple[Tensor, Tensor]:
     """The times of a batch and what its losses are multiplied by: 1, but for importance sampling."""
     t = times(draw)
     return t, times.correction(t) if isinstance(times, Importance) else torch.ones_like(t)
+
+
+class Adaptive:
+    """What an objective with `times` learns from the steps that were taken, kept in checkpoints: nothing, but for
+    importance sampling."""
+
+    times: AnyTimes
+
+    def observe(self, loss: Loss) -> None:
+        """Shows the objective a loss of its own whose step was taken."""
+        if isinstance(self.times, Importance):
+            value = loss.value.detach().double().cpu()
+            self.times.observe(loss.t, value / self.times.correction(loss.t))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was learned so far."""
+        return self.times.state_dict() if isinstance(self.times, Importance) else {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restores what `state_dict` returned."""
+        if isinstance(self.times, Importance):
+            self.times.load_state_dict(state)

@@ -17,9 +17,10 @@ the head. In the literature weights are stated for the eps error (w) or the x0 e
     Sigmoid       sigmoid(b - logsnr)     S sigmoid(b - logsnr)   (Kingma & Gao 2023; Hoogeboom et al. 2024)
     EDM           1 + 1/(s^2 S)           S + 1/s^2          s = std of the data (Karras et al. 2022)
 
-Sigmoid's papers weigh the integral over log-SNR; with times uniform in t it lacks their factor -dlogsnr/dt. The weight
-of the bound itself is that of the objective `Bound`. Here all are computed on the x0 error, where they are finite at
-zero SNR. `Native` is 1 in the head's own kind.
+Sigmoid's papers weigh the integral over log-SNR; with times uniform in t it lacks their factor -dlogsnr/dt. `VLB` is
+the bound's own weight, T A^2 / (2 beta) on the x0 error for steps with the fixed variance beta (Ho et al. 2020, eq.
+12): with it the squared error is L_{t-1} in nats per dimension, up to a constant. Here all are computed on the x0
+error, where they are finite at zero SNR. `Native` is 1 in the head's own kind.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ import torch
 from torch import Tensor
 
 from unsteep.core.estimate import Prediction
-from unsteep.core.level import NoiseLevel
+from unsteep.core.gaussian import posterior_weights
+from unsteep.core.level import NoiseLevel, step_variances
 
 
 class Weight(Protocol):
@@ -147,7 +149,18 @@ class EDM:
         return level.logsnr.exp() + 1 / self.data_std**2
 
 
-AnyWeight = Native | Unit | SNR | TruncatedSNR | MinSNR | P2 | Debiased | Sigmoid | EDM
+@dataclass(frozen=True, kw_only=True)
+class VLB:
+    """The bound's own weight; it depends on the step's length, too. At the last step, that of a Gaussian L_0."""
+
+    def between(self, now: NoiseLevel, nxt: NoiseLevel, steps: int) -> Tensor:
+        """T A^2 / (2 beta) on the squared x0 error of the step from `now` to `nxt` of a chain of T = `steps`."""
+        a, _ = posterior_weights(now, nxt)
+        beta, _ = step_variances(now, nxt)
+        return steps * a**2 / (2 * beta)
+
+
+AnyWeight = Native | Unit | SNR | TruncatedSNR | MinSNR | P2 | Debiased | Sigmoid | EDM | VLB
 
 
 def _positive(name: str, value: float) -> None:

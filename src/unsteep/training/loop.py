@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from unsteep.core.noise import Draw
 from unsteep.data.batch import Batch
-from unsteep.objectives import Importance, Objective, observe
+from unsteep.objectives import Loss, Objective
 from unsteep.training.ema import EMA
 
 
@@ -82,16 +82,22 @@ class State:
         self.objective = copy.deepcopy(objective)
         self.step = 0
 
+    def observe(self, loss: Loss) -> None:
+        """Shows the objective a loss whose step was taken, if it learns from them."""
+        observe = getattr(self.objective, "observe", None)
+        if observe is not None:
+            observe(loss)
+
     def objective_state(self) -> dict[str, Tensor]:
         """What the objective has learned; empty for most."""
-        times = getattr(self.objective, "times", None)
-        return times.state_dict() if isinstance(times, Importance) else {}
+        state_dict = getattr(self.objective, "state_dict", None)
+        return {} if state_dict is None else state_dict()
 
     def load_objective_state(self, state: dict[str, Tensor]) -> None:
         """Restores what `objective_state` returned."""
-        times = getattr(self.objective, "times", None)
-        if isinstance(times, Importance):
-            times.load_state_dict(state)
+        load_state_dict = getattr(self.objective, "load_state_dict", None)
+        if load_state_dict is not None:
+            load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         for losses in seen:
-            observe(state.objective, losses)
+            state.observe(losses)
         state.step += 1
         state.ema.update(module, state.step)
         yield Record(state.step, float(total), float(norm), config.rate(state.step))
