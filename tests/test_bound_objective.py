@@ -329,4 +329,4 @@ def test_the_weight_of_the_bound(chain: Chain, head: Head) -> None:
         values.append(Bound(values="continuous")(module, batch(x0), draw).value.detach())
         constants.append(values[-1] - Simple(weight=VLB())(module, batch(x0), draw).value.detach())
     close(constants[0], constants[1], rtol=1e-7, atol=1e-7)
-    assert float((values[0] - values[1]).abs().min()) > 1e-3
+    assert float((values[0] - values[1]).abs().mean()) > 1e-3
