@@ -39,7 +39,7 @@ def likelihood(
     n
         How many examples, drawn at random.
     terms
-        How many of the chain's terms to evaluate for each example, evenly spread and without bias; 0: all.
+        How many of the chain's terms to evaluate for each example, one in each stratum of log-SNR; unbiased. 0: all.
     draws
         Draws of noise to average over.
     steps
