@@ -39,7 +39,7 @@ def main() -> None:
     classifier = SVC(gamma=0.001 * (16 / 255) ** 2, C=10).fit(rows, training.labels)
     asked = np.arange(COUNT) % 10
     model = unsteep.load(options.run)
-    samples = model.sample(COUNT, label=asked.tolist(), steps=options.steps, solver=SOLVERS[options.solver](), seed=0)
+    samples = model.sample(COUNT, label=asked.tolist(), steps=options.steps, solver=SOLVERS[options.solver], seed=0)
     pictures = samples.flatten(1).numpy().astype(float)
     hits = int((classifier.predict(pictures) == asked).sum())
     share = wilson(hits, COUNT)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unsteep.core.chains import Betas, Chain, ConstantBetas, CosineBetas, LinearBetas, QuadraticBetas, SigmoidBetas
-from unsteep.core.schedules import VP, Cosine, Flow, Schedule
+from unsteep.core.schedules import VP, Cosine, Flow, Karras, Laplace, Schedule, Shifted, SigmoidAlphaBar
 
 torch.set_num_threads(1)
 
@@ -41,11 +41,21 @@ CONTINUOUS: dict[str, Schedule] = {
     "cosine-continuous": Cosine(),
     "cosine-lopsided": Cosine(logsnr_min=-10.0, logsnr_max=20.0),
     "cosine-whole": Cosine(logsnr_min=float("-inf"), logsnr_max=float("inf")),
+    "sigmoid-alpha-bar": SigmoidAlphaBar(),
+    "sigmoid-steep": SigmoidAlphaBar(start=0.0, end=3.0, tau=0.3),
+    "laplace": Laplace(),
+    "laplace-lopsided": Laplace(mu=1.0, b=1.5, logsnr_min=-10.0, logsnr_max=20.0),
+    "laplace-whole": Laplace(b=1.5, logsnr_min=float("-inf"), logsnr_max=float("inf")),
     "flow": Flow(),
+    "karras": Karras(),
+    "karras-straight": Karras(sigma_min=0.01, sigma_max=50.0, rho=1.0),
+    "shifted-cosine": Shifted(size=256),
+    "shifted-flow": Shifted(schedule=Flow(), size=192),
+    "shifted-interpolated": Shifted(schedule=CHAINS["cosine-20"].interpolated(), size=32),
     **{f"{name}-interpolated": chain.interpolated() for name, chain in CHAINS.items()},
 }
 
-NOT_PRESERVING = {"flow"}  # every other schedule has alpha^2 + sigma^2 = 1
+NOT_PRESERVING = {"flow", "shifted-flow", "karras", "karras-straight"}  # every other schedule has alpha^2 + sigma^2 = 1
 
 SCHEDULES: dict[str, Any] = {**CHAINS, **CONTINUOUS}
 

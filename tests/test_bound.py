@@ -205,7 +205,7 @@ class TestDecoder:
         got = bound(oracle, x0, levels, decoder, variance, Fixed(eps)).decoder
         before, now = levels[-3], levels[-2]
         mean = oracle(now.alpha * x0 + now.sigma * eps, now).value
-        variance_now = now.sigma**2
+        variance_now = now.sigma**2 / (now.alpha**2 + now.sigma**2)  # at the scale of clean data
         if convention == "ho":  # var(x_now | x_before, x0) from the joint covariance of the two noises
             shared = before.alpha / now.alpha * now.sigma**2
             variance_now = now.sigma**2 - shared**2 / before.sigma**2

@@ -75,8 +75,8 @@ class TestPosterior:
         mean = nxt.alpha * x0 + covariance / now.sigma**2 * (x_t - now.alpha * x0)
         variance = nxt.sigma**2 - covariance**2 / now.sigma**2
         q = posterior(x0, x_t, now, nxt)
-        close(q.mean, mean, atol=1e-13)
-        close(q.variance, variance, atol=1e-14)
+        close(q.mean, mean, rtol=1e-13, atol=1e-13)
+        close(q.variance, variance, rtol=1e-14, atol=1e-14)
 
     @pytest.mark.parametrize(
         "schedule", [LinearBetas(), VP(), Cosine(), Flow()], ids=["linear", "vp", "cosine", "flow"]

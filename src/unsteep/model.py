@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
+from unsteep.asking import labels_of, seeds
 from unsteep.core.condition import Condition
 from unsteep.core.gaussian import Variance, optimal_variance
 from unsteep.core.level import NoiseLevel
@@ -22,10 +23,27 @@ from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.description import Description, ModelConfig
-from unsteep.guidance import Clip
+from unsteep.guidance import ClassifierFree, Clip
 from unsteep.likelihood import Bound, Decoder, X0Error, bound, spread, strata
-from unsteep.sampling import DDIM, Ancestral, Solver, Spacing, Step, grid, initial_noise, trajectory
-from unsteep.spaces import AnySpace
+from unsteep.progress import bar
+from unsteep.sampling import (
+    Adaptive,
+    Ancestral,
+    GaussianFrame,
+    Solver,
+    Spacing,
+    Step,
+    default_solver,
+    default_spacing,
+    frame_of,
+    given,
+    initial_noise,
+    trajectory,
+)
+from unsteep.sampling import (
+    grid as grid_of,
+)
+from unsteep.spaces import AnySpace, Pixels
 from unsteep.storage import config
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
 from unsteep.storage.manifest import verify
@@ -33,14 +51,13 @@ from unsteep.storage.manifest import verify
 __all__ = ["Description", "Model", "ModelConfig"]
 
 ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]
-_LABEL_STREAM = -2  # where a sample draws its own label; the steps of a sampler use 0, 1, 2, ...
+Grid = Spacing | Sequence[float] | NoiseLevel
 
 
 class Model:
     """A denoiser that knows what its numbers mean.
 
-    `statistics`: what was measured on the training data, tensors by name: "label_counts" (classes,); "x0_error" (2, n),
-    log-SNRs and the mean squared error of the x0 estimates there.
+    `statistics`: what was measured on the training data, tensors by name (see `training.statistics`).
     """
 
     def __init__(
@@ -62,8 +79,8 @@ class Model:
 
     @property
     def default_steps(self) -> int:
-        """Steps of a solver where none are asked for: 50, or the chain's where it has fewer."""
-        return min(50, steps_of(self.denoiser.schedule))
+        """Steps of a solver where none are asked for: 20, or the chain's where it has fewer."""
+        return min(20, steps_of(self.denoiser.schedule))
 
     @property
     def device(self) -> torch.device:
@@ -80,36 +97,57 @@ class Model:
         n: int,
         *,
         label: int | str | Sequence[int | str] | None = None,
+        guidance: float = 1.0,
         steps: int | None = None,
-        solver: Solver | None = None,
+        solver: Solver | Adaptive | None = None,
+        grid: Grid | None = None,
         seed: int = 0,
-        grid: Spacing = "trailing",
-        clip: bool = True,
+        start: Tensor | None = None,
+        clip: bool | None = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> Tensor:
         """n samples in the data's own units: uint8 (n, c, h, w) for pictures, float32 (n, d) for vectors.
 
         `label`: a class by number or name, or one for each sample; None draws classes as often as the data has them.
-        Sample i depends on `seed` + i alone, to rounding: neither on n nor on `batch_size`. `steps`: default
-        50, or the chain's where it has fewer. `solver`: default DDIM().
-        `clip` keeps estimates of x0 in the range of pictures. `progress` shows a bar.
+        `guidance`: the scale of classifier-free guidance, 1 for none. `steps`: default 20, or the chain's where it has
+        fewer. `solver`: default, see `resolved`; an `Adaptive` one chooses its own steps. `grid`: the name of a
+        spacing, times that fall to 0, or levels; default, the solver's own. `start` (n, ...): latents at the first
+        level, in place of noise.
+        `clip` keeps estimates of x0 in the range of pictures; default, where the head predicts eps or the score, whose
+        errors grow without bound at t = 1. Sample i depends on `seed` + i alone, to rounding: neither on n nor on
+        `batch_size`. `progress` shows a bar.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
+        if start is not None and start.shape != (n, *self.space.shape):
+            raise ValueError(f"start: expected latents of shape {(n, *self.space.shape)}, got {tuple(start.shape)}")
         labels = self.labels_of(n, label, seed)
-        steps = self.default_steps if steps is None else steps
-        starts = range(0, n, batch_size)
         done = []
-        with _bar(progress, len(starts) * steps) as advance:
-            for start in starts:
-                rows = slice(start, min(start + batch_size, n))
-                chosen = None if labels is None else labels[rows]
-                for step in self.trajectory(seed + start, rows.stop - start, chosen, steps, solver, grid, clip):
-                    x = step.x
+        starts = range(0, n, batch_size)
+        per_batch = 1 if isinstance(solver, Adaptive) else self.default_steps if steps is None else steps
+        with bar(progress, len(starts) * per_batch, "sampling") as advance:
+            for first in starts:
+                rows = slice(first, min(first + batch_size, n))
+                chosen, latents = (None if of is None else of[rows] for of in (labels, start))
+                own, count = seed + first, rows.stop - first
+                if isinstance(solver, Adaptive):
+                    schedule = self.denoiser.schedule
+                    x = self._start(own, count, schedule(1.0), latents)
+                    x, _ = solver.sample(self.denoise(chosen, clip, guidance), x, schedule)
                     advance()
+                else:
+                    how: Any = {"guidance": guidance, "steps": steps, "solver": solver, "grid": grid, "clip": clip}
+                    for step in self.trajectory(own, count, chosen, start=latents, **how):
+                        x = step.x
+                        advance()
                 done.append(self.space.decode(x))
         return torch.cat(done)
+
+    def _start(self, seed: int, n: int, first: NoiseLevel, latents: Tensor | None) -> Tensor:
+        """Where sampling starts: noise of the seeds, or the latents (n, ...)."""
+        x = torch.empty(n, *self.space.shape, device=self.device)
+        return initial_noise(x, first, NoiseSource(seeds(seed, n))) if latents is None else latents.to(x)
 
     def trajectory(
         self,
@@ -117,28 +155,55 @@ class Model:
         n: int,
         labels: Tensor | None = None,
         steps: int | None = None,
+        *,
+        guidance: float = 1.0,
         solver: Solver | None = None,
-        spacing: Spacing = "trailing",
-        clip: bool = True,
+        grid: Grid | None = None,
+        start: Tensor | None = None,
+        clip: bool | None = None,
     ) -> Iterator[Step]:
-        """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `labels` (n,) int64."""
-        noise = NoiseSource(_seeds(seed, n))
-        levels = grid(self.denoiser.schedule, self.default_steps if steps is None else steps, spacing)
-        x = initial_noise(torch.empty(n, *self.space.shape, device=self.device), levels[0], noise)
-        at = self.denoiser.schedule.inverse
-        denoise = self.denoise(labels, clip)
-        return trajectory(denoise, x, levels, DDIM() if solver is None else self.resolved(solver), noise, at)
+        """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `labels` (n,) int64;
+        the rest as `sample` has it."""
+        steps = self.default_steps if steps is None else steps
+        chosen = self.resolved(solver, labels, guidance, steps)
+        levels = self.levels(grid, steps, chosen)
+        x = self._start(seed, n, levels[0], start)
+        denoise, noise = self.denoise(labels, clip, guidance), NoiseSource(seeds(seed, n))
+        return trajectory(denoise, x, levels, chosen, noise, self.denoiser.schedule.inverse)
 
-    def resolved(self, solver: Solver) -> Solver:
-        """The solver with this model's own variance, where it is ancestral and asks for that (see `Ancestral`)."""
+    def levels(self, grid: Grid | None, steps: int, solver: Solver) -> NoiseLevel:
+        """The levels of a grid: by name, by its times, as they are, or by None: the solver's own."""
+        if isinstance(grid, NoiseLevel):
+            return grid
+        if isinstance(grid, Sequence) and not isinstance(grid, str):
+            return given(self.denoiser.schedule, grid)
+        if grid is None and isinstance(solver, GaussianFrame):
+            return solver.levels(self.denoiser.schedule, steps)
+        return grid_of(self.denoiser.schedule, steps, grid or default_spacing(solver))
+
+    def resolved(
+        self, solver: Solver | None = None, labels: Tensor | None = None, guidance: float = 1.0, steps: int = 50
+    ) -> Solver:
+        """The solver with what this model knows: its own variance for `Ancestral`, the frame of its data for
+        `GaussianFrame`. None: the default (see `sampling.default`)."""
+        frame = frame_of(self.statistics, labels, guidance)
+        if solver is None:
+            return default_solver(frame, self.denoiser.schedule, steps, atoms=isinstance(self.space, Pixels))
         if isinstance(solver, Ancestral):
             return replace(solver, variance=self.reverse_variance(solver.variance))  # type: ignore[arg-type]
+        if isinstance(solver, GaussianFrame) and solver.frame is None:
+            return replace(solver, frame=frame)
         return solver
 
-    def denoise(self, labels: Tensor | None = None, clip: bool = True) -> Denoise:
-        """The denoiser with its condition bound, labels (b,) int64, and estimates kept in the range of pictures."""
-        condition = None if labels is None else Condition(label=labels.to(self.device))
-        denoise: Denoise = partial(self.denoiser, condition=condition)
+    def denoise(self, labels: Tensor | None = None, clip: bool | None = None, guidance: float = 1.0) -> Denoise:
+        """The denoiser with its condition bound, labels (b,) int64, guided, and, if `clip`, its estimates kept in the
+        range of pictures (see `sample`)."""
+        denoise: Denoise = partial(self.denoiser, condition=None)
+        if labels is not None:
+            denoise = ClassifierFree(self.denoiser, Condition(label=labels.to(self.device)), guidance)
+        elif guidance != 1:
+            raise ValueError("guidance: this model has no condition to be guided by; train with condition.label=true")
+        clip = self.denoiser.prediction in ("eps", "score", "mean") if clip is None else clip
         return denoise if not clip or self.space.bounds is None else Clip(denoise, *self.space.bounds)
 
     def likelihood(
@@ -167,12 +232,12 @@ class Model:
             if number is not None and number < 1:
                 raise ValueError(f"{name}: expected at least 1, got {number}")
         schedule = self.denoiser.schedule
-        levels = grid(schedule, steps_of(schedule)) if levels is None else levels
+        levels = grid_of(schedule, steps_of(schedule)) if levels is None else levels
         pairs, chosen = len(levels) - 2, self.reverse_variance(variance)
         counted = Decoder(levels=self.space.levels, variance=decoder)
         starts = range(0, len(examples), batch_size)
         done = []
-        with _bar(progress, len(starts) * draws) as advance:
+        with bar(progress, len(starts) * draws, "measuring") as advance:
             for start in starts:
                 rows = slice(start, start + batch_size)
                 x0 = self.space.encode(examples[rows]).to(self.device)
@@ -209,29 +274,8 @@ class Model:
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0) -> Tensor | None:
         """The class of each of n samples, int64 (n,), or None for an unconditional model (see `sample`)."""
-        seeds = _seeds(seed, n)
-        if not self.names:
-            if label is not None:
-                raise ValueError("label: this model was trained without labels; train with condition.label=true")
-            return None
-        if label is None:
-            counts = self.statistics.get("label_counts", torch.ones(len(self.names))).double()
-            u = NoiseSource(seeds, _LABEL_STREAM).uniform(torch.empty(n, 1, dtype=torch.float64), 0).squeeze(1)
-            shares = (counts / counts.sum()).cumsum(0)
-            return torch.searchsorted(shares, u.contiguous()).clamp(max=len(counts) - 1)
-        if isinstance(label, int | str):
-            return torch.full((n,), self._label(label))
-        if len(label) != n:
-            raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(label)}")
-        return torch.tensor([self._label(one) for one in label])
-
-    def _label(self, label: int | str) -> int:
-        if label in self.names:  # a name first: a model of the digit "4" alone has it as class 0
-            return self.names.index(str(label))
-        if str(label).isdigit() and int(label) < len(self.names):
-            return int(label)
-        known = ", ".join(f"{i} ({name})" if str(i) != name else name for i, name in enumerate(self.names))
-        raise ValueError(f"label: {label!r} is not a class of this model; its classes are {known}")
+        drawn, counts = seeds(seed, n), self.statistics.get("label_counts", torch.ones(len(self.names)))
+        return labels_of(self.names, counts, drawn, label)
 
     def save(self, path: str | Path) -> None:
         """Writes the model as a folder of safetensors, its description, and a manifest; atomically.
@@ -260,31 +304,3 @@ class Model:
         denoiser = description.build()
         denoiser.load_state_dict(load_tensors(folder, name))
         return cls(denoiser, description, load_tensors(folder, "statistics")).to(device)
-
-
-def _seeds(first: int, n: int) -> range:
-    """The seeds of n samples."""
-    if n < 1:
-        raise ValueError(f"n: expected at least 1 sample, got {n}")
-    if not -(2**63) <= first <= 2**63 - n:
-        raise ValueError(f"seed: expected a whole number of 64 bits, got {first}; take a smaller one")
-    return range(first, first + n)
-
-
-class _bar:
-    """A progress bar on stderr if that is a terminal: `with _bar(shown, total) as advance: advance()`."""
-
-    def __init__(self, shown: bool, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self._progress = Progress(console=console, transient=True, disable=not (shown and console.is_terminal))
-        self._task = self._progress.add_task("sampling", total=total)
-
-    def __enter__(self) -> partial[None]:
-        self._progress.start()
-        return partial(self._progress.advance, self._task)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()

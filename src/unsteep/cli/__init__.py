@@ -25,6 +25,7 @@ VERBS = {
     "likelihood": "Measure how many bits data take under a model, term by term.",
     "rate-distortion": "Draw what is seen of pictures against the bits received.",
     "interpolate": "Show the way between two pictures, through a model's noise.",
+    "invert": "Find the latents that given pictures come from.",
     "ablate": "Compare what to predict and what to train on, on your data.",
     "schedules": "List every noise schedule, in numbers and as a picture.",
 }

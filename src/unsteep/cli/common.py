@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unsteep.model import Grid, Model
+    from unsteep.sampling import Adaptive, Solver
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -27,3 +36,76 @@ def chosen_device(name: str) -> str:
             f"--device {name}: not available here; use auto or cpu ({str(error).splitlines()[0]})"
         ) from None
     return name
+
+
+def chosen_solver(
+    name: str | None, order: int | None, settings: Sequence[str], tolerance: float | None
+) -> Solver | Adaptive | None:
+    """The solver of --solver, --order, --set and --tolerance; None for the default one."""
+    from unsteep.sampling import PAIRS, SOLVERS, Adaptive
+    from unsteep.storage.config import override
+
+    if tolerance is not None:
+        pair = name or "heun"
+        if pair not in PAIRS:
+            raise ValueError(f"--tolerance: adaptive steps are those of {' or '.join(PAIRS)}, got --solver {name}")
+        return override(Adaptive(pair=pair, tolerance=tolerance), settings)
+    if name is None:
+        if order is not None or settings:
+            raise ValueError("--order and --set change the solver that --solver names; name one")
+        return None
+    if name not in SOLVERS:
+        raise ValueError(f"--solver: unknown solver {name!r}; {nearest(name, SOLVERS)}")
+    solver = SOLVERS[name]
+    if order is not None and not hasattr(solver, "order"):
+        raise ValueError(f"--order: {name} comes in one order; leave it out")
+    return override(solver, [*([] if order is None else [f"order={order}"]), *settings])
+
+
+def chosen_grid(name: str | None) -> Grid | list[float] | None:
+    """The grid of --grid: a spacing's name, or times such as 1,0.5,0."""
+    from unsteep.sampling import SPACINGS
+
+    if name is None or name == "tuned" or name in SPACINGS:
+        return name  # type: ignore[return-value]  # one of the names
+    try:
+        return [float(t) for t in name.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--grid: unknown grid {name!r}; {nearest(name, [*SPACINGS, 'tuned'])}, or times as 1,0.5,0"
+        ) from None
+
+
+@contextmanager
+def evaluations(model: Model) -> Iterator[Callable[[], int]]:
+    """Counts the rows that go through the model's network: its evaluations, over all samples."""
+    rows = 0
+
+    def count(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal rows
+        rows += len(output)
+
+    handle = model.denoiser.network.register_forward_hook(count)
+    try:
+        yield lambda: rows
+    finally:
+        handle.remove()
+
+
+def read_latents(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
+    """The latents in a file of `unsteep invert`, and the labels they were found under, if any."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"--from {path}: not a file of latents ({error}); give what unsteep invert wrote") from None
+    if "latents" not in stored:
+        raise ValueError(f"--from {path}: holds no latents; give what unsteep invert wrote")
+    latents, wanted = stored["latents"], model.space.shape
+    if tuple(latents.shape[1:]) != wanted:
+        raise ValueError(
+            f"--from {path}: expected latents of {wanted}, as this model makes them, got {tuple(latents.shape[1:])}"
+        )
+    return latents, stored.get("labels") if model.names else None

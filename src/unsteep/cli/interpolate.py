@@ -87,7 +87,7 @@ def interpolate(
     how: dict[str, Any] = {"frames": frames, "steps": steps, "label": label, "clip": clip}
     for place, one in product(places, seeds):
         name = f"step {place}" if len(seeds) == 1 else f"step {place}\nseed {one}"
-        rows[name] = at_level(model, *ends, step=place, seed=one, solver=SOLVERS[solver](), **how)
+        rows[name] = at_level(model, *ends, step=place, seed=one, solver=SOLVERS[solver], **how)
     if method != "latent":
         rows["slerp"] = by_inversion(model, *ends, **how)
     pictures.save(sheet(*ends, rows), out)

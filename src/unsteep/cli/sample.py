@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -11,21 +11,24 @@ if TYPE_CHECKING:
     import torch
 
     from unsteep.model import Model
-    from unsteep.sampling import Solver
 
 
 def sample(
     run: Path,
     /,
     *,
-    n: Annotated[int, Parameter(name=["-n", "--n"])] = 64,
+    n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
     label: str | None = None,
+    guidance: float = 1.0,
     steps: int | None = None,
-    solver: str = "ddim",
+    solver: str | None = None,
+    order: int | None = None,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
-    grid: str = "trailing",
+    grid: str | None = None,
+    tolerance: float | None = None,
     seed: int = 0,
-    clip: bool = True,
+    latents: Annotated[Path | None, Parameter(name="--from")] = None,
+    clip: bool | None = None,
     batch: int = 64,
     out: Path | None = None,
     movie: Path | None = None,
@@ -39,21 +42,31 @@ def sample(
     run
         A run's folder, one of its checkpoints, or a saved model.
     n
-        How many samples; they are those of the seeds from --seed on.
+        How many samples, default 64; they are those of the seeds from --seed on.
     label
         A class by number or name, several as 1,4,7 (in turn), or all; default: as often as in the data.
+    guidance
+        The scale of classifier-free guidance: 1 is none, 2 to 4 more typical and less varied.
     steps
-        Steps of the solver; default 50, or the chain's where it has fewer.
+        Steps of the solver; default 20, or the chain's where it has fewer.
     solver
-        ddim or ancestral.
+        ancestral, ddim, euler, heun, dpm2, dpm3, dpmpp-2s, dpmpp-2m, dpmpp-3s, dpmpp-3m, dpmpp-sde, deis, lms, unipc,
+        gaussian-frame, euler-maruyama, langevin or predictor-corrector; default: gaussian-frame, measured best.
+    order
+        The order of a solver that comes in several, as unipc.
     settings
         Change one setting of the solver, as in --set eta=0.5 or --set variance=beta_tilde; may be repeated.
     grid
-        Which levels are visited: trailing, linspace, leading, quadratic, logsnr or karras.
+        Which levels are visited: trailing, linspace, leading, quadratic, logsnr, karras, tuned, or the times
+        themselves, as 1,0.6,0.3,0.1,0; default: the solver's own, or trailing.
+    tolerance
+        Choose the steps for this error in place of --steps, with --solver heun or dormand-prince.
     seed
         The first sample's seed.
+    latents
+        Start from these latents, which unsteep invert wrote, in place of noise.
     clip
-        Keep estimates in the range of pictures.
+        Keep estimates in the range of pictures; default: for models that predict eps.
     batch
         Samples that go through the network together.
     out
@@ -65,27 +78,33 @@ def sample(
     device
         auto, cpu, cuda or mps.
     """
-    from unsteep.cli.common import chosen_device, nearest
+    from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver, evaluations, read_latents
     from unsteep.opening import load
-    from unsteep.sampling import SPACINGS
 
-    chosen = _solver(solver, settings or [])
-    if grid not in SPACINGS:
-        raise ValueError(f"--grid: unknown grid {grid!r}; {nearest(grid, SPACINGS)}")
+    how: dict[str, Any] = {"steps": steps, "guidance": guidance, "clip": clip}
+    how["solver"] = chosen_solver(solver, order, settings or [], tolerance)
+    how["grid"] = chosen_grid(grid)
     out = out or (Path("samples.png") if movie is None else None)
     _check_paths(out, movie, force)
     model = load(run, device=chosen_device(device))
     _check_pictures(model, out, movie)
-    labels = model.labels_of(n, _labels(model, label, n), seed)
+    start, stored = (None, None) if latents is None else read_latents(latents, model)
+    n = n or (64 if start is None else len(start))
+    if start is not None and n > len(start):
+        raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
+    asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
+    labels = model.labels_of(n, asked, seed)
+    start = None if start is None else start[:n]
     if out is not None:
-        _write(model, out, chosen, labels, n=n, steps=steps, seed=seed, grid=grid, clip=clip, batch_size=batch)
-        print(f"{n} samples in {out}")
+        with evaluations(model) as calls:
+            _write(model, out, labels, n=n, seed=seed, start=start, batch_size=batch, **how)
+        print(f"{n} samples in {out}, {calls() / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
 
         few = min(n, 16)
         rows = None if labels is None else labels[:few]
-        film(model, list(model.trajectory(seed, few, rows, steps, chosen, grid, clip)), movie)
+        film(model, list(model.trajectory(seed, few, rows, start=None if start is None else start[:few], **how)), movie)
         print(f"the way of {few} samples in {movie}")
 
 
@@ -112,16 +131,6 @@ def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
         raise ValueError(f"{drawn}: these samples are rows of numbers, not pictures; write them with --out to a .npz")
 
 
-def _solver(name: str, settings: list[str]) -> Solver:
-    from unsteep.cli.common import nearest
-    from unsteep.sampling import SOLVERS
-    from unsteep.storage.config import override
-
-    if name not in SOLVERS:
-        raise ValueError(f"--solver: unknown solver {name!r}; {nearest(name, SOLVERS)}")
-    return override(SOLVERS[name](), settings)
-
-
 def _labels(model: Model, label: str | None, n: int) -> list[int | str] | None:
     """The classes asked for on the command line, in turn, one for each of n samples."""
     if label is None:
@@ -130,9 +139,9 @@ def _labels(model: Model, label: str | None, n: int) -> list[int | str] | None:
     return [asked[i % len(asked)] for i in range(n)]
 
 
-def _write(model: Model, out: Path, solver: Solver, labels: torch.Tensor | None, **how: object) -> None:
+def _write(model: Model, out: Path, labels: torch.Tensor | None, **how: Any) -> None:
     chosen = None if labels is None else labels.tolist()
-    samples = model.sample(label=chosen, solver=solver, progress=True, **how)  # type: ignore[arg-type]
+    samples = model.sample(label=chosen, progress=True, **how)
     names = None if labels is None else [model.names[i] for i in labels.tolist()]
     if out.suffix == ".npz":
         _write_array(out, samples, labels)

@@ -64,13 +64,14 @@ def posterior(x0: Tensor, x_t: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Gaus
 def reverse(estimate: Estimate, nxt: NoiseLevel, variance: Variance = "beta", floor: Tensor | None = None) -> Gaussian:
     """p(x_nxt | x_now), the model's step from estimate.level to `nxt` (Ho et al. 2020, eq. 1 and section 3.2).
 
-    `variance`: "beta" (optimal for x0 ~ N(0, I)), "beta_tilde" (optimal for one fixed x0), "learned" (the estimate's
-    own), or a function of the two levels. `floor`: the variance to use where the chosen one is 0, as beta_tilde is
-    at the last step.
+    `variance`: "beta" (optimal for x0 ~ N(0, I): beta itself where the variance of x is preserved), "beta_tilde"
+    (optimal for one fixed x0), "learned" (the estimate's own), or a function of the two levels. `floor`: the variance
+    to use where the chosen one is 0, as beta_tilde is at the last step.
     """
     now, x_t = estimate.level, estimate.x_t
     mean = posterior(estimate.x0, x_t, now, nxt).mean
     beta, beta_tilde = step_variances(now, nxt)
+    beta = beta * (nxt.scale / now.scale) ** 2  # the step back is made at the scale of x_nxt
     if callable(variance):
         return Gaussian(mean, _floored(like(variance(now, nxt), x_t), floor))
     if variance == "beta":
@@ -112,6 +113,7 @@ def decoder_log_prob(
     how many equally spaced values data take in [-1, 1], whose bins are integrated; None for the density at x0.
     """
     floor, _ = step_variances(levels[-2], levels[-1])
+    floor = floor * (levels[-1].scale / levels[-2].scale) ** 2
     if convention == "ho":
         if len(levels) < 3:
             raise ValueError("decoder: Ho's variance is that of the pair before the last, and this grid has one pair")

@@ -12,7 +12,7 @@ begins with the noise of the shorter one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 import torch
@@ -23,6 +23,7 @@ from unsteep.core.level import NoiseLevel
 _WORD = 0xFFFFFFFF
 _BROWNIAN_DRAW = 1 << 31  # draws from here on are the nodes of the Brownian path
 _BROWNIAN_DEPTH = 24  # the path is known at multiples of 2^-24 in t
+_AT_ONCE = 1 << 18  # numbers of nodes to make in one call: fewer calls for small data, no more memory for large
 
 
 class NoiseSource:
@@ -34,10 +35,13 @@ class NoiseSource:
     def __init__(self, seeds: Sequence[int] | Tensor, stream: int | Tensor = 0) -> None:
         self.seeds = torch.as_tensor(seeds, dtype=torch.int64)
         self.stream = torch.as_tensor(stream, dtype=torch.int64).expand(len(self.seeds))
+        self._last: list[tuple[int, Tensor]] = []  # the last time on the Brownian path, and W there
 
     def at(self, stream: int | Tensor) -> NoiseSource:
-        """The same seeds in another stream: numbers independent of this one's."""
-        return NoiseSource(self.seeds, stream)
+        """The same seeds in another stream: numbers independent of this one's, but for the Brownian path."""
+        other = NoiseSource(self.seeds, stream)
+        other._last = self._last
+        return other
 
     def __getitem__(self, rows: slice) -> NoiseSource:
         return NoiseSource(self.seeds[rows], self.stream[rows])
@@ -53,35 +57,43 @@ class NoiseSource:
         return _shaped(_unit(torch.stack(words, -1)).clamp(max=largest), like)
 
     def brownian(self, like: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
-        """W(now.t) - W(nxt.t), of variance now.t - nxt.t, for one Brownian path W per seed with `t` as its clock.
+        """W(now.t) - W(nxt.t), of variance clock(now.t) - clock(nxt.t), for one Brownian path W per seed.
 
-        A finer grid refines the same path: increments add up exactly over any grid. Times are rounded to 2^-24.
+        A finer grid refines the same path: increments add up exactly over any grid. The last end is kept, one tensor
+        like `like` in float64, so that a walk from level to level makes each W once.
         """
-        wide = like.double()  # neighbouring times differ by less than a coarse dtype resolves
-        return (self._path(wide, now.t) - self._path(wide, nxt.t)).to(like.dtype)
+        return (self._path(like, now.t) - self._path(like, nxt.t)).to(like.dtype)
 
     def _path(self, like: Tensor, t: Tensor) -> Tensor:
-        """W(t) by bisection: the value in the middle of an interval, given its ends, is normal (Levy)."""
-        ticks = torch.round(t * 2**_BROWNIAN_DEPTH).long().expand(len(self.seeds))
-        low = torch.zeros_like(ticks)
-        w_low = torch.zeros_like(like)
-        w_high = self._node(like, torch.zeros_like(ticks))
-        for depth in range(_BROWNIAN_DEPTH):
-            width = 2 ** (_BROWNIAN_DEPTH - depth)
-            middle = low + width // 2
-            std = math.sqrt(width / 2**_BROWNIAN_DEPTH) / 2
-            w_middle = (w_low + w_high) / 2 + std * self._node(like, 2**depth + low // width)
-            right = (ticks >= middle).to(like.device).reshape(-1, *[1] * (like.ndim - 1))
-            w_low, w_high = torch.where(right, w_middle, w_low), torch.where(right, w_high, w_middle)
-            low = torch.where(ticks >= middle, middle, low)
-            if bool((low == ticks).all()):
-                break
-        end = (ticks == 2**_BROWNIAN_DEPTH).to(like.device).reshape(-1, *[1] * (like.ndim - 1))
-        return torch.where(end, self._node(like, torch.zeros_like(ticks)), w_low)
+        """W(t) by bisection, float64: the value in the middle of an interval, given its ends, is normal (Levy)."""
+        if t.ndim:
+            rows = enumerate(t.expand(len(like)))
+            return torch.cat([self[i : i + 1]._path(like[i : i + 1], one) for i, one in rows])
+        tick, whole = round(float(t) * 2**_BROWNIAN_DEPTH), 2**_BROWNIAN_DEPTH
+        for known, w in self._last:
+            if known == tick and w.shape == like.shape and w.device == like.device:
+                return w
+        last_digit = (tick | whole) & -(tick | whole)  # where bisection meets the time: 1 for most, `whole` at the ends
+        depths = range(_BROWNIAN_DEPTH + 1 - last_digit.bit_length())
+        nodes = self._nodes(like, [0] + [2**depth + (tick >> _BROWNIAN_DEPTH - depth) for depth in depths])
+        high = next(nodes)
+        low = torch.zeros_like(high)
+        for depth, node in zip(depths, nodes, strict=True):
+            middle = (low + high) / 2 + math.sqrt(0.5**depth) / 2 * node
+            low, high = (middle, high) if tick >> _BROWNIAN_DEPTH - 1 - depth & 1 else (low, middle)
+        w = high if tick == whole else low
+        self._last[:] = [(tick, w)]
+        return w
 
-    def _node(self, like: Tensor, node: Tensor) -> Tensor:
-        every_stream = torch.full_like(self.stream, -1)
-        return self._normal(like, _BROWNIAN_DRAW + node, every_stream)
+    def _nodes(self, like: Tensor, nodes: list[int]) -> Iterator[Tensor]:
+        """The normal numbers of each node, like `like` in float64; small ones are made many at a time."""
+        at_once = max(1, _AT_ONCE // max(1, like.numel()))
+        for start in range(0, len(nodes), at_once):
+            some = torch.tensor(nodes[start : start + at_once])
+            source = NoiseSource(self.seeds.repeat(len(some)), -1)  # one path for all streams
+            wide = like.new_empty((), dtype=torch.float64).expand(len(source.seeds), *like.shape[1:])
+            draws = _BROWNIAN_DRAW + some.repeat_interleave(len(like))
+            yield from source._normal(wide, draws, source.stream).reshape(len(some), *like.shape)
 
     def _normal(self, like: Tensor, draw: Tensor, stream: Tensor) -> Tensor:
         a, b, c, d = (_unit(word) for word in self._words(like, draw, stream))
@@ -100,6 +112,11 @@ class NoiseSource:
         return philox((counter, draw, stream & _WORD, (stream >> 32) & _WORD), (key & _WORD, (key >> 32) & _WORD))
 
 
+def clock(t: Tensor) -> Tensor:
+    """`t` as the Brownian path knows it: rounded to a multiple of 2^-24."""
+    return torch.round(t * 2**_BROWNIAN_DEPTH) / 2**_BROWNIAN_DEPTH
+
+
 def philox(
     counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -107,11 +124,12 @@ def philox(
     a, b, c, d = counter
     k0, k1 = key
     for _ in range(10):
-        # The product of two words fits in 64 bits; int64 keeps them all, with a sign that the mask removes.
+        # The product of two words fits in 64 bits; int64 keeps them all, with a sign that the mask removes;
+        # b, d and the key only meet others by xor, so that their upper halves may wait for that mask.
         low, high = a * 0xD2511F53, c * 0xCD9E8D57
-        a, b, c, d = ((high >> 32) & _WORD) ^ b ^ k0, high & _WORD, ((low >> 32) & _WORD) ^ d ^ k1, low & _WORD
-        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
-    return a, b, c, d
+        a, b, c, d = ((high >> 32) ^ b ^ k0) & _WORD, high, ((low >> 32) ^ d ^ k1) & _WORD, low
+        k0, k1 = k0 + 0x9E3779B9, k1 + 0xBB67AE85
+    return a, b & _WORD, c, d & _WORD
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:

@@ -1,16 +1,16 @@
 """Schedules: a time t in [0, 1] to a noise level. t = 0 is clean data, t = 1 the noisiest level.
 
-The chains of betas stand in `chains`; the continuous families here give the log-SNR as a function of t in closed form.
-Everything is float64 and computed from logarithms, accurate at both ends.
+The chains of betas stand in `chains`, the families with a log-SNR in closed form in `continuous`. Everything is float64
+and computed from logarithms, accurate at both ends. `Shifted` moves another schedule's log-SNR.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, get_args
 
-import torch
+from torch import Tensor
 
 from unsteep.core.chains import (
     AnyChain,
@@ -23,7 +23,8 @@ from unsteep.core.chains import (
     QuadraticBetas,
     SigmoidBetas,
 )
-from unsteep.core.level import NoiseLevel, Time, as_time, preserving_level
+from unsteep.core.continuous import VP, Cosine, Flow, Karras, Laplace, SigmoidAlphaBar, within
+from unsteep.core.level import NoiseLevel, Time, preserving_level
 
 
 class Schedule(Protocol):
@@ -53,106 +54,68 @@ def steps_of(schedule: Schedule) -> int:
 
 
 def finite_range(schedule: Schedule) -> tuple[float, float]:
-    """(low, high): the log-SNRs at t = 1 and at t = 1/T, T the steps of a chain and 1000 elsewhere, between which a
-    sampler works. Where no signal is left at t = 1, low is that of one step before."""
+    """(low, high): the log-SNRs between which a sampler works: those at t = 1 and at t = 1/T, T the steps of a chain
+    and 1000 elsewhere. Where no signal is left at t = 1, low is that of one step before; a family that is no chain
+    goes on to log-SNR 9, about step 1 of Ho's chain, where t = 1/1000 is still noisier."""
     step = 1 / steps_of(schedule)
-    low = float(schedule(1.0).logsnr)
+    low, high = (float(schedule(t).logsnr) for t in (1.0, step))
     low = low if low > -math.inf else float(schedule(1 - step).logsnr)
-    return low, float(schedule(step).logsnr)
+    return low, high if hasattr(schedule, "steps") else max(high, min(9.0, schedule.logsnr_max - 1e-3))
+
+
+Shiftable = Interpolated | VP | Cosine | SigmoidAlphaBar | Laplace | Flow
 
 
 @dataclass(frozen=True, kw_only=True)
-class VP:
-    """The variance-preserving SDE of Song et al. 2021 (eq. 11, 29): log alpha^2 = -(beta_min t + (beta_max -
-    beta_min) t^2 / 2)."""
+class Shifted:
+    """`schedule` for pictures of another size: its log-SNR plus 2 log(base / size) (Hoogeboom et al. 2023).
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    `size`: pixels along a side. A picture of `size`, averaged in blocks down to `base`, then has the SNR that
+    `schedule` would give it there. alpha^2 + sigma^2 stays 1, of Flow alpha + sigma: on Flow this is the shift of
+    times t -> s t / (1 + (s - 1) t), s = size / base (Esser et al. 2024, eq. 23).
+    """
+
+    schedule: Shiftable = field(default_factory=Cosine)
+    size: int
+    base: int = 64
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max:
-            raise ValueError(f"VP: expected 0 < beta_min <= beta_max, got {self.beta_min} and {self.beta_max}")
+        if not isinstance(self.schedule, Shiftable):
+            raise ValueError(
+                f"Shifted: expected a schedule of {', '.join(family.__name__ for family in get_args(Shiftable))}, got "
+                f"{type(self.schedule).__name__}; take a chain's interpolated(), or another range of sigma for Karras"
+            )
+        if self.size < 1 or self.base < 1:
+            raise ValueError(f"Shifted: expected sizes in pixels, got size={self.size} and base={self.base}")
+
+    @property
+    def _shift(self) -> float:
+        return 2 * math.log(self.base / self.size)
 
     @property
     def logsnr_min(self) -> float:
-        return float(self(1.0).logsnr)
+        return self.schedule.logsnr_min + self._shift
 
     @property
     def logsnr_max(self) -> float:
-        return math.inf
+        return self.schedule.logsnr_max + self._shift
 
     def __call__(self, t: Time) -> NoiseLevel:
-        t = as_time(t)
-        minus_log_alpha_bar = t * (self.beta_min + (self.beta_max - self.beta_min) * t / 2)
-        return preserving_level(t, -torch.log(torch.expm1(minus_log_alpha_bar)))
+        level = self.schedule(t)
+        return self._level(level.t, level.logsnr + self._shift)
 
     def inverse(self, logsnr: Time) -> NoiseLevel:
-        logsnr = torch.as_tensor(logsnr, dtype=torch.float64).clamp(min=self.logsnr_min)
-        minus_log_alpha_bar = torch.logaddexp(torch.zeros_like(logsnr), -logsnr)
-        root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * minus_log_alpha_bar)
-        t = 2 * minus_log_alpha_bar / (self.beta_min + root)
-        return preserving_level(t.clamp(max=1), logsnr)  # rounding may pass 1
+        logsnr = within(logsnr, self.logsnr_min, self.logsnr_max)
+        return self._level(self.schedule.inverse(logsnr - self._shift).t, logsnr)
+
+    def _level(self, t: Tensor, logsnr: Tensor) -> NoiseLevel:
+        if isinstance(self.schedule, Flow):
+            return replace(self.schedule.inverse(logsnr), t=t)
+        return preserving_level(t, logsnr)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cosine:
-    """logsnr = -2 log tan(a + (b - a) t), a cosine in alpha, cut to [logsnr_min, logsnr_max] (Kingma et al. 2021;
-    Hoogeboom et al. 2023). With -inf and +inf it is the whole cosine, whose last level holds no signal."""
-
-    logsnr_min: float = -15.0
-    logsnr_max: float = 15.0
-
-    def __post_init__(self) -> None:
-        if not self.logsnr_min < self.logsnr_max:
-            raise ValueError(f"Cosine: expected logsnr_min < logsnr_max, got {self.logsnr_min} and {self.logsnr_max}")
-
-    @property
-    def _angles(self) -> tuple[float, float, float]:
-        """The quarter turn in three: cut off at the clean end, swept from t = 0 to 1, cut off at the noisy end."""
-        clean, noisy = math.atan(math.exp(-self.logsnr_max / 2)), math.atan(math.exp(self.logsnr_min / 2))
-        return clean, math.pi / 2 - clean - noisy, noisy
-
-    def __call__(self, t: Time) -> NoiseLevel:
-        t = as_time(t)
-        clean, swept, noisy = self._angles
-        # Measured from the nearer end: tan is accurate near 0, not near pi / 2.
-        from_clean = -2 * torch.log(torch.tan(clean + swept * t))
-        from_noise = 2 * torch.log(torch.tan(noisy + swept * (1 - t)))
-        logsnr = torch.where(t < 0.5, from_clean, from_noise)
-        return preserving_level(t, torch.where(t == 0, math.inf, logsnr))
-
-    def inverse(self, logsnr: Time) -> NoiseLevel:
-        logsnr = torch.as_tensor(logsnr, dtype=torch.float64)
-        at_zero, logsnr = logsnr == math.inf, logsnr.clamp(self.logsnr_min, self.logsnr_max)
-        clean, swept, _ = self._angles
-        t = ((torch.atan(torch.exp(-logsnr / 2)) - clean) / swept).clamp(0, 1)  # rounding may pass either end
-        return preserving_level(torch.where(at_zero, 0.0, t), torch.where(at_zero, math.inf, logsnr))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flow:
-    """alpha = 1 - t, sigma = t: the straight path of rectified flow (Liu et al. 2023; Lipman et al. 2023). Not
-    variance preserving."""
-
-    @property
-    def logsnr_min(self) -> float:
-        return -math.inf
-
-    @property
-    def logsnr_max(self) -> float:
-        return math.inf
-
-    def __call__(self, t: Time) -> NoiseLevel:
-        t = as_time(t)
-        return NoiseLevel(t, 2 * (torch.log1p(-t) - torch.log(t)), 1 - t, t)
-
-    def inverse(self, logsnr: Time) -> NoiseLevel:
-        logsnr = torch.as_tensor(logsnr, dtype=torch.float64)
-        t = torch.sigmoid(-logsnr / 2)
-        return NoiseLevel(t, logsnr, torch.sigmoid(logsnr / 2), t)
-
-
-AnySchedule = AnyChain | Interpolated | VP | Cosine | Flow  # what a configuration may name
+# What a configuration may name.
+AnySchedule = AnyChain | Interpolated | VP | Cosine | SigmoidAlphaBar | Laplace | Flow | Karras | Shifted
 
 __all__ = [
     "VP",
@@ -165,9 +128,13 @@ __all__ = [
     "CosineBetas",
     "Flow",
     "Interpolated",
+    "Karras",
+    "Laplace",
     "LinearBetas",
     "QuadraticBetas",
     "Schedule",
+    "Shifted",
+    "SigmoidAlphaBar",
     "SigmoidBetas",
     "finite_range",
     "steps_of",

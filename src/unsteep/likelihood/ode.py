@@ -21,10 +21,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unsteep.core import runge_kutta
 from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import Schedule, steps_of
+from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
 
 
@@ -56,7 +57,7 @@ def flow_log_prob(
     """
     if isinstance(schedule, Chain):
         schedule = schedule.interpolated()
-    low = schedule(1 / steps_of(schedule)) if first is None else first
+    low = schedule.inverse(finite_range(schedule)[1]) if first is None else first
     high = schedule(1.0)
     if float(high.alpha) == 0:
         high = schedule.inverse(-40.0)  # what is left of the data there, 2e-9 of it, moves no digit that is asked for
@@ -102,52 +103,21 @@ def dequantize(x: Tensor, levels: int, noise: NoiseSource) -> tuple[Tensor, floa
 def integrate(
     field: Callable[[float, Tensor], Tensor], y: Tensor, start: float, end: float, tolerance: float
 ) -> tuple[Tensor, int]:
-    """y(end) of dy/du = field(u, y) from y(start), by Dormand & Prince 1980, and the evaluations it took.
+    """y(end) of dy/du = field(u, y) from y(start), by the pair of Dormand & Prince 1980, and the evaluations it took.
 
-    A step is accepted if the worst example's error, RMS relative to tolerance (1 + |y|), is at most 1; the next
-    step's size follows a PI controller (Hairer, Norsett & Wanner 1993, section IV.2). ValueError if 10,000 steps do
-    not suffice, or no step is short enough.
+    The worst example decides on the steps of all, to a tolerance of 1 + |y|. ValueError if 10,000 steps do not
+    suffice, or no step is short enough.
     """
-    u, size, last, nfe = start, (end - start) / 100, 1.0, 1
-    slope = field(u, y)
-    for _ in range(10_000):
-        size = min(size, end - u)
-        if u + size == u:
-            break
-        slopes = [slope]
-        for c, row in _STAGES:
-            slopes.append(field(u + c * size, y + size * _combine(row, slopes)))
-        nfe += len(_STAGES)
-        new = y + size * _combine(_STAGES[-1][1], slopes)
-        scale = tolerance * (1 + torch.maximum(y.abs(), new.abs()))
-        error = float(((size * _combine(_ERROR, slopes) / scale) ** 2).mean(1).sqrt().max())
-        if error <= 1:
-            u, y, slope = u + size, new, slopes[-1]
-            if u >= end:
-                return y, nfe
-            size *= min(5.0, 0.9 * max(error, 1e-8) ** -0.14 * last**0.08)
-            last = max(error, 1e-4)
-        else:
-            size *= max(0.2, 0.9 * error**-0.2)
-    raise ValueError(
-        f"the flow could not be integrated beyond log sigma/alpha = {u:.3f} of {end:.3f} in 10,000 steps or by the "
-        f"shortest ones; raise the tolerance"
+    first, last = (torch.tensor(u, dtype=torch.float64) for u in (start, end))
+    walk = runge_kutta.integrate(
+        lambda u, y: field(float(u), y), y, first, last, runge_kutta.DORMAND_PRINCE, tolerance, max_calls=60_001
     )
-
-
-_STAGES: tuple[tuple[float, tuple[float, ...]], ...] = (
-    (1 / 5, (1 / 5,)),
-    (3 / 10, (3 / 40, 9 / 40)),
-    (4 / 5, (44 / 45, -56 / 15, 32 / 9)),
-    (8 / 9, (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729)),
-    (1.0, (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656)),
-    (1.0, (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)),
-)
-_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
-
-
-def _combine(row: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
-    return sum((a * k for a, k in zip(row, slopes, strict=False) if a), start=torch.zeros_like(slopes[0]))
+    if bool(walk.lost):
+        raise ValueError(
+            f"the flow could not be integrated beyond log sigma/alpha = {float(walk.time):.3f} of {end:.3f} in 10,000 "
+            f"steps or by the shortest ones; raise the tolerance"
+        )
+    return walk.y, int(walk.calls)
 
 
 def _exact(slope: Tensor, x: Tensor) -> Tensor:

@@ -1,24 +1,90 @@
 """Solvers and the loop that runs them."""
 
+from unsteep.sampling.adaptive import PAIRS, Adaptive
 from unsteep.sampling.ancestral import Ancestral
 from unsteep.sampling.ddim import DDIM
-from unsteep.sampling.grids import SPACINGS, Spacing, grid
+from unsteep.sampling.default import default_solver, default_spacing
+from unsteep.sampling.edm import Euler, Heun
+from unsteep.sampling.frame import Frame, frame_of
+from unsteep.sampling.gaussian_frame import GaussianFrame
+from unsteep.sampling.grids import SPACINGS, Spacing, given, grid, levels_at
+from unsteep.sampling.langevin import AnnealedLangevin, PredictorCorrector
 from unsteep.sampling.loop import Solver, Step, initial_noise, sample, trajectory
+from unsteep.sampling.multistep import DEIS, LMS, DPMMultistep
+from unsteep.sampling.sde import EulerMaruyama, SDEDPMSolver
+from unsteep.sampling.singlestep import Singlestep
+from unsteep.sampling.unipc import UniPC
 
-AnySolver = Ancestral | DDIM
-SOLVERS: dict[str, type[AnySolver]] = {"ancestral": Ancestral, "ddim": DDIM}
+AnySolver = (
+    Ancestral
+    | DDIM
+    | Euler
+    | Heun
+    | Singlestep
+    | DPMMultistep
+    | DEIS
+    | LMS
+    | UniPC
+    | GaussianFrame
+    | EulerMaruyama
+    | SDEDPMSolver
+    | AnnealedLangevin
+    | PredictorCorrector
+)
+
+# By their names on the command line.
+SOLVERS: dict[str, AnySolver] = {
+    "ancestral": Ancestral(),
+    "ddim": DDIM(),
+    "euler": Euler(),
+    "heun": Heun(),
+    "dpm2": Singlestep(order=2, form="eps"),
+    "dpm3": Singlestep(order=3, form="eps"),
+    "dpmpp-2s": Singlestep(order=2, form="x0"),
+    "dpmpp-2m": DPMMultistep(order=2),
+    "dpmpp-3s": Singlestep(order=3, form="x0"),
+    "dpmpp-3m": DPMMultistep(order=3),
+    "dpmpp-sde": SDEDPMSolver(),
+    "deis": DEIS(),
+    "lms": LMS(),
+    "unipc": UniPC(),
+    "gaussian-frame": GaussianFrame(),
+    "euler-maruyama": EulerMaruyama(),
+    "langevin": AnnealedLangevin(),
+    "predictor-corrector": PredictorCorrector(),
+}
 
 __all__ = [
     "DDIM",
+    "DEIS",
+    "LMS",
+    "PAIRS",
     "SOLVERS",
     "SPACINGS",
+    "Adaptive",
     "Ancestral",
+    "AnnealedLangevin",
     "AnySolver",
+    "DPMMultistep",
+    "Euler",
+    "EulerMaruyama",
+    "Frame",
+    "GaussianFrame",
+    "Heun",
+    "PredictorCorrector",
+    "SDEDPMSolver",
+    "Singlestep",
     "Solver",
     "Spacing",
     "Step",
+    "UniPC",
+    "default_solver",
+    "default_spacing",
+    "frame_of",
+    "given",
     "grid",
     "initial_noise",
+    "levels_at",
     "sample",
     "trajectory",
 ]

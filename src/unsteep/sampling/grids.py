@@ -8,14 +8,15 @@
     karras     sigma/alpha^(1/7) uniform                  (Karras et al. 2022, eq. 5)
 
 A schedule that is no chain counts as one of 1000 steps where the rule needs T. On a chain every level is a level of the
-chain, and sigma is the one of the time that the network is told. Any other grid is `schedule(torch.tensor([1.0, ...,
-0.0]))`.
+chain, those that would share one spread over the levels beside it, and sigma is the one of the time that the network is
+told. Any other grid is `given` by its times.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -52,6 +53,19 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> Noise
     return NoiseLevel(*(torch.cat([getattr(levels, part), getattr(clean, part).reshape(1)]) for part in parts))
 
 
+def given(schedule: Schedule, times: Sequence[float]) -> NoiseLevel:
+    """The levels at `times`, falling to 0. ValueError where two are one level; warns where signal is left at first."""
+    t = torch.tensor(times, dtype=torch.float64)
+    levels = schedule(t)
+    if len(t) < 2 or float(t[-1]) != 0 or bool((levels.t.diff() >= 0).any()):
+        raise ValueError(
+            f"grid: expected at least two times that fall to 0, as 1,0.6,0.2,0, each on a level of its own, "
+            f"got {','.join(f'{float(one):g}' for one in times)}"
+        )
+    _warn_of_signal(schedule, levels[0], "given")
+    return levels
+
+
 def _noisy(schedule: Schedule, n: int, spacing: Spacing) -> NoiseLevel:
     """The n levels above zero noise, noisiest first."""
     total = steps_of(schedule)
@@ -68,19 +82,42 @@ def _noisy(schedule: Schedule, n: int, spacing: Spacing) -> NoiseLevel:
             return schedule((1 + (roots**2).floor()).clamp(max=total) / total)
         case "logsnr":
             low, high = finite_range(schedule)
-            return _at_logsnr(schedule, torch.linspace(low, high, n, dtype=torch.float64))
+            return _from_one(schedule, torch.linspace(low, high, n, dtype=torch.float64))
         case "karras":
             low, high = finite_range(schedule)
             roots = torch.linspace(math.exp(-low / 14), math.exp(-high / 14), n, dtype=torch.float64)
-            return _at_logsnr(schedule, -14 * roots.log())
+            return _from_one(schedule, -14 * roots.log())
     raise ValueError(f"grid: unknown spacing {spacing!r}; choose {', '.join(SPACINGS)}")
 
 
-def _at_logsnr(schedule: Schedule, logsnr: Tensor) -> NoiseLevel:
-    """The levels at these log-SNRs, the first moved to t = 1 itself."""
+def _from_one(schedule: Schedule, logsnr: Tensor) -> NoiseLevel:
+    """The levels at these rising log-SNRs, the first moved to t = 1 itself."""
     t = schedule.inverse(logsnr).t.clone()
     t[0] = 1.0
-    return schedule(t)
+    return schedule(_distinct(schedule, t))
+
+
+def levels_at(schedule: Schedule, logsnr: Tensor) -> NoiseLevel:
+    """The levels at these rising log-SNRs (n,), between t = 1, which goes before them, and the clean one: n + 2.
+
+    ValueError where a chain has not as many.
+    """
+    if isinstance(schedule, Chain) and len(logsnr) >= schedule.steps:
+        raise ValueError(f"steps: the chain has {schedule.steps} levels, got {len(logsnr) + 1}; take at most as many")
+    t = torch.cat([torch.ones(1, dtype=torch.float64), schedule.inverse(logsnr).t, torch.zeros(1, dtype=torch.float64)])
+    return schedule(_distinct(schedule, t))
+
+
+def _distinct(schedule: Schedule, t: Tensor) -> Tensor:
+    """Falling times, each on its own level: on a chain, those that share one spread to the free ones beside it."""
+    if not isinstance(schedule, Chain):
+        return t
+    steps, place = torch.round(t * schedule.steps).long(), torch.arange(len(t))
+    falling = (steps + place).cummin(0).values - place
+    needed = place.flip(0) + steps[-1].clamp(max=1)  # for those that follow
+    if int(needed[0]) > schedule.steps:
+        raise ValueError(f"steps: the chain has {schedule.steps} levels, got {int(needed[0])}; take at most as many")
+    return torch.maximum(falling, needed).double() / schedule.steps
 
 
 def _warn_of_signal(schedule: Schedule, first: NoiseLevel, spacing: str) -> None:

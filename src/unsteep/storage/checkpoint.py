@@ -18,7 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unsteep.storage.manifest import MANIFEST, Corrupt, sync, verify, write_durably, write_manifest
+from unsteep.storage.manifest import (
+    MANIFEST,
+    Corrupt,
+    replace_listed,
+    sync,
+    verify,
+    write_durably,
+    write_manifest,
+)
 from unsteep.storage.state import flatten_state, unflatten_state
 
 __all__ = [
@@ -31,6 +39,7 @@ __all__ = [
     "save_folder",
     "step_folders",
     "unflatten_state",
+    "update_tensors",
 ]
 
 STEP = re.compile(r"step-(\d+)")
@@ -50,10 +59,7 @@ def save_folder(path: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dic
     try:
         partial.mkdir()
         for name, group in tensors.items():
-            file = partial / f"{name}.safetensors"
-            save_file(_separate(group), file)
-            file.chmod(partial.stat().st_mode & 0o666)  # the library makes files that only their owner reads
-            sync(file)
+            _write_tensors(partial / f"{name}.safetensors", group)
         for name, text in texts.items():
             write_durably(partial / name, text)
         write_manifest(partial)
@@ -63,6 +69,25 @@ def save_folder(path: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dic
             raise ValueError(_full(path, tensors, texts)) from error
         raise
     _swap(partial, path)
+
+
+def update_tensors(path: Path, name: str, tensors: dict[str, Tensor]) -> None:
+    """Add `tensors` to `<path>/<name>.safetensors`, in place of those of the same names, and to the folder's manifest.
+
+    Killed at any moment, the folder verifies, with the old file or the new one. Raises ValueError, with the disk as it
+    was before, if it is too full.
+    """
+    file = path / f"{name}.safetensors"
+    together = load_tensors(path, name) | tensors
+    beside = path / f".{file.name}.partial"
+    try:
+        _write_tensors(beside, together)
+        replace_listed(beside, file)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if _disk_is_full(error):
+            raise ValueError(_full(path, {name: together}, {})) from error
+        raise
 
 
 def restore(path: Path) -> None:
@@ -126,6 +151,12 @@ def prune(root: Path, keep: int) -> None:
             folder.rename(_partial(folder))  # whole or absent: a removal can be killed too
     for leftover in [*root.glob(".step-*.partial"), *root.glob(".step-*.aside")]:
         shutil.rmtree(leftover)
+
+
+def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    save_file(_separate(tensors), file)
+    file.chmod(file.parent.stat().st_mode & 0o666)  # the library makes files that only their owner reads
+    sync(file)
 
 
 def _swap(partial: Path, path: Path) -> None:

@@ -3,12 +3,16 @@
 `manifest.json` is {"files": {name: {"bytes": size, "sha256": hex}}}. A folder that has one was written to its end; one
 that verifies is still, byte for byte, what was written. Only the folder's own visible files are listed: subfolders
 and dotfiles (locks, files in the making) are not its content, and a file that came later does no harm.
+
+Two files cannot be replaced at once, so a listed file is replaced in three renames, after each of which the folder
+verifies: a manifest in which the entry has a second one, "next", and either will do; the file; the final manifest.
 """
 
 import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 MANIFEST = "manifest.json"
 
@@ -20,11 +24,17 @@ class Corrupt(ValueError):
 def write_manifest(folder: Path) -> None:
     """Write, or replace at once, the manifest of the files that are now in `folder`."""
     paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST and not p.name.startswith("."))
-    files = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in paths}
-    beside = folder / f".{MANIFEST}.partial"
-    write_durably(beside, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
-    beside.replace(folder / MANIFEST)
+    _write(folder, {p.name: _entry(p) for p in paths})
+
+
+def replace_listed(beside: Path, file: Path) -> None:
+    """Put `beside`, which is on the disk, in the place of `file`, which its folder's manifest lists."""
+    folder, entry = file.parent, _entry(beside)
+    files = json.loads((folder / MANIFEST).read_bytes())["files"]
+    _write(folder, files | {file.name: _entry(file) | {"next": entry}})
+    beside.replace(file)
     sync(folder)
+    _write(folder, files | {file.name: entry})
 
 
 def verify(folder: Path) -> None:
@@ -32,18 +42,18 @@ def verify(folder: Path) -> None:
     path = folder / MANIFEST
     try:
         files = json.loads(path.read_bytes())["files"]
-        expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
+        expected = {name: [_pair(entry), _pair(entry.get("next", entry))] for name, entry in files.items()}
     except FileNotFoundError:
         raise Corrupt(f"{path}: missing, so the folder is not a finished save; use another one") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Corrupt(f"{path}: expected a manifest in JSON, got something else; use another save") from None
-    for name, (size, sha256) in expected.items():
+    for name, pairs in expected.items():
         file = folder / name
         if not file.is_file():
             raise Corrupt(f"{file}: missing, although {MANIFEST} lists it; use another save or a fresh copy")
-        if (actual := file.stat().st_size) != size:
-            raise Corrupt(f"{file}: expected {size} bytes, got {actual}; use another save or a fresh copy")
-        if _sha256(file) != sha256:
+        if (actual := file.stat().st_size) not in [size for size, _ in pairs]:
+            raise Corrupt(f"{file}: expected {pairs[0][0]} bytes, got {actual}; use another save or a fresh copy")
+        if (actual, _sha256(file)) not in pairs:
             raise Corrupt(
                 f"{file}: its bytes are not those that were written (SHA-256); use another save or a fresh copy"
             )
@@ -64,6 +74,21 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write(folder: Path, files: dict[str, Any]) -> None:
+    beside = folder / f".{MANIFEST}.partial"
+    write_durably(beside, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
+    beside.replace(folder / MANIFEST)
+    sync(folder)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _pair(entry: dict[str, Any]) -> tuple[int, str]:
+    return int(entry["bytes"]), str(entry["sha256"])
 
 
 def _sha256(path: Path) -> str:

@@ -40,9 +40,10 @@ def kind_of(annotation: Any) -> Kind:
 
 @cache
 def schema_of(cls: type) -> dict[str, tuple[Field, Any]]:
-    """Name -> (field, annotation) for each argument of the constructor, with strings and aliases resolved."""
+    """Name -> (field, annotation) for each argument of the constructor, with strings and aliases resolved. A field
+    with the metadata `setting=False` is filled in by the program: it is no setting."""
     hints = get_type_hints(cls)
-    schema = {f.name: (f, hints[f.name]) for f in fields(cls) if f.init}
+    schema = {f.name: (f, hints[f.name]) for f in fields(cls) if f.init and f.metadata.get("setting", True)}
     assert "type" not in schema, f"{cls.__name__}.type: the key that names a component cannot be a field"
     return schema
 

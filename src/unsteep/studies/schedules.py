@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unsteep.core.level import add_noise
+from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import (
     VP,
@@ -18,9 +18,13 @@ from unsteep.core.schedules import (
     Cosine,
     CosineBetas,
     Flow,
+    Karras,
+    Laplace,
     LinearBetas,
     QuadraticBetas,
     Schedule,
+    Shifted,
+    SigmoidAlphaBar,
     SigmoidBetas,
 )
 from unsteep.data.pictures import load_picture, reason
@@ -33,7 +37,7 @@ SIZE = 64
 
 
 def named() -> dict[str, Schedule]:
-    """The schedules with their defaults, by the names that a configuration gives them, and two well-known settings."""
+    """The schedules with their defaults, by the names that a configuration gives them, and well-known settings."""
     return {
         "LinearBetas": LinearBetas(),
         "LinearBetas zero_terminal": LinearBetas(zero_terminal=True),
@@ -44,7 +48,12 @@ def named() -> dict[str, Schedule]:
         "CosineBetas": CosineBetas(),
         "VP": VP(),
         "Cosine": Cosine(),
+        "SigmoidAlphaBar": SigmoidAlphaBar(),
+        "Laplace": Laplace(),
         "Flow": Flow(),
+        "Karras": Karras(),
+        "Shifted 256": Shifted(schedule=Cosine(), size=256),
+        "Shifted Flow 192": Shifted(schedule=Flow(), size=192),
     }
 
 
@@ -55,7 +64,7 @@ def draw(path: Path, image: Path | None = None) -> None:
     eps = NoiseSource([0]).normal(x0, draw=0)
     times = torch.linspace(0, 1, STAGES, dtype=torch.float64)
     rows = [
-        torch.cat([space.decode(add_noise(x0, eps, schedule(t))) for t in times]).numpy()
+        torch.cat([space.decode(_shown(add_noise(x0, eps, schedule(t)), schedule(t))) for t in times]).numpy()
         for schedule in named().values()
     ]
     labels = [f"t = {float(t):.3g}" for t in times]
@@ -69,6 +78,11 @@ def draw(path: Path, image: Path | None = None) -> None:
     sheet.paste(above, ((width - above.width) // 2, 0))
     sheet.paste(strip, ((width - strip.width) // 2, above.height))
     pictures.save(sheet, path)
+
+
+def _shown(x_t: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
+    """x_t, brought back to unit scale where the variance explodes: it would be cut at black and white."""
+    return x_t / like(level.scale.clamp(min=1), x_t)
 
 
 def _read(image: Path) -> np.ndarray:

@@ -54,7 +54,7 @@ def reverse_pictures(model: Model, movie: Path, strip: Path) -> None:
     """The reverse process of a few samples: x_t as an animation, and the estimates of x0 as a strip."""
     n = 16 if not model.names else min(len(model.names), 20)
     labels = torch.arange(n) if model.names else None
-    steps = list(model.trajectory(0, n, labels, _steps(model), Ancestral()))
+    steps = list(model.trajectory(0, n, labels, steps=_steps(model), solver=Ancestral()))
     film(model, steps, movie)
     chosen = [steps[round(i)] for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()]
     rows = torch.stack([model.space.decode(step.estimate.x0[:4]) for step in chosen], 1)

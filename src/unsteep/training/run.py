@@ -23,11 +23,10 @@ from pathlib import Path
 import torch
 
 from unsteep.core.condition import Condition
-from unsteep.core.noise import Draw, NoiseSource, Purpose, permutation
+from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import AnySchedule, LinearBetas
 from unsteep.data import Array, DataSet, Digits, Folder, Idx
 from unsteep.data.batch import Batch, shuffled
-from unsteep.likelihood import measure_x0_error, probing_levels
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.objectives import AnyObjective, Simple, fill_values, needs_learned_variance
 from unsteep.pages.files import replacing
@@ -39,9 +38,9 @@ from unsteep.training import checkpoints
 from unsteep.training.log import Log, Progress
 from unsteep.training.loop import Diverged, State, TrainConfig, train
 from unsteep.training.report import preview, report
+from unsteep.training.statistics import measure, probe
 
 AnyData = Digits | Idx | Folder | Array
-PROBED = 128  # training examples, chosen at random, that the error of the x0 estimates is measured on
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
 
 
@@ -192,7 +191,7 @@ def _state(run: Run, description: Description, device: str) -> State:
 def _go_on(
     run: Run, out: Path, data: DataSet, description: Description, state: State, device: str, say: Callable[[str], None]
 ) -> bool:
-    statistics = measure(data, description)
+    statistics = measure(data, description, run.train.flip)
     digest, began, first = data.digest(), time.monotonic(), state.step
     batches = Batches(run, data, description.space, torch.device(device))
     model = Model(state.ema.module, description, statistics)  # type: ignore[arg-type]
@@ -231,24 +230,6 @@ def _go_on(
         report(model, out, data, config.dumps(run), speed if steps else None)
         say(f"done: {steps} steps in {seconds:.0f} s, {speed:.0f} images/s" if steps else "done: no step was left")
     return True
-
-
-def measure(data: DataSet, description: Description) -> dict[str, torch.Tensor]:
-    """What a model keeps of its data: "range" (2,), the smallest and largest value; "label_counts" (classes,)."""
-    statistics = {"range": torch.stack([data.x.min(), data.x.max()]).double()}
-    if description.names:
-        assert data.labels is not None
-        statistics["label_counts"] = torch.bincount(data.labels, minlength=len(description.names))
-    return statistics
-
-
-def probe(model: Model, data: DataSet) -> torch.Tensor:
-    """The error of the model's x0 estimates by noise level, on random training examples (see `measure_x0_error`)."""
-    chosen = permutation(len(data), seed=0, epoch=0)[:PROBED]
-    x0 = model.space.encode(data.x[chosen]).to(model.device)
-    labels = data.labels[chosen] if model.names and data.labels is not None else None
-    levels = probing_levels(model.denoiser.schedule)
-    return measure_x0_error(model.denoise(labels), x0, levels, NoiseSource(range(len(x0))))
 
 
 def _introduce(run: Run, data: DataSet, state: State, out: Path, say: Callable[[str], None]) -> None:

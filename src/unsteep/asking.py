@@ -1,0 +1,54 @@
+"""What is asked of a model, checked: the seeds of samples, and their classes by number or name, or drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unsteep.core.noise import NoiseSource
+
+Label = int | str
+_STREAM = -2  # where a sample draws its own label; the steps of a sampler use 0, 1, 2, ...
+
+
+def labels_of(
+    names: Sequence[str], counts: Tensor, seeds: Sequence[int], label: Label | Sequence[Label] | None
+) -> Tensor | None:
+    """The class of each of n samples of these seeds, int64 (n,), or None where there are no classes.
+
+    `names` of the classes, and `counts` (classes,) in the data. `label`: one for all, one for each, or None to draw.
+    """
+    n = len(seeds)
+    if not names:
+        if label is not None:
+            raise ValueError("label: this model was trained without labels; train with condition.label=true")
+        return None
+    if label is None:
+        u = NoiseSource(seeds, _STREAM).uniform(torch.empty(n, 1, dtype=torch.float64), 0).squeeze(1)
+        shares = (counts.double() / counts.sum()).cumsum(0)
+        return torch.searchsorted(shares, u.contiguous()).clamp(max=len(counts) - 1)
+    if isinstance(label, int | str):
+        return torch.full((n,), number_of(names, label))
+    if len(label) != n:
+        raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(label)}")
+    return torch.tensor([number_of(names, one) for one in label])
+
+
+def number_of(names: Sequence[str], label: Label) -> int:
+    """The number of a class by number or name."""
+    if label in names:  # a name first: a model of the digit "4" alone has it as class 0
+        return names.index(str(label))
+    if str(label).isdigit() and int(label) < len(names):
+        return int(label)
+    known = ", ".join(f"{i} ({name})" if str(i) != name else name for i, name in enumerate(names))
+    raise ValueError(f"label: {label!r} is not a class of this model; its classes are {known}")
+
+def seeds(first: int, n: int) -> range:
+    """The seeds of n samples."""
+    if n < 1:
+        raise ValueError(f"n: expected at least 1 sample, got {n}")
+    if not -(2**63) <= first <= 2**63 - n:
+        raise ValueError(f"seed: expected a whole number of 64 bits, got {first}; take a smaller one")
+    return range(first, first + n)

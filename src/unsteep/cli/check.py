@@ -1,0 +1,61 @@
+"""unsteep check: the mathematics on this machine, and a run, as a table that ends in a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Group = Literal["numbers", "schedules", "solvers", "moments", "guidance", "run"]
+
+
+def check(
+    run: Path | None = None,
+    /,
+    *,
+    only: Annotated[list[Group] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    device: str = "auto",
+) -> int:
+    """Check orders, moments and bounds against closed forms, in less than a minute; with a run, its files, too.
+
+    The last line is the verdict; the exit code is 0 if all checks pass and 1 if one fails.
+
+    Parameters
+    ----------
+    run
+        A run's folder, a checkpoint or a saved model, to check its files, schedule, statistics and network.
+    only
+        Groups of checks: numbers, schedules, solvers, moments, guidance, run; default: all.
+    device
+        auto, cpu, cuda or mps: where random numbers and the run's network are checked.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unsteep.cli.common import chosen_device
+    from unsteep.studies import check as study
+
+    device, began = chosen_device(device), time.monotonic()
+    found = study.check(run, only=only or (), device=device, progress=True)
+    rows = [row for group in found.values() for row in group]
+    print(study.machine(device))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    for heading, width in (("", 40), ("expected", 15), ("measured", 13), ("", 6)):
+        table.add_column(heading, width=width, no_wrap=True)  # 80 in all
+    styles = {"ok": "green", "warn": "yellow", "FAILED": "bold red"}
+    for group, of in found.items():
+        table.add_row(Text(group, "bold"))
+        for row in of:
+            verdict = Text(row.verdict, styles[row.verdict])
+            table.add_row(*map(Text, (f"  {row.name}", row.expected, row.got)), verdict)
+    Console().print(table, highlight=False)
+    print()
+    for row in rows:
+        if row.verdict != "ok":
+            print(f"{row.verdict}  {row.name}: expected {row.expected}, got {row.got}")
+    print(study.verdict(rows, time.monotonic() - began))
+    return 0 if all(row.passed for row in rows) else 1

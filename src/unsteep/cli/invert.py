@@ -1,0 +1,56 @@
+"""unsteep invert: pictures to the latents that they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def invert(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    out: Path = Path("latents.safetensors"),
+    label: str | None = None,
+    tolerance: float = 1e-4,
+    batch: int = 64,
+    device: str = "auto",
+) -> None:
+    """Find the noise that a model makes given pictures of; `unsteep sample RUN --from` goes back.
+
+    Parameters
+    ----------
+    run
+        A run's folder, one of its checkpoints, or a saved model.
+    data
+        A picture, a folder of pictures, or an array (.npy, .npz). Sub-folders named as the model's classes are classes.
+    out
+        Where the latents go, a .safetensors file.
+    label
+        A class by number or name, for all; default: the data's own, or none.
+    tolerance
+        The error that a step of the integration may make.
+    batch
+        Pictures that go through the network together.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from unsteep.cli.common import chosen_device
+    from unsteep.opening import load
+    from unsteep.pages.files import by_suffix, replacing
+    from unsteep.studies.inversion import examples_at, labels_for
+    from unsteep.studies.inversion import invert as inverted
+
+    by_suffix(out, {".safetensors": "safetensors"}, "a file of latents")
+    model = load(run, device=chosen_device(device))
+    examples = examples_at(data, model)
+    labels = labels_for(examples, model, label)
+    result = inverted(model, examples.x, labels, tolerance=tolerance, batch_size=batch, progress=True)
+    from safetensors.torch import save_file
+
+    tensors = {"latents": result.latents} | ({} if labels is None else {"labels": labels})
+    with replacing(out) as beside:
+        save_file(tensors, beside)
+    calls, error = result.calls.double(), result.error
+    print(f"{len(examples)} latents in {out}, {float(calls.mean()):.4g} network calls each")
+    print(f"they come back with an RMS error of {float(error.median()):.2g} (median; worst {float(error.max()):.2g})")

@@ -1,0 +1,96 @@
+"""The probability-flow equation with its linear part integrated exactly.
+
+With l = log(alpha / sigma), half the log-SNR, and scale^2 = alpha^2 + sigma^2, every schedule's flow is one of
+
+    x0     d(x / sigma) / dl =  e^l x0                DPM-Solver++ (Lu et al. 2022b)
+    eps    d(x / alpha) / dl = -e^-l eps              DPM-Solver (Lu et al. 2022a), DEIS (Zhang & Chen 2023)
+    v      d(x / scale) / dl = -v / (2 cosh l)        the angle phi = atan(sigma / alpha) as time: d/dphi = v
+
+so that a step from `now` to `nxt`, with the term interpolated by a polynomial through its values at some nodes, is
+
+    x_nxt = carried x_now + sum_i weight_i value_i
+
+Where one end lies at infinity, the step is DDIM's: from alpha = 0 in the form of x0, to sigma = 0 the denoiser itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unsteep.core.estimate import Estimate
+from unsteep.core.level import NoiseLevel, like
+
+Form = Literal["x0", "eps", "v"]
+_POINTS, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(32))
+
+
+def at_an_end(now: NoiseLevel, nxt: NoiseLevel) -> bool:
+    """Whether the step begins without signal or ends without noise."""
+    return bool(now.alpha == 0) or bool(nxt.sigma == 0)
+
+
+def first_order(estimate: Estimate, nxt: NoiseLevel) -> Tensor:
+    """alpha_nxt x0 + sigma_nxt eps: DDIM's step, which every form is to first order, finite at both ends."""
+    x = estimate.x_t
+    if bool(nxt.sigma == 0):
+        return like(nxt.alpha, x) * estimate.x0
+    return like(nxt.alpha, x) * estimate.x0 + like(nxt.sigma, x) * estimate.eps
+
+
+def half_logsnr(level: NoiseLevel) -> Tensor:
+    """l = log(alpha / sigma)."""
+    return level.logsnr / 2
+
+
+def carried(form: Form, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+    """What is left of x_now in x_nxt: float64 ()."""
+    match form:
+        case "x0":
+            return nxt.sigma / now.sigma
+        case "eps":
+            return nxt.alpha / now.alpha
+    return nxt.scale / now.scale
+
+
+def weights(
+    form: Form,
+    nodes: Sequence[Tensor],
+    now: NoiseLevel,
+    nxt: NoiseLevel,
+    variable: Callable[[Tensor], Tensor] = lambda half: half,
+) -> Tensor:
+    """The weights (k,), float64, of the values at `nodes` (k values of l), for the polynomial through them in
+    `variable`(l): its exact integral over the step, by Gauss-Legendre quadrature."""
+    start, end = half_logsnr(now), half_logsnr(nxt)
+    half = (start + end) / 2 + (end - start) / 2 * _POINTS
+    match form:
+        case "x0":
+            kernel = nxt.alpha * torch.exp(half - end)
+        case "eps":
+            kernel = -nxt.sigma * torch.exp(end - half)
+        case "v":
+            kernel = -nxt.scale / (2 * torch.cosh(half))
+    basis = lagrange(variable(torch.stack([*nodes])), variable(half))
+    return (end - start) / 2 * (basis * kernel) @ _WEIGHTS
+
+
+def lagrange(nodes: Tensor, places: Tensor) -> Tensor:
+    """The values (k, p) at `places` (p,) of the k polynomials that are 1 at one of `nodes` (k,) and 0 at the others."""
+    k = len(nodes)
+    apart = ~torch.eye(k, dtype=torch.bool)
+    above = torch.where(apart[..., None], places - nodes[None, :, None], 1.0).prod(1)
+    below = torch.where(apart, nodes[:, None] - nodes, 1.0).prod(1)
+    return above / below[:, None]
+
+
+def combine(x: Tensor, kept: Tensor, values: Sequence[Tensor], shares: Tensor) -> Tensor:
+    """kept x + sum_i shares_i values_i: the step itself."""
+    out = like(kept, x) * x
+    for share, value in zip(shares, values, strict=True):
+        out = out + like(share, x) * value
+    return out

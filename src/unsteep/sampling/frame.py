@@ -1,0 +1,104 @@
+"""A Gaussian that stands for the data: its mean, its principal directions, and the standard deviation along each.
+
+    x0 ~ mean + V diag(std) z + std_rest (I - V V^T) z',    z, z' ~ N(0, I)
+
+The columns of V are the k directions of most variance; all others share one standard deviation. Along the flow of this
+Gaussian, V^T (x_t - alpha mean) / sqrt(alpha^2 std^2 + sigma^2) stays what it is, and so does the rest.
+
+Coordinates in the frame are (b, k + d): the k coefficients, and what is left of x when they are taken out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from unsteep.core.level import like
+
+FLOOR = 3e-3  # constant pixels have no spread, and 0 / 0 at sigma = 0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """`mean`: of a shape that broadcasts with x (b, *shape). `std` (k + 1,), the last for all other directions; or
+    (b, k + 1), one row for each sample. `basis` (d, k), orthonormal columns over the flattened data; None for k = 0.
+
+    `spread`: the root mean square of std over all directions and samples, in whose units a solver lays its grid.
+    `reach`: that of all that the network was trained on, which is wider than that of one class. Both are the frame's,
+    not the batch's, so that a sample does not depend on the others of its batch.
+    """
+
+    mean: Tensor
+    std: Tensor
+    spread: float
+    reach: float
+    basis: Tensor | None = None
+
+    @classmethod
+    def of(cls, mean: Tensor, std: Tensor, basis: Tensor | None = None) -> Self:
+        """The frame of one Gaussian: `std` (k + 1,)."""
+        spread = root_mean_square(std, basis)
+        return cls(mean, std, spread, spread, basis)
+
+    @property
+    def floored(self) -> Tensor:
+        """std, float64, at least FLOOR."""
+        return self.std.double().clamp(min=FLOOR)
+
+    def project(self, x: Tensor, alpha: Tensor) -> Tensor:
+        """x - alpha mean in the frame: (b, k + d) for x (b, *shape)."""
+        centred = (x - like(alpha, x) * self.mean.to(x)).flatten(1)
+        if self.basis is None:
+            return centred
+        basis = self.basis.to(x)
+        coefficients = centred @ basis
+        return torch.cat([coefficients, centred - coefficients @ basis.T], 1)
+
+    def restore(self, coordinates: Tensor, x: Tensor, alpha: Tensor) -> Tensor:
+        """The inverse of `project`, in the shape of x."""
+        if self.basis is not None:
+            k = self.basis.shape[1]
+            coordinates = coordinates[:, k:] + coordinates[:, :k] @ self.basis.to(x).T
+        return like(alpha, x) * self.mean.to(x) + coordinates.reshape(x.shape)
+
+    def wide(self, factor: Tensor, x: Tensor) -> Tensor:
+        """A factor for each direction, (k + 1,) or (b, k + 1), for coordinates of x: (k + d,) or (b, k + d)."""
+        if self.basis is None:
+            return factor.to(x)
+        d, k = self.basis.shape
+        return torch.cat([factor[..., :k], factor[..., k:].expand(*factor.shape[:-1], d)], -1).to(x)
+
+
+def root_mean_square(std: Tensor, basis: Tensor | None) -> float:
+    """Of standard deviations (k + 1,) or (b, k + 1) over all the directions that they stand for."""
+    squared = (std.double().clamp(min=FLOOR) ** 2).reshape(-1, std.shape[-1]).mean(0)
+    d, k = (1, 0) if basis is None else basis.shape
+    return float(((squared[:k].sum() + (d - k) * squared[-1]) / d).sqrt())
+
+
+def frame_of(statistics: Mapping[str, Tensor], labels: Tensor | None = None, guidance: float = 1.0) -> Frame | None:
+    """The frame of what is sampled, from a model's statistics (see `training.statistics`); None if it has none.
+
+    With `labels` (b,), each sample's class: its mean, beyond it by the guidance scale, m + scale (m_class - m), and its
+    standard deviations. The reach is that of the guided classes together.
+    """
+    if "mean" not in statistics:
+        return None
+    mean, std, basis = (statistics[name] for name in ("mean", "std", "basis"))
+    if labels is None or guidance == 0 or "class_mean" not in statistics:
+        return Frame.of(mean, std, basis)
+    labels = labels.cpu()
+    within = root_mean_square(statistics["class_std"], basis)
+    between = max(0.0, root_mean_square(std, basis) ** 2 - within**2)
+    reach = math.sqrt(within**2 + max(1.0, guidance) ** 2 * between)
+    guided = mean + guidance * (statistics["class_mean"][labels] - mean)
+    return Frame(guided, statistics["class_std"][labels], within, reach, basis)
+
+
+# Pictures of which nothing is known.
+SCALAR = Frame.of(torch.zeros(()), torch.tensor([0.5], dtype=torch.float64))

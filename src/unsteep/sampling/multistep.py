@@ -1,0 +1,147 @@
+"""Linear multistep methods: one network call a step, and the values of the last calls.
+
+The term of one form of the flow (see `exponential`) is extrapolated by the polynomial through its last values, in the
+half log-SNR l, and integrated exactly: exponential Adams-Bashforth, of which
+
+    DEIS       Zhang & Chen 2023, in the form of eps, x0 or v
+    LMS        the form of eps with a polynomial in sigma/alpha: classical Adams-Bashforth
+    DPM++ M    Lu et al. 2022b: the form of x0. Order 2 takes the extrapolated value in the middle of the step;
+               order 3 as published lacks a factor 2 in its second difference and is of second order
+
+The first steps have fewer values and lower order; a step from no signal or to no noise is DDIM's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unsteep.core.estimate import Estimate
+from unsteep.core.level import NoiseLevel
+from unsteep.core.noise import NoiseSource
+from unsteep.denoiser import Denoise
+from unsteep.sampling.exponential import (
+    Form,
+    at_an_end,
+    carried,
+    combine,
+    first_order,
+    half_logsnr,
+    weights,
+)
+from unsteep.sampling.loop import At
+
+History = tuple[tuple[Tensor, Tensor], ...]  # (l, value) of the last calls, oldest first
+
+
+def remember(memory: History | None, estimate: Estimate, form: Form, order: int) -> History:
+    """The last `order` calls, this one last."""
+    now = (half_logsnr(estimate.level), estimate.as_(form))
+    return (*(memory or ()), now)[-order:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DEIS:
+    """Exponential Adams-Bashforth of `order` 1 to 4 in one `form` of the flow."""
+
+    order: Literal[1, 2, 3, 4] = 3
+    form: Form = "eps"
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: History | None,
+        at: At | None,
+    ) -> tuple[Tensor, Estimate, History | None]:
+        estimate = denoise(x, now)
+        if at_an_end(now, nxt):
+            return first_order(estimate, nxt), estimate, None
+        history = remember(memory, estimate, self.form, self.order)
+        nodes, values = zip(*history, strict=True)
+        return (
+            combine(x, carried(self.form, now, nxt), values, weights(self.form, nodes, now, nxt)),
+            estimate,
+            history,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMS:
+    """Adams-Bashforth of `order` 1 to 4 for d(x / alpha) = eps d(sigma / alpha), on uneven steps."""
+
+    order: Literal[1, 2, 3, 4] = 4
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: History | None,
+        at: At | None,
+    ) -> tuple[Tensor, Estimate, History | None]:
+        estimate = denoise(x, now)
+        if at_an_end(now, nxt):
+            return first_order(estimate, nxt), estimate, None
+        history = remember(memory, estimate, "eps", self.order)
+        nodes, values = zip(*history, strict=True)
+        shares = weights("eps", nodes, now, nxt, variable=lambda half: torch.exp(-half))
+        return combine(x, carried("eps", now, nxt), values, shares), estimate, history
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPMMultistep:
+    """DPM-Solver++ 2M and 3M. `published`: order 3 without its factor 2, as other libraries have it."""
+
+    order: Literal[2, 3] = 2
+    published: bool = False
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: History | None,
+        at: At | None,
+    ) -> tuple[Tensor, Estimate, History | None]:
+        estimate = denoise(x, now)
+        if at_an_end(now, nxt):
+            return first_order(estimate, nxt), estimate, None
+        history = remember(memory, estimate, "x0", self.order)
+        nodes, values = zip(*history, strict=True)
+        if len(history) == 3 and not self.published:
+            shares = weights("x0", nodes, now, nxt)
+        else:
+            shares = _published(nodes, now, nxt)
+        return combine(x, carried("x0", now, nxt), values, shares), estimate, history
+
+
+def _published(nodes: tuple[Tensor, ...], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+    """The weights of DPM-Solver++ as in its code, (k,): of one, two or three values."""
+    end = half_logsnr(nxt)
+    h = end - nodes[-1]
+    whole = -torch.expm1(-h)  # of a constant
+    if len(nodes) == 1:
+        return nxt.alpha * whole[None]
+    r0 = (nodes[-1] - nodes[-2]) / h
+    if len(nodes) == 2:
+        return nxt.alpha * whole * torch.stack([-1 / (2 * r0), 1 + 1 / (2 * r0)])
+    slope = 1 - whole / h  # of a slope of 1 a step
+    curvature = 0.5 - slope / h  # of a second derivative of 1 a step^2
+    r1 = (nodes[-2] - nodes[-3]) / h
+    # Rows: what each of the three values puts into the first difference, the one before, and their difference.
+    last = torch.stack([torch.zeros_like(r0), -1 / r0, 1 / r0])
+    before = torch.stack([-1 / r1, 1 / r1, torch.zeros_like(r1)])
+    bend = (last - before) / (r0 + r1)  # half the second derivative: here the factor 2 is missing
+    level = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    return nxt.alpha * (whole * level + slope * (last + r0 * bend) + curvature * bend)

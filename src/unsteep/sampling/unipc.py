@@ -1,0 +1,77 @@
+"""UniPC: a predictor-corrector whose corrector costs no call (Zhao et al. 2023), in the form of x0.
+
+Both are exponential Adams methods (see `exponential`): the predictor of order p extrapolates the last p values, and
+when the next call has been made at the predicted point, the corrector redoes the step with that value as one more node
+before the walk goes on. The call stays where it was made. Where a two-node formula has one coefficient too many,
+UniPC takes 1/2 times B(h): B = h ("bh1") or 1 - e^-h ("bh2"), h the step in half log-SNR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unsteep.core.estimate import Estimate
+from unsteep.core.level import NoiseLevel
+from unsteep.core.noise import NoiseSource
+from unsteep.denoiser import Denoise
+from unsteep.sampling.exponential import at_an_end, carried, combine, first_order, half_logsnr, weights
+from unsteep.sampling.loop import At
+from unsteep.sampling.multistep import History, remember
+
+
+@dataclass(frozen=True)
+class Walked:
+    """The last step: from `x` at `level`, predicted from `history`."""
+
+    x: Tensor
+    level: NoiseLevel
+    history: History
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniPC:
+    """UniPC of `order` 1 to 3. `corrector` off is UniP. Keeps order + 1 states."""
+
+    order: Literal[1, 2, 3] = 3
+    variant: Literal["bh1", "bh2"] = "bh2"
+    corrector: bool = True
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: Walked | None,
+        at: At | None,
+    ) -> tuple[Tensor, Estimate, Walked | None]:
+        estimate = denoise(x, now)
+        if at_an_end(now, nxt):
+            return first_order(estimate, nxt), estimate, None
+        history = remember(None if memory is None else memory.history, estimate, "x0", self.order + 1)
+        if memory is not None and self.corrector:
+            x = self._walk(memory.x, history, memory.level, now)
+        history = history[-self.order :]
+        return self._walk(x, history, now, nxt), estimate, Walked(x, now, history)
+
+    def _walk(self, x: Tensor, history: History, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+        nodes, values = zip(*history, strict=True)
+        two = len(nodes) == 2
+        shares = self._of_two(nodes, now, nxt) if two else weights("x0", nodes, now, nxt)
+        return combine(x, carried("x0", now, nxt), values, shares)
+
+    def _of_two(self, nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+        """The weights of the values before and at `now` (predictor), or at `now` and `nxt` (corrector)."""
+        h = half_logsnr(nxt) - half_logsnr(now)
+        whole = -torch.expm1(-h)
+        slope = (h if self.variant == "bh1" else whole) / 2 * h / (nodes[1] - nodes[0])  # B/2 of the change in h
+        at_now = 1 if bool(nodes[1] == half_logsnr(now)) else 0
+        share = torch.stack([-slope, slope])
+        share[at_now] = share[at_now] + whole
+        return nxt.alpha * share
