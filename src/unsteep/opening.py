@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from unsteep.model import Model
-from unsteep.storage.checkpoint import latest
+from unsteep.storage.checkpoint import latest, step_folders
 
 
 def load(path: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu") -> Model:
@@ -24,5 +24,7 @@ def load(path: str | Path, *, weights: str | None = None, device: torch.device |
         raise ValueError(f"{path} {what}; give the folder that unsteep train wrote")
     folder = latest(path / "checkpoints")
     if folder is None:
+        if step_folders(path / "checkpoints"):
+            raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
         raise ValueError(f"{path} has no checkpoint yet; train it with: unsteep train --resume --out {path}")
     return Model.open(folder, weights, device)

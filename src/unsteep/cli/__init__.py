@@ -27,6 +27,7 @@ VERBS = {
     "interpolate": "Show the way between two pictures, through a model's noise.",
     "invert": "Find the latents that given pictures come from.",
     "ablate": "Compare what to predict and what to train on, on your data.",
+    "check": "Check the mathematics on this machine, and a run, against closed forms.",
     "schedules": "List every noise schedule, in numbers and as a picture.",
 }
 for verb, summary in VERBS.items():

@@ -32,8 +32,11 @@ class Batch:
 
 def shuffled(positions: Tensor, n: int, seed: int) -> Tensor:
     """The example at each position (b,) of an endless sequence of shuffled epochs of n examples: int64 (b,)."""
-    epochs = positions // n
-    return torch.stack([_order(n, seed, int(e))[p] for e, p in zip(epochs, positions % n, strict=True)])
+    epochs, places, index = positions // n, positions % n, torch.empty_like(positions)
+    for epoch in epochs.unique().tolist():
+        rows = epochs == epoch
+        index[rows] = _order(n, seed, epoch)[places[rows]]
+    return index
 
 
 _order = lru_cache(maxsize=4)(permutation)

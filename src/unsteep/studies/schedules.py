@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unsteep.core.level import NoiseLevel, add_noise, like
+from unsteep.core.level import add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import (
     VP,
@@ -30,7 +30,7 @@ from unsteep.core.schedules import (
 from unsteep.data.pictures import load_picture, reason
 from unsteep.pages import pictures, plots
 from unsteep.spaces import Pixels
-from unsteep.training.report import curves
+from unsteep.training.report import curves, shown
 
 STAGES = 9
 SIZE = 64
@@ -64,7 +64,7 @@ def draw(path: Path, image: Path | None = None) -> None:
     eps = NoiseSource([0]).normal(x0, draw=0)
     times = torch.linspace(0, 1, STAGES, dtype=torch.float64)
     rows = [
-        torch.cat([space.decode(_shown(add_noise(x0, eps, schedule(t)), schedule(t))) for t in times]).numpy()
+        torch.cat([space.decode(shown(add_noise(x0, eps, schedule(t)), schedule(t))) for t in times]).numpy()
         for schedule in named().values()
     ]
     labels = [f"t = {float(t):.3g}" for t in times]
@@ -78,11 +78,6 @@ def draw(path: Path, image: Path | None = None) -> None:
     sheet.paste(above, ((width - above.width) // 2, 0))
     sheet.paste(strip, ((width - strip.width) // 2, above.height))
     pictures.save(sheet, path)
-
-
-def _shown(x_t: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
-    """x_t, brought back to unit scale where the variance explodes: it would be cut at black and white."""
-    return x_t / like(level.scale.clamp(min=1), x_t)
 
 
 def _read(image: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from unsteep.core.chains import Chain
-from unsteep.core.level import NoiseLevel, add_noise
+from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule
 from unsteep.data import DataSet
@@ -46,7 +46,7 @@ def forward_strip(model: Model, data: DataSet, path: Path) -> None:
     x0 = model.space.encode(data.x[:2])
     eps = NoiseSource(range(2)).normal(x0, draw=0)
     levels = _evenly(model.denoiser.schedule, STAGES)
-    rows = torch.stack([model.space.decode(add_noise(x0, eps, level)) for level in levels], 1)
+    rows = torch.stack([model.space.decode(shown(add_noise(x0, eps, level), level)) for level in levels], 1)
     pictures.save(pictures.strip(rows.numpy(), column_labels=[f"t = {float(level.t):.2g}" for level in levels]), path)
 
 
@@ -62,9 +62,14 @@ def reverse_pictures(model: Model, movie: Path, strip: Path) -> None:
     pictures.save(pictures.strip(rows.numpy(), column_labels=times), strip)
 
 
+def shown(x_t: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
+    """x_t, brought back to unit scale where the variance explodes: it would be cut at black and white."""
+    return x_t / like(level.scale.clamp(min=1), x_t)
+
+
 def film(model: Model, steps: list[Step], path: Path) -> None:
     """The x of every step, from noise to sample, as an animation."""
-    frames = torch.stack([model.space.decode(step.x) for step in steps])
+    frames = torch.stack([model.space.decode(shown(step.x, step.level)) for step in steps])
     animation.gif(frames.numpy(), path, captions=[f"t = {float(step.level.t):.2f}" for step in steps])
 
 
