@@ -275,8 +275,14 @@ def test_a_movie(digits: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--set", "eta=1"),
+        ("--solver", "ddim"),
+        ("--solver", "ddim", "--set", "eta=1"),
         ("--solver", "ancestral"),
+        ("--solver", "unipc", "--order", 3, "--grid", "karras"),
+        ("--order", 1),
+        ("--guidance", 2),
+        ("--grid", "1,0.4,0.2,0"),
+        ("--solver", "heun", "--tolerance", 1e-2),
         ("--solver", "ancestral", "--set", "variance=beta_tilde"),
         ("--grid", "linspace"),
         ("--label", "4"),
@@ -286,10 +292,36 @@ def test_a_movie(digits: Path) -> None:
     ids=str,
 )
 def test_what_changes_a_sample(digits: Path, options: tuple[object, ...]) -> None:
-    made("sample", digits, "-n", 4, "--steps", 2, "--out", "plain.npz")
-    made("sample", digits, "-n", 4, "--steps", 2, "--out", "changed.npz", *options)
+    made("sample", digits, "-n", 4, "--steps", 3, "--out", "plain.npz")
+    made("sample", digits, "-n", 4, "--steps", 3, "--out", "changed.npz", *options)
     with np.load("plain.npz") as plain, np.load("changed.npz") as changed:
         assert not np.array_equal(plain["images"], changed["images"])
+
+
+def test_there_and_back(digits: Path) -> None:
+    """Pictures in folders of their classes, to latents, and to the same pictures: as well as the tiny model allows."""
+    made("sample", digits, "-n", 4, "--label", "4,7", "--steps", 4, "--out", "pictures")
+    said = made("invert", digits, "pictures", "--out", "latents.safetensors", "--tolerance", 1e-5).out
+    assert "4 latents in latents.safetensors" in said
+    error = float(said.split("RMS error of ")[1].split()[0])
+    made("sample", digits, "--from", "latents.safetensors", "--tolerance", 1e-5, "--out", "back")
+    for label in "47":
+        for before, after in zip(sorted(Path("pictures", label).iterdir()), sorted(Path("back", label).iterdir())):
+            difference = np.asarray(Image.open(before)).astype(float) - np.asarray(Image.open(after))
+            assert np.sqrt((difference**2).mean()) < 127.5 * 3 * error + 16  # the digits have 17 grey values
+    made("sample", digits, "-n", 2, "--from", "latents.safetensors", "--steps", 4, "--out", "two.png")
+    assert "holds 4 latents" in refused("sample", digits, "-n", 5, "--from", "latents.safetensors")
+    assert "invert" in refused("sample", digits, "--from", "two.png")
+    assert "safetensors" in refused("invert", digits, "pictures", "--out", "latents.npz")
+
+
+def test_latents_of_another_shape_are_refused(digits: Path, album: Path) -> None:
+    made("invert", album, "photos/cats/0.jpg", "--out", "other.safetensors", "--tolerance", 0.1)
+    assert "expected latents of (1, 8, 8)" in refused("sample", digits, "--from", "other.safetensors")
+
+
+def test_guiding_what_has_no_classes(album: Path) -> None:
+    assert "no condition to be guided by" in refused("sample", album, "-n", 2, "--guidance", 2)
 
 
 # Showing.
@@ -339,9 +371,21 @@ SAMPLE_MISTAKES = {
     ("--label", "5"): "'5' is not a class of this model; its classes are 0 (4), 1 (7)",
     ("--solver", "ancestrall"): "unknown solver 'ancestrall'; did you mean ancestral?",
     ("--grid", "karas"): "unknown grid 'karas'; did you mean karras?",
-    ("--set", "etta=1"): "etta: unknown key; did you mean eta?",
-    ("--set", "eta=2"): "eta: expected a number from 0 (deterministic) to 1 (ancestral), got 2",
-    ("--set", "eta=much"): 'eta: expected float, got "much"',
+    ("--grid", "1,0.5,0.2"): "expected at least two times that fall to 0",
+    ("--grid", "1,0.5,0.5,0"): "each on a level of its own",
+    ("--grid", "tuned"): "tune-grid",
+    ("--solver", "ddim", "--set", "etta=1"): "etta: unknown key; did you mean eta?",
+    ("--solver", "ddim", "--set", "eta=2"): "eta: expected a number from 0 (deterministic) to 1 (ancestral), got 2",
+    ("--solver", "ddim", "--set", "eta=much"): 'eta: expected float, got "much"',
+    ("--solver", "ddim", "--order", "2"): "--order: ddim comes in one order",
+    ("--solver", "unipc", "--order", "7"): "order: expected",
+    ("--steps", "6"): "the chain has 5 levels, got 6",
+    ("--solver", "ddim", "--tolerance", "0.1"): "adaptive steps are those of heun or dormand-prince",
+    ("--tolerance", "-1"): "tolerance: expected a number above 0",
+    ("--tolerance", "1e-13"): "float32",
+    ("-n", "1", "--tolerance", "1e-6", "--set", "max_calls=40"): "cannot be met",
+    ("--from", "nowhere.safetensors"): "give what unsteep invert wrote",
+    ("--guidance", "much"): "much",
     ("--solver", "ancestral", "--set", "variance=bata"): "did you mean beta?",
     ("--out", "x.tiff"): "a picture is one of .png",
     ("--out", "photos"): "photos is a folder with files in it; choose another --out",

@@ -50,10 +50,9 @@ def chosen_solver(
         if pair not in PAIRS:
             raise ValueError(f"--tolerance: adaptive steps are those of {' or '.join(PAIRS)}, got --solver {name}")
         return override(Adaptive(pair=pair, tolerance=tolerance), settings)
-    if name is None:
-        if order is not None or settings:
-            raise ValueError("--order and --set change the solver that --solver names; name one")
+    if name is None and order is None and not settings:
         return None
+    name = name or "gaussian-frame"
     if name not in SOLVERS:
         raise ValueError(f"--solver: unknown solver {name!r}; {nearest(name, SOLVERS)}")
     solver = SOLVERS[name]

@@ -89,7 +89,7 @@ def sample(
     model = load(run, device=chosen_device(device))
     _check_pictures(model, out, movie)
     start, stored = (None, None) if latents is None else read_latents(latents, model)
-    n = n or (64 if start is None else len(start))
+    n = (64 if start is None else len(start)) if n is None else n
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
     asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()

@@ -94,6 +94,10 @@ class Adaptive:
             at = level(turned)
             return denoise(like(at.scale, y) * y, at).v
 
+        least = torch.finfo(y.dtype).eps
+        if self.tolerance < least:
+            name = str(y.dtype).removeprefix("torch.")
+            raise ValueError(f"tolerance: {self.tolerance:g} is less than {name} resolves, {least:.2g}; raise it")
         pair, rows = PAIRS[self.pair], torch.zeros(len(y), dtype=torch.float64)
         walk = integrate(
             field,
