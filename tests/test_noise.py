@@ -8,9 +8,10 @@ import scipy.stats  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 
+from unsteep.core import noise
 from unsteep.core.chains import ConstantBetas
 from unsteep.core.level import NoiseLevel
-from unsteep.core.noise import Draw, NoiseSource, Purpose, permutation, philox
+from unsteep.core.noise import Draw, NoiseSource, Purpose, clock, permutation, philox
 from unsteep.core.schedules import Flow
 
 SHAPES = [(1,), (3,), (4,), (5, 7), (3, 8, 8), (1, 33)]
@@ -116,6 +117,18 @@ class TestStatistics:
         assert bool(((numbers > 0) & (numbers < 1)).all())
 
 
+def blocks_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many blocks of four numbers each call of the generator makes, from here on."""
+    blocks: list[int] = []
+
+    def recording(counter: Any, key: Any) -> Any:
+        blocks.append(counter[0].numel())
+        return philox(counter, key)
+
+    monkeypatch.setattr(noise, "philox", recording)
+    return blocks
+
+
 class TestBrownian:
     seeds = (0, 1, -5, 2**63 - 1)
     like = torch.empty(4, 3, 5, dtype=torch.float64)
@@ -185,6 +198,55 @@ class TestBrownian:
         exact = self.source.brownian(self.like, now, nxt)
         assert coarse.dtype == dtype
         torch.testing.assert_close(coarse.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("late", "early", "expected"),
+        [
+            (0.7, 0.3, "0x1.d545ab1cfb8e8p-2 -0x1.5379879de1847p+0 -0x1.d1e2c5bb933b8p-5 0x1.0e69faad12601p-1"),
+            (1.0, 0.123456, "0x1.50227ed4b3c6ep+0 -0x1.a428ca754a63fp-1 0x1.66a9b9976225cp-1 0x1.69f3e40151bdbp-2"),
+            (0.5, 0.0, "0x1.c408310adc7adp-1 -0x1.66e603e82f12ap+0 0x1.31bdf90a13450p-1 -0x1.b1390b32f4f42p-2"),
+        ],
+    )
+    def test_the_path_of_a_seed_stays_what_it_was(self, late: float, early: float, expected: str) -> None:
+        like = torch.empty(2, 2, dtype=torch.float64)
+        increment = NoiseSource([0, -5]).brownian(like, level(late), level(early)).flatten()
+        golden = torch.tensor([float.fromhex(number) for number in expected.split()], dtype=torch.float64)
+        torch.testing.assert_close(increment, golden, rtol=1e-12, atol=1e-12)
+
+    def test_a_walk_makes_each_end_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And all nodes of one at once, whatever streams and other numbers lie between: a step costs about what other
+        noise does."""
+        calls, levels = blocks_asked(monkeypatch), level(torch.linspace(1, 0.01, 9, dtype=torch.float64))
+        source = NoiseSource(self.seeds)
+        walked = [source.at(i).brownian(self.like, levels[i], levels[i + 1]) for i in range(8)]
+        assert len(calls) == 9
+        for i, increment in enumerate(walked):
+            assert torch.equal(increment, NoiseSource(self.seeds).brownian(self.like, levels[i], levels[i + 1]))
+
+    def test_what_is_kept_fits_what_is_asked(self) -> None:
+        """Another shape, another part of the batch, another precision: the numbers are those of a new source."""
+        source, ends = NoiseSource(self.seeds), itertools.pairwise(level(t) for t in (0.7, 0.3, 0.1, 0.6, 0.2, 0.9))
+        likes = (self.like, self.like[:, :2], self.like.float(), self.like.new_empty(4, 15), self.like)
+        for like, (now, nxt) in zip(likes, ends, strict=True):
+            assert torch.equal(source.brownian(like, now, nxt), NoiseSource(self.seeds).brownian(like, now, nxt))
+            for part, first, then in ((slice(1, 3), nxt, now), (slice(0, 2), now, nxt)):
+                rows, alone = source[part], NoiseSource(list(self.seeds)[part])
+                assert torch.equal(rows.brownian(like[part], first, then), alone.brownian(like[part], first, then))
+
+    def test_large_data_have_few_nodes_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And the same numbers."""
+        together = NoiseSource(self.seeds).brownian(self.like, level(0.7), level(0.3))
+        monkeypatch.setattr(noise, "_AT_ONCE", 2 * self.like.numel())
+        blocks = blocks_asked(monkeypatch)
+        assert torch.equal(NoiseSource(self.seeds).brownian(self.like, level(0.7), level(0.3)), together)
+        assert max(blocks) == 2 * 4 * 4  # nodes, samples, blocks
+
+    def test_clock(self) -> None:
+        """Times as the path knows them: between two that it cannot tell apart nothing happens."""
+        t = torch.tensor([0.0, 1.0, 0.3, 1e-9], dtype=torch.float64)
+        assert torch.equal(clock(t) * 2**24, torch.tensor([0, 2**24, 5033165, 0], dtype=torch.float64))
+        assert not self.between(1e-9, 1e-10).any()
+        assert bool(self.between(clock(t[2]), t[2]).eq(0).all())
 
     def test_on_a_chain(self) -> None:
         """A walk down a whole grid ends at W(1)."""

@@ -160,17 +160,18 @@ class TestLaws:
             close(estimate.x0, x, atol=1e-15)
             assert estimate.level.t == t
 
-    @pytest.mark.parametrize("kind", ["v", "flow"])
+    @pytest.mark.parametrize(
+        ("kind", "name"), [("v", "linear-zero"), ("flow", "flow"), ("v", "karras"), ("eps", "linear")]
+    )
     @every_solver
-    @every_walk
-    def test_every_head_walks_the_same_way(self, solver: Solver, walked: Schedule, kind: Prediction) -> None:
+    def test_every_head_walks_the_same_way(self, solver: Solver, name: str, kind: Prediction) -> None:
         """Finite at every step, also from levels without signal."""
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Estimate:
             estimate = MIXTURE(x_t, level)
             return replace(estimate, kind=kind, value=estimate.as_(kind))
 
-        levels, noise = quiet(walked, 7), NoiseSource(range(4))
+        levels, noise = quiet(WALKED[name], 5), NoiseSource(range(4))
         x = start(range(4), levels)
         for step in trajectory(denoise, x, levels, solver, noise):
             assert bool(step.x.isfinite().all())
@@ -211,9 +212,9 @@ class TestLaws:
         assert torch.equal(sample(denoise, x, levels, solver, NoiseSource(seeds)), batch)
 
     @every_solver
-    @every_walk
-    def test_single_precision_is_enough(self, solver: Solver, walked: Schedule) -> None:
-        levels, noise = quiet(walked, 20), NoiseSource(range(16))
+    @pytest.mark.parametrize("name", ["linear", "flow", "karras"])
+    def test_single_precision_is_enough(self, solver: Solver, name: str) -> None:
+        levels, noise = quiet(WALKED[name], 8), NoiseSource(range(16))
         wide = start(range(16), levels, (8,))
         narrow = sample(gaussian(0.25), wide.float(), levels, solver, noise)
         assert narrow.dtype == torch.float32
@@ -309,6 +310,16 @@ class TestMoments:
         for n in range(2, 10):
             _, spread = moments(solver, levels[:n], *point())
             close(spread.squeeze(), levels[n - 1].sigma ** 2, rtol=1e-9)
+
+    @pytest.mark.parametrize("solver", [EulerMaruyama(), SDEDPMSolver(), AnnealedLangevin()], ids=str)
+    @pytest.mark.parametrize("name", ["linear-zero", "cosine-whole", "flow"])
+    def test_the_step_from_no_signal(self, solver: Solver, name: str) -> None:
+        """Is to the mean of the data, with the noise of the new level."""
+        levels, mean = quiet(WALKED[name], 9)[:2], real(0.5, -0.3)
+        x, spread = moments(solver, levels, mean, torch.eye(2, dtype=torch.float64))
+        assert levels.alpha[0] == 0
+        close(x, levels.alpha[1] * mean, rtol=1e-12)
+        close(spread, levels.sigma[1] ** 2 * torch.eye(2, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
     @pytest.mark.parametrize("name", ["euler-maruyama", "dpmpp-sde", "langevin-3"])
     def test_samples_spread_as_computed(self, name: str) -> None:

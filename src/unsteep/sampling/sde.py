@@ -111,4 +111,4 @@ def standard_increment(noise: NoiseSource, x: Tensor, now: NoiseLevel, nxt: Nois
     elapsed = clock(now.t) - clock(nxt.t)
     if bool(elapsed == 0):
         return noise.normal(x, draw=0)
-    return noise.brownian(x, now, nxt) / like((now.t-nxt.t).abs(), x)
+    return noise.brownian(x, now, nxt) / like(elapsed.sqrt(), x)
