@@ -69,9 +69,10 @@ def main() -> None:
     cells = []
     for chain in chains:
         compared = Set(tasks, chain, samples, chosen.seed, cache)
+        console.print(f"{compared.name}: {len(tasks)} tasks, {(time.monotonic() - started) / 60:.1f} min so far")
         cells += our_cells(compared, calls, tuple(chosen.solvers), chosen.snapped)
         if not chosen.no_peers:
-            some = peers.shortlist() if chosen.shortlist or chosen.quick else peers.peers()
+            some = (peers.shortlist if chosen.shortlist or chosen.quick else peers.peers)(chain)
             cells += peer_cells(compared, calls, some)
     facts = [
         ("samples of each task", f"{samples}, the noise of seeds {chosen.seed} and up"),

@@ -122,7 +122,7 @@ def our_cells(tasks: Set, calls: Iterable[int], names: Sequence[str], snapped: b
     schedule = tasks.chain if snapped else tasks.chain.interpolated()
     cells = []
     for place, task in enumerate(tasks.tasks):
-        for mine in ours.ours(task.frame(tasks.n), task.atoms, names):
+        for mine in ours.ours(task.frame(tasks.n), task.atoms, names, task.scale or 1.0):
             for most in calls:
                 counted = Counted(task.denoise(tasks.n))
                 x = ours.run(mine, schedule, counted, tasks.starts[place], most)

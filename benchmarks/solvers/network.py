@@ -27,6 +27,7 @@ from unsteep.model import Model
 from unsteep.opening import load
 from unsteep.sampling import DEIS, Frame, grid, sample
 from unsteep.sampling.frame import frame_of
+from unsteep.training.run import AnyData, read_run
 from unsteep.training.statistics import frame as measured
 
 ANSWER = {
@@ -94,14 +95,20 @@ class Trained:
         return digest.hexdigest()[:16]
 
 
-def tasks_of(run: Path, data: Path, device: str) -> tuple[list[Task], list[Chain]]:
-    """A task for each of SCALES, and the model's chain. ValueError for a model without classes or without a chain."""
+def tasks_of(run: Path, data: Path | None, device: str) -> tuple[list[Task], list[Chain]]:
+    """A task for each of SCALES, and the model's chain. `data`: a folder of idx files or pictures, default what the run
+    was trained on. ValueError for a model without classes or without a chain."""
     model = load(run, device=device)
     chain = model.denoiser.schedule
     if not model.names or not isinstance(chain, Chain):
         raise ValueError(f"{run}: expected a model with classes on a chain; train one with condition.label=true")
-    named = any(FILE_NAME.fullmatch(path.name) for path in data.iterdir())
-    training = (Idx(path=str(data)) if named else Folder(path=str(data))).read("train")
+    if data is None:
+        source: AnyData = read_run(run).data
+    elif any(FILE_NAME.fullmatch(path.name) for path in data.iterdir()):
+        source = Idx(path=str(data))
+    else:
+        source = Folder(path=str(data))
+    training = source.read("train")
     assert training.labels is not None
     pictures = model.space.encode(training.x[:PICTURES]).to(device)
     classes = torch.as_tensor(training.labels[:PICTURES]).long().to(device)

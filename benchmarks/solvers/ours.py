@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 
 import torch
@@ -29,28 +28,36 @@ class Ours:
     """A solver for a number of steps, by its name on the command line; `spacing` is None where it lays its own grid."""
 
     name: str
-    solver: Callable[[int], Solver]
+    solver: Callable[[Schedule, int], Solver]
     spacing: Spacing | None
 
     def levels(self, schedule: Schedule, steps: int) -> NoiseLevel:
         """Its grid. ValueError where the solver or the grid cannot have so many steps."""
         if self.spacing is None:
-            return self.solver(steps).levels(schedule, steps)  # type: ignore[attr-defined]
+            return self.solver(schedule, steps).levels(schedule, steps)  # type: ignore[attr-defined]
         return grid(schedule, steps, self.spacing)
 
 
-def ours(frame: Frame, atoms: bool, names: Sequence[str] = ()) -> list[Ours]:
+def ours(frame: Frame, atoms: bool, names: Sequence[str] = (), guidance: float = 1.0) -> list[Ours]:
     """Every solver of `unsteep.sampling.SOLVERS` that draws no noise on each of SPACINGS, or those of `names`; with the
     `frame` of the data where it takes one, and then with both of its starts and ends; and the default."""
-    found = [Ours(DEFAULT, partial(default_solver, frame, atoms=atoms), None)]
+
+    def default(schedule: Schedule, steps: int) -> Solver:
+        return default_solver(frame, schedule, steps, atoms=atoms, guidance=guidance)
+
+    found = [Ours(DEFAULT, default, None)]
     for name, solver in SOLVERS.items():
         if isinstance(solver, GaussianFrame):
             for start, end in product(("call", "free"), ("denoiser", "smooth")):
                 framed = replace(solver, frame=frame, start=start, end=end)  # type: ignore[arg-type]
-                found.append(Ours(f"{name} {start} {end}", lambda steps, s=framed: s, None))  # type: ignore[misc]
+                found.append(Ours(f"{name} {start} {end}", _always(framed), None))
         elif name not in STOCHASTIC:
-            found += [Ours(f"{name} {spacing}", lambda steps, s=solver: s, spacing) for spacing in SPACINGS]  # type: ignore[misc]
+            found += [Ours(f"{name} {spacing}", _always(solver), spacing) for spacing in SPACINGS]
     return [one for one in found if not names or one.name.split()[0] in names]
+
+
+def _always(solver: Solver) -> Callable[[Schedule, int], Solver]:
+    return lambda schedule, steps: solver
 
 
 def run(mine: Ours, schedule: Schedule, denoise: Denoise, x: Tensor, calls: int) -> Tensor | None:
@@ -64,7 +71,7 @@ def _walk(mine: Ours, schedule: Schedule, denoise: Denoise, x: Tensor, steps: in
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of signal left at t = 1: the exact flow starts there, too
         levels = mine.levels(schedule, steps)
-    return sample(denoise, x, levels, mine.solver(steps), NoiseSource(range(len(x))), schedule.inverse)
+    return sample(denoise, x, levels, mine.solver(schedule, steps), NoiseSource(range(len(x))), schedule.inverse)
 
 
 _FOUND: dict[tuple[str, str, int], int | None] = {}

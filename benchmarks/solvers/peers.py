@@ -90,6 +90,8 @@ STOPS = {"final_sigmas_type": "sigma_min"}  # at the first noised level; the def
 HEUN = {"solver_order": 2, "solver_type": "heun"}
 EPS = {"algorithm_type": "dpmsolver", **STOPS}  # the form in eps cannot go to zero noise
 
+CLIPPED = {"lambda_min_clipped": -5.1}  # what diffusers' documentation tells users of the cosine chain to set
+
 Axes = list[list[dict[str, Any]]]
 CATALOGUE: list[tuple[str, dict[str, Any], Axes]] = [
     ("DDIMScheduler", {"clip_sample": False}, [SPACED]),
@@ -104,6 +106,8 @@ CATALOGUE: list[tuple[str, dict[str, Any], Axes]] = [
     ("DPMSolverSinglestepScheduler", {}, [[*_orders(2, 3), HEUN], [{}, *SIGMAS]]),
     ("DPMSolverSinglestepScheduler", STOPS, [[*_orders(2, 3), HEUN], [{}, *SIGMAS]]),
     ("DPMSolverSinglestepScheduler", EPS, [[*_orders(2, 3), HEUN], [{}, *SIGMAS]]),
+    ("DPMSolverMultistepScheduler", CLIPPED, [_orders(2, 3), SPACED]),
+    ("DPMSolverSinglestepScheduler", CLIPPED, [[*_orders(2, 3), HEUN]]),
     ("DEISMultistepScheduler", {}, [_orders(2, 3), EITHER]),
     ("UniPCMultistepScheduler", {}, [_orders(2, 3), EITHER]),  # bh2: bh1 divides infinity by infinity at zero noise
     (
@@ -125,13 +129,16 @@ CATALOGUE: list[tuple[str, dict[str, Any], Axes]] = [
 ]
 
 
-def peers() -> list[Peer]:
+def peers(chain: Chain) -> list[Peer]:
     """Every scheduler for a network trained on a chain that draws no noise, in every setting that moves its answer.
 
-    Left out: those with a time of their own (IPNDM, flow matching) and those for distilled networks.
+    Left out: those with a time of their own (IPNDM, flow matching), those for distilled networks, and beta-distributed
+    sigmas, which came near the best nowhere.
     """
     found = []
     for scheduler, fixed, axes in CATALOGUE:
+        if fixed is CLIPPED and chain.logsnr_min > 2 * CLIPPED["lambda_min_clipped"]:
+            continue
         for chosen in product(*axes):
             settings = {**fixed, **{key: value for choice in chosen for key, value in choice.items()}}
             extra = {"order": settings.pop("order")} if "order" in settings else {}
@@ -162,9 +169,9 @@ SHORT = (  # those that people take, and the best of every family on the mixture
 )
 
 
-def shortlist() -> list[Peer]:
+def shortlist(chain: Chain) -> list[Peer]:
     """The peers of SHORT."""
-    return [peer for peer in peers() if peer.name in SHORT]
+    return [peer for peer in peers(chain) if peer.name in SHORT]
 
 
 UNSAID = ("clip_sample", "set_alpha_to_one", "tau_func", "corrector_order")  # in the name of a peer
@@ -173,6 +180,8 @@ UNSAID = ("clip_sample", "set_alpha_to_one", "tau_func", "corrector_order")  # i
 def _said(key: str, value: Any) -> str:
     if value is True:
         return key.removeprefix("use_").removesuffix("_sigmas").removesuffix("_lambdas")
+    if key == "lambda_min_clipped":
+        return "clipped"
     if key.endswith("order"):
         return f"order {value}"
     return "eps" if key == "predict_x0" else str(value)

@@ -50,6 +50,11 @@ class Task(Protocol):
     def says(self) -> str: ...
 
     @property
+    def scale(self) -> float | None:
+        """Of guidance, None for none."""
+        ...
+
+    @property
     def atoms(self) -> bool: ...  # whether the data take the values of a grid
 
     def denoise(self, n: int) -> Denoise:

@@ -45,6 +45,7 @@ def number_of(names: Sequence[str], label: Label) -> int:
     known = ", ".join(f"{i} ({name})" if str(i) != name else name for i, name in enumerate(names))
     raise ValueError(f"label: {label!r} is not a class of this model; its classes are {known}")
 
+
 def seeds(first: int, n: int) -> range:
     """The seeds of n samples."""
     if n < 1:

@@ -30,14 +30,14 @@ from unsteep.sampling import (
     Adaptive,
     Ancestral,
     GaussianFrame,
+    Grid,
+    PredictorCorrector,
     Solver,
-    Spacing,
     Step,
     default_solver,
-    default_spacing,
     frame_of,
-    given,
     initial_noise,
+    levels_for,
     trajectory,
 )
 from unsteep.sampling import (
@@ -51,7 +51,6 @@ from unsteep.storage.manifest import verify
 __all__ = ["Description", "Model", "ModelConfig"]
 
 ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]
-Grid = Spacing | Sequence[float] | NoiseLevel
 
 
 class Model:
@@ -112,8 +111,8 @@ class Model:
         `label`: a class by number or name, or one for each sample; None draws classes as often as the data has them.
         `guidance`: the scale of classifier-free guidance, 1 for none. `steps`: default 20, or the chain's where it has
         fewer. `solver`: default, see `resolved`; an `Adaptive` one chooses its own steps. `grid`: the name of a
-        spacing, times that fall to 0, or levels; default, the solver's own. `start` (n, ...): latents at the first
-        level, in place of noise.
+        spacing, tuned, times that fall to 0, or levels; default, the solver's own. `start` (n, ...): latents at the
+        first level, in place of noise.
         `clip` keeps estimates of x0 in the range of pictures; default, where the head predicts eps or the score, whose
         errors grow without bound at t = 1. Sample i depends on `seed` + i alone, to rounding: neither on n nor on
         `batch_size`. `progress` shows a bar.
@@ -166,20 +165,14 @@ class Model:
         the rest as `sample` has it."""
         steps = self.default_steps if steps is None else steps
         chosen = self.resolved(solver, labels, guidance, steps)
-        levels = self.levels(grid, steps, chosen)
+        levels = self.levels(grid, steps, chosen, guidance)
         x = self._start(seed, n, levels[0], start)
         denoise, noise = self.denoise(labels, clip, guidance), NoiseSource(seeds(seed, n))
         return trajectory(denoise, x, levels, chosen, noise, self.denoiser.schedule.inverse)
 
-    def levels(self, grid: Grid | None, steps: int, solver: Solver) -> NoiseLevel:
-        """The levels of a grid: by name, by its times, as they are, or by None: the solver's own."""
-        if isinstance(grid, NoiseLevel):
-            return grid
-        if isinstance(grid, Sequence) and not isinstance(grid, str):
-            return given(self.denoiser.schedule, grid)
-        if grid is None and isinstance(solver, GaussianFrame):
-            return solver.levels(self.denoiser.schedule, steps)
-        return grid_of(self.denoiser.schedule, steps, grid or default_spacing(solver))
+    def levels(self, grid: Grid | None, steps: int, solver: Solver, guidance: float = 1.0) -> NoiseLevel:
+        """The levels of a grid, for a solver as `resolved` gives it (see `sampling.default.levels_for`)."""
+        return levels_for(grid, self.denoiser.schedule, steps, solver, self.statistics, guidance)
 
     def resolved(
         self, solver: Solver | None = None, labels: Tensor | None = None, guidance: float = 1.0, steps: int = 50
@@ -188,7 +181,10 @@ class Model:
         `GaussianFrame`. None: the default (see `sampling.default`)."""
         frame = frame_of(self.statistics, labels, guidance)
         if solver is None:
-            return default_solver(frame, self.denoiser.schedule, steps, atoms=isinstance(self.space, Pixels))
+            atoms = isinstance(self.space, Pixels)
+            return default_solver(frame, self.denoiser.schedule, steps, atoms=atoms, guidance=guidance)
+        if isinstance(solver, PredictorCorrector):
+            return replace(solver, predictor=self.resolved(solver.predictor))  # type: ignore[arg-type]
         if isinstance(solver, Ancestral):
             return replace(solver, variance=self.reverse_variance(solver.variance))  # type: ignore[arg-type]
         if isinstance(solver, GaussianFrame) and solver.frame is None:

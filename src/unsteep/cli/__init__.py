@@ -26,6 +26,7 @@ VERBS = {
     "rate-distortion": "Draw what is seen of pictures against the bits received.",
     "interpolate": "Show the way between two pictures, through a model's noise.",
     "invert": "Find the latents that given pictures come from.",
+    "tune-grid": "Optimise the noise levels of a few steps for a model.",
     "ablate": "Compare what to predict and what to train on, on your data.",
     "check": "Check the mathematics on this machine, and a run, against closed forms.",
     "schedules": "List every noise schedule, in numbers and as a picture.",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unsteep.model import Grid, Model
-    from unsteep.sampling import Adaptive, Solver
+    from unsteep.model import Model
+    from unsteep.sampling import Adaptive, Grid, Solver
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

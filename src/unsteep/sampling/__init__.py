@@ -3,7 +3,7 @@
 from unsteep.sampling.adaptive import PAIRS, Adaptive
 from unsteep.sampling.ancestral import Ancestral
 from unsteep.sampling.ddim import DDIM
-from unsteep.sampling.default import default_solver, default_spacing
+from unsteep.sampling.default import Grid, default_solver, levels_for
 from unsteep.sampling.edm import Euler, Heun
 from unsteep.sampling.frame import Frame, frame_of
 from unsteep.sampling.gaussian_frame import GaussianFrame
@@ -70,6 +70,7 @@ __all__ = [
     "EulerMaruyama",
     "Frame",
     "GaussianFrame",
+    "Grid",
     "Heun",
     "PredictorCorrector",
     "SDEDPMSolver",
@@ -79,12 +80,12 @@ __all__ = [
     "Step",
     "UniPC",
     "default_solver",
-    "default_spacing",
     "frame_of",
     "given",
     "grid",
     "initial_noise",
     "levels_at",
+    "levels_for",
     "sample",
     "trajectory",
 ]

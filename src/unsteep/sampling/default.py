@@ -1,24 +1,34 @@
 """The solver and the grid where none is asked for, chosen by measurement (`benchmarks/solvers.py` and its page).
 
-A `GaussianFrame` in the frame of the training data, by class where there are classes. Up to six calls none is spent at
-t = 1, whose answer is the data's mean but for the errors of a trained network. Of the same data, what takes values
-of a grid, as pixels do, ends with the denoiser, and what has a density ends smoothly. A model that brings no statistics
+A `GaussianFrame` in the frame of the training data, by class where there are classes. At few calls none is spent at
+t = 1, whose answer is the data's mean but for the errors of a trained network: up to six on pictures, whose networks
+were seen to err there, and where the run is guided; up to twelve otherwise. Data with a density also end smoothly,
+from ten calls on; what takes values of a grid, as pixels do, ends with the denoiser. A model that brings no statistics
 gets UniPC of order 2, on the grid of log-SNR: what came next on trained networks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor
+
 from unsteep.core.chains import Chain
+from unsteep.core.level import NoiseLevel
 from unsteep.core.schedules import Schedule
 from unsteep.sampling.frame import Frame
 from unsteep.sampling.gaussian_frame import GaussianFrame
-from unsteep.sampling.grids import Spacing
+from unsteep.sampling.grids import Spacing, given
+from unsteep.sampling.grids import grid as laid
 from unsteep.sampling.loop import Solver
 from unsteep.sampling.multistep import DEIS, LMS, DPMMultistep
 from unsteep.sampling.singlestep import Singlestep
+from unsteep.sampling.tuning import tuned_levels
 from unsteep.sampling.unipc import UniPC
 
-FEW = 6
+Grid = Spacing | Literal["tuned"] | Sequence[float] | NoiseLevel
+FEW_OF_ATOMS, FEW, SMOOTH = 6, 12, 10  # calls
 
 
 def default_spacing(solver: object) -> Spacing:
@@ -26,11 +36,35 @@ def default_spacing(solver: object) -> Spacing:
     return "logsnr" if isinstance(solver, DEIS | DPMMultistep | LMS | Singlestep | UniPC) else "trailing"
 
 
-def default_solver(frame: Frame | None, schedule: Schedule, steps: int, atoms: bool) -> Solver:
+def default_solver(
+    frame: Frame | None, schedule: Schedule, steps: int, *, atoms: bool, guidance: float = 1.0
+) -> Solver:
     """For so many steps, and data that take the values of a grid (`atoms`) or not. `frame`: that of the data, if it is
     known."""
     if frame is None:
         return UniPC(order=2)
     spare = not isinstance(schedule, Chain) or steps < schedule.steps  # a free start takes one level more
-    free = spare and steps <= FEW
-    return GaussianFrame(start="free" if free else "call", end="denoiser" if atoms else "smooth", frame=frame)
+    free = spare and steps <= (FEW_OF_ATOMS if atoms or guidance > 1 else FEW)
+    smooth = not atoms and steps >= SMOOTH
+    return GaussianFrame(start="free" if free else "call", end="smooth" if smooth else "denoiser", frame=frame)
+
+
+def levels_for(
+    grid: Grid | None,
+    schedule: Schedule,
+    steps: int,
+    solver: Solver,
+    statistics: Mapping[str, Tensor],
+    guidance: float = 1.0,
+) -> NoiseLevel:
+    """The levels of a grid: by name, by its times, as they are, or by None: the solver's own. "tuned" is what
+    `unsteep tune-grid` found and `statistics` hold, for this solver, so many steps and this scale of guidance."""
+    if isinstance(grid, NoiseLevel):
+        return grid
+    if grid == "tuned":
+        return tuned_levels(statistics, schedule, solver, steps, guidance)
+    if grid is None and isinstance(solver, GaussianFrame):
+        return solver.levels(schedule, steps)
+    if grid is None or isinstance(grid, str):
+        return laid(schedule, steps, grid or default_spacing(solver))
+    return given(schedule, grid)

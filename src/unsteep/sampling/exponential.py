@@ -47,16 +47,6 @@ def half_logsnr(level: NoiseLevel) -> Tensor:
     return level.logsnr / 2
 
 
-def carried(form: Form, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
-    """What is left of x_now in x_nxt: float64 ()."""
-    match form:
-        case "x0":
-            return nxt.sigma / now.sigma
-        case "eps":
-            return nxt.alpha / now.alpha
-    return nxt.scale / now.scale
-
-
 def weights(
     form: Form,
     nodes: Sequence[Tensor],
@@ -93,4 +83,13 @@ def combine(x: Tensor, kept: Tensor, values: Sequence[Tensor], shares: Tensor) -
     out = like(kept, x) * x
     for share, value in zip(shares, values, strict=True):
         out = out + like(share, x) * value
+    return out
+
+
+def advance(estimate: Estimate, nxt: NoiseLevel, here: Tensor, others: Sequence[Tensor], shares: Tensor) -> Tensor:
+    """The same step in the form of x0 or eps, from the estimate's value `here` and the `shares` of `others`: DDIM's
+    step, and what they say beyond `here`. Where alpha grows a thousandfold, single precision keeps more digits so."""
+    out = first_order(estimate, nxt)
+    for share, value in zip(shares, others, strict=True):
+        out = out + like(share, out) * (value - here)
     return out

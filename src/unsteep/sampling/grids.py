@@ -115,8 +115,6 @@ def _distinct(schedule: Schedule, t: Tensor) -> Tensor:
     steps, place = torch.round(t * schedule.steps).long(), torch.arange(len(t))
     falling = (steps + place).cummin(0).values - place
     needed = place.flip(0) + steps[-1].clamp(max=1)  # for those that follow
-    if int(needed[0]) > schedule.steps:
-        raise ValueError(f"steps: the chain has {schedule.steps} levels, got {int(needed[0])}; take at most as many")
     return torch.maximum(falling, needed).double() / schedule.steps
 
 

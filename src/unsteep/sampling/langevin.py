@@ -14,8 +14,8 @@ on its company:
 
 with d, the number of elements, for |z|^2. On Gaussian data of many dimensions and variance S of x it settles at the
 variance S (1 + r^2). |eps|^2 counts as at least 1, for that of a few elements can be next to nothing and would ask for
-a step of any length; and q is at most 1, since where data are narrow a step of 2 sigma^2 would be unstable. Their factor
-1 - beta_i, close to one on their chain and equal to it where noise explodes, is left out.
+a step of any length; and q is at most 1, since where data are narrow a step of 2 sigma^2 would be unstable. Their
+factor 1 - beta_i, close to one on their chain and equal to it where noise explodes, is left out.
 
 **Annealed Langevin dynamics** (Song & Ermon 2019, algorithm 1): at every level of the grid some steps whose length goes
 with sigma^2 in x / alpha, where noise explodes on any schedule; then on to the next level with the same x / alpha, and

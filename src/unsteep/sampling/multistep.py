@@ -25,8 +25,8 @@ from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
 from unsteep.sampling.exponential import (
     Form,
+    advance,
     at_an_end,
-    carried,
     combine,
     first_order,
     half_logsnr,
@@ -65,11 +65,10 @@ class DEIS:
             return first_order(estimate, nxt), estimate, None
         history = remember(memory, estimate, self.form, self.order)
         nodes, values = zip(*history, strict=True)
-        return (
-            combine(x, carried(self.form, now, nxt), values, weights(self.form, nodes, now, nxt)),
-            estimate,
-            history,
-        )
+        shares = weights(self.form, nodes, now, nxt)
+        if self.form == "v":
+            return combine(x, nxt.scale / now.scale, values, shares), estimate, history
+        return advance(estimate, nxt, values[-1], values[:-1], shares[:-1]), estimate, history
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ class LMS:
         history = remember(memory, estimate, "eps", self.order)
         nodes, values = zip(*history, strict=True)
         shares = weights("eps", nodes, now, nxt, variable=lambda half: torch.exp(-half))
-        return combine(x, carried("eps", now, nxt), values, shares), estimate, history
+        return advance(estimate, nxt, values[-1], values[:-1], shares[:-1]), estimate, history
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class DPMMultistep:
             shares = weights("x0", nodes, now, nxt)
         else:
             shares = _published(nodes, now, nxt)
-        return combine(x, carried("x0", now, nxt), values, shares), estimate, history
+        return combine(x, nxt.sigma / now.sigma, values, shares), estimate, history
 
 
 def _published(nodes: tuple[Tensor, ...], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:

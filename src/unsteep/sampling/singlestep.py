@@ -22,14 +22,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
-from unsteep.sampling.exponential import (
-    at_an_end,
-    carried,
-    combine,
-    first_order,
-    half_logsnr,
-    weights,
-)
+from unsteep.sampling.exponential import advance, at_an_end, first_order, half_logsnr, weights
 from unsteep.sampling.loop import At
 
 
@@ -58,20 +51,19 @@ class Singlestep:
             return first_order(estimate, nxt), estimate, None
         start, value = half_logsnr(now), estimate.as_(self.form)
 
-        def walk(to: NoiseLevel, nodes: list[Tensor], values: list[Tensor]) -> Tensor:
-            return combine(x, carried(self.form, now, to), values, weights(self.form, nodes, now, to))
+        def walk(to: NoiseLevel, other: NoiseLevel, told: Tensor) -> Tensor:
+            shares = weights(self.form, [start, half_logsnr(other)], now, to)
+            return advance(estimate, to, value, [told], shares[1:])
 
         middle = between[0]
-        value_middle = denoise(walk(middle, [start], [value]), middle).as_(self.form)
+        value_middle = denoise(first_order(estimate, middle), middle).as_(self.form)
         if len(between) == 1:
             place = (half_logsnr(middle) - start) / (half_logsnr(nxt) - start)
-            (whole,) = weights(self.form, [start], now, nxt)
-            share = whole / (2 * place)
-            shares = torch.stack([whole - share, share])
-            return combine(x, carried(self.form, now, nxt), [value, value_middle], shares), estimate, None
+            whole = weights(self.form, [start], now, nxt)
+            return advance(estimate, nxt, value, [value_middle], whole / (2 * place)), estimate, None
         late = between[1]
-        value_late = denoise(walk(late, [start, half_logsnr(middle)], [value, value_middle]), late).as_(self.form)
-        return walk(nxt, [start, half_logsnr(late)], [value, value_late]), estimate, None
+        value_late = denoise(walk(late, middle, value_middle), late).as_(self.form)
+        return walk(nxt, late, value_late), estimate, None
 
 
 def _between(now: NoiseLevel, nxt: NoiseLevel, places: tuple[float, ...], at: At | None) -> list[NoiseLevel]:

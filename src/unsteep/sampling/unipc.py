@@ -19,7 +19,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
-from unsteep.sampling.exponential import at_an_end, carried, combine, first_order, half_logsnr, weights
+from unsteep.sampling.exponential import at_an_end, combine, first_order, half_logsnr, weights
 from unsteep.sampling.loop import At
 from unsteep.sampling.multistep import History, remember
 
@@ -64,7 +64,7 @@ class UniPC:
         nodes, values = zip(*history, strict=True)
         two = len(nodes) == 2
         shares = self._of_two(nodes, now, nxt) if two else weights("x0", nodes, now, nxt)
-        return combine(x, carried("x0", now, nxt), values, shares)
+        return combine(x, nxt.sigma / now.sigma, values, shares)
 
     def _of_two(self, nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
         """The weights of the values before and at `now` (predictor), or at `now` and `nxt` (corrector)."""
