@@ -3,7 +3,7 @@
 Mixtures whose denoiser and probability flow are known exactly, with and without guidance, on the linear and the cosine
 chain: the solvers of unsteep beside every deterministic scheduler of diffusers, from the same noise, with the same
 number of calls. The peers need an environment of their own: pip install -e ".[benchmarks]". Writes results.json and
-index.html, prints the tables. What diffusers answers is kept in --cache.
+index.html, prints the tables. What diffusers answers is kept in --cache: half an hour on one core, then ten minutes.
 
 --model RUN compares on a trained network instead, against the answer of 1000 steps.
 """

@@ -20,16 +20,49 @@ from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Cosine, Flow, Schedule
 from unsteep.denoiser import Denoise
-from unsteep.sampling import DDIM, SOLVERS, SPACINGS, Ancestral, Solver, grid, initial_noise, sample, trajectory
+from unsteep.sampling import (
+    DDIM,
+    SOLVERS,
+    SPACINGS,
+    Ancestral,
+    GaussianFrame,
+    Solver,
+    given,
+    grid,
+    initial_noise,
+    levels_at,
+    sample,
+    trajectory,
+)
 
 ALL_SOLVERS: dict[str, Solver] = {
-    **{name: make() for name, make in SOLVERS.items()},
+    **SOLVERS,
     "ancestral-beta_tilde": Ancestral(variance="beta_tilde"),
     "ancestral-learned": Ancestral(variance="learned"),
     "ddim-half": DDIM(eta=0.5),
     "ddim-full": DDIM(eta=1.0),
+    "gaussian-frame-free": GaussianFrame(start="free"),
 }
-STOCHASTIC = {name: solver for name, solver in ALL_SOLVERS.items() if name != "ddim"}
+# Those that draw nothing; of these, the ones for which the way towards a known point is straight.
+FLOWING = (
+    "ddim",
+    "euler",
+    "heun",
+    "dpm2",
+    "dpm3",
+    "dpmpp-2s",
+    "dpmpp-2m",
+    "dpmpp-3s",
+    "dpmpp-3m",
+    "deis",
+    "lms",
+    "unipc",
+)
+DETERMINISTIC = {name: ALL_SOLVERS[name] for name in (*FLOWING, "gaussian-frame", "gaussian-frame-free")}
+STOCHASTIC = {name: solver for name, solver in ALL_SOLVERS.items() if name not in DETERMINISTIC}
+MARKOV = {name: solver for name, solver in STOCHASTIC.items() if name.startswith(("ancestral", "ddim"))}
+# The network's calls in a step, at most; one where it is not here.
+CALLS = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3, "predictor-corrector": 2}
 WALKED: dict[str, Any] = {
     "linear": LinearBetas(),
     "linear-interpolated": LinearBetas().interpolated(),
@@ -114,6 +147,12 @@ class Silent(NoiseSource):
     def normal(self, like: Tensor, draw: int) -> Tensor:
         raise AssertionError("noise was drawn")
 
+    def brownian(self, like: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+        raise AssertionError("noise was drawn")
+
+    def at(self, stream: int | Tensor) -> NoiseSource:
+        return self
+
 
 def spreads(solver: Solver, levels: NoiseLevel, c: float, first: Tensor | None = None) -> Iterator[float]:
     """The exact standard deviation of x after every step, for data N(0, c); `first`: before all, default pure noise's.
@@ -155,7 +194,7 @@ class TestGrids:
             assert "take at most as many" in message
         else:
             assert "visits a level of this schedule twice" in message
-            assert steps > total or spacing not in ("trailing", "linspace")
+            assert steps > total or spacing in ("leading", "quadratic")
 
     @staticmethod
     def holds(levels: NoiseLevel, schedule: Schedule, steps: int) -> None:
@@ -218,6 +257,51 @@ class TestGrids:
         nearest = (chain.levels.logsnr[1:] - wanted[:, None]).abs().argmin(1) + 1
         assert torch.equal((grid(chain, 12, "logsnr").t[:-1] * 1000).round().long(), nearest)
 
+    @pytest.mark.parametrize("spacing", ["logsnr", "karras"])
+    @pytest.mark.parametrize("chain", [LinearBetas(), CosineBetas(steps=20), LinearBetas(zero_terminal=True)], ids=str)
+    def test_on_a_chain_levels_that_would_share_one_spread(self, chain: Chain, spacing: Any) -> None:
+        """Any number up to its length is a grid, the whole chain at last; what shared no level stays where it was."""
+        for n in (1, 2, 3, chain.steps // 2, chain.steps * 9 // 10, chain.steps - 1, chain.steps):
+            steps = (quiet(chain, n, spacing).t * chain.steps).round().long()
+            assert len(steps) == n + 1
+            assert bool((steps.diff() < 0).all())
+            assert steps[0] == chain.steps
+            assert steps[-1] == 0
+            assert n == 1 or steps[-2] == 1
+        wanted = chain.inverse(quiet(chain.interpolated(), 8, spacing).logsnr[:-1]).t * chain.steps
+        assert chain.steps == 20 or bool((wanted.diff() < 0).all())
+        if chain.steps > 20:
+            close((quiet(chain, 8, spacing).t[1:-1] * chain.steps), wanted[1:], atol=1)
+
+    def test_levels_at_chosen_logsnrs(self) -> None:
+        """Between t = 1 and clean data; those beyond a chain's range, or on one level of it, spread, too."""
+        for schedule in (VP(), Flow(), CosineBetas().interpolated()):
+            levels = levels_at(schedule, real(-3, 0.5, 4))
+            close(levels.logsnr[1:-1], real(-3, 0.5, 4), rtol=1e-9)
+            assert levels.t[[0, -1]].tolist() == [1, 0]
+        chain = LinearBetas(steps=50)
+        for logsnr, expected in (
+            (real(-90, -80, -70), [50, 49, 48, 47, 0]),
+            (real(70, 80, 90), [50, 3, 2, 1, 0]),
+            (chain.levels.logsnr[[30, 30, 30, 29]], [50, 30, 29, 28, 27, 0]),
+        ):
+            assert (levels_at(chain, logsnr).t * 50).round().tolist() == expected
+        whole = torch.linspace(chain.logsnr_min, chain.logsnr_max, 49, dtype=torch.float64)
+        assert (levels_at(chain, whole).t * 50).round().tolist() == list(range(50, -1, -1))
+        with pytest.raises(ValueError, match="steps: the chain has 50 levels, got 51; take at most as many"):
+            levels_at(chain, torch.linspace(-9, 9, 50, dtype=torch.float64))
+
+    def test_given_times(self) -> None:
+        assert given(LinearBetas(), [1, 0.6, 0.2, 0]).t.tolist() == [1, 0.6, 0.2, 0]
+        assert given(LinearBetas(steps=50), [1, 0.605, 0]).t.tolist() == [1, 0.62, 0]
+        with pytest.warns(UserWarning, match=r"the given grid starts at t = 0\.95: alpha is 0\.05"):
+            given(Flow(), [0.95, 0])
+        for times in ([0.0], [1, 0.5], [1, 0.5, 0.5, 0], [1, 0.2, 0.3, 0]):
+            with pytest.raises(ValueError, match=r"expected at least two times that fall to 0.* got "):
+                given(VP(), times)
+        with pytest.raises(ValueError, match=r"each on a level of its own, got 1,0\.605,0\.601,0"):
+            given(LinearBetas(steps=50), [1, 0.605, 0.601, 0])
+
     @pytest.mark.parametrize(("steps", "alpha", "snr"), [(100, "0.603", "0.571"), (200, "0.364", "0.152")])
     def test_betas_that_leave_signal_are_told(self, steps: int, alpha: str, snr: str) -> None:
         """Ho's betas, not rescaled, on a shorter chain: 0.364 and 0.132 of the signal's energy are left."""
@@ -234,7 +318,6 @@ class TestGrids:
             (LinearBetas(steps=50), 51, "trailing", "the chain has 50 levels, got 51"),
             (LinearBetas(), 300, "quadratic", "quadratic with 300 steps visits a level of this schedule twice"),
             (VP(), 1001, "leading", "leading with 1001 steps visits a level"),
-            (LinearBetas(), 900, "karras", "karras with 900 steps visits a level"),
             (VP(), 10, "lu", "unknown spacing 'lu'; choose trailing, linspace, leading, quadratic, logsnr, karras"),
         ],
     )
@@ -244,24 +327,32 @@ class TestGrids:
 
 
 class TestLoop:
-    @every_solver
+    @pytest.mark.parametrize("name", ALL_SOLVERS)
     @every_walk
-    def test_walks_from_level_to_level(self, solver: Solver, walked: Schedule) -> None:
-        """Each step begins where the last one ended, one network call a step, at the very level of the grid, and ends
-        clean, finite and without noise: also from levels without signal."""
+    def test_walks_from_level_to_level(self, name: str, walked: Schedule) -> None:
+        """Each step begins where the last one ended, with a call at the very level of the grid; further ones lie
+        between it and the next, on a chain at levels of the chain. All end clean, finite, and with one call: also from
+        levels without signal."""
+        solver = ALL_SOLVERS[name]
         for spacing in SPACINGS:
             levels = quiet(walked, 7, spacing)
             denoise, recording = Recording(mixture), Recording(solver)
-            steps = list(trajectory(denoise, start(range(3), levels), levels, recording, NoiseSource(range(3))))
-            t = levels.t.tolist()
-            assert [(now, nxt) for now, nxt, _, _ in recording.calls] == list(itertools.pairwise(t))
-            assert denoise.calls == t[:-1]
-            assert len(steps) == 7
-            for i, step in enumerate(steps):
+            t, total = levels.t.tolist(), getattr(walked, "steps", 0) if isinstance(walked, Chain) else 0
+            x = start(range(3), levels)
+            walk = trajectory(denoise, x, levels, recording, NoiseSource(range(3)), walked.inverse)
+            for i, step in enumerate(walk):
                 assert bool(step.x.isfinite().all())
                 assert step.level == levels[i + 1]
                 assert step.estimate.level == levels[i]
-            close(steps[-1].x, steps[-1].estimate.x0)
+                first, *others = denoise.calls or [t[0]]
+                assert first == t[i]
+                assert len(others) < (1 if i == 6 else CALLS.get(name, 1))
+                assert all(t[i + 1] <= call < t[i] for call in others)
+                assert not total or all((call * total).is_integer() for call in others)
+                assert denoise.calls or (i == 0 and name == "gaussian-frame-free")
+                denoise.calls.clear()
+            assert [(now, nxt) for now, nxt, _, _ in recording.calls] == list(itertools.pairwise(t))
+            close(step.x, step.estimate.x0)
 
     @every_solver
     @every_walk
@@ -286,9 +377,9 @@ class TestLoop:
             estimate = mixture(x_t, level)
             return replace(estimate, kind=kind, value=estimate.as_(kind))
 
-        x = start(range(4), levels)
-        noise = NoiseSource(range(4))
-        close(sample(denoise, x, levels, solver, noise), sample(mixture, x, levels, solver, noise), atol=1e-9)
+        x, at = start(range(4), levels), WALKED[name].inverse
+        one, other = (sample(by, x, levels, solver, NoiseSource(range(4)), at) for by in (denoise, mixture))
+        close(one, other, atol=1e-9)
 
     def test_each_step_has_a_stream_of_its_own(self) -> None:
         """And none of them made the start; memory is handed on; `at` reaches the solver."""
@@ -310,15 +401,17 @@ class TestLoop:
     def test_sample_is_where_the_trajectory_ends(self, solver: Solver) -> None:
         levels, noise = grid(Flow(), 6), NoiseSource(range(3))
         x = start(range(3), levels)
-        *_, last = trajectory(mixture, x, levels, solver, noise)
-        assert torch.equal(sample(mixture, x, levels, solver, noise), last.x)
+        *_, last = trajectory(mixture, x, levels, solver, noise, Flow().inverse)
+        assert torch.equal(sample(mixture, x, levels, solver, noise, Flow().inverse), last.x)
 
     @every_solver
     def test_any_row_of_levels_is_a_grid(self, solver: Solver) -> None:
         levels = VP()(torch.tensor([1.0, 0.31, 0.0]))
         denoise = Recording(mixture)
-        x = sample(denoise, start(range(3), levels), levels, solver, NoiseSource(range(3)))
-        assert denoise.calls == levels.t[:2].tolist()
+        x = sample(denoise, start(range(3), levels), levels, solver, NoiseSource(range(3)), VP().inverse)
+        assert denoise.calls[0] == levels.t[0] or getattr(solver, "start", "call") == "free"
+        assert denoise.calls[-1] == levels.t[1]
+        assert all(0.31 <= call <= 1 for call in denoise.calls)
         assert bool(x.isfinite().all())
 
     def test_the_caller_keeps_its_gradients(self) -> None:
@@ -347,7 +440,7 @@ class TestLoop:
     def test_precision_stays(self, solver: Solver, dtype: torch.dtype) -> None:
         levels = grid(VP(), 5)
         x = start(range(3), levels, dtype=dtype)
-        for step in trajectory(mixture, x, levels, solver, NoiseSource(range(3))):
+        for step in trajectory(mixture, x, levels, solver, NoiseSource(range(3)), VP().inverse):
             assert step.x.dtype == dtype
 
     @pytest.mark.parametrize(("alpha", "sigma", "scale"), [(0.0, 1.0, 1.0), (1.0, 80.0, 6401**0.5), (0.6, 0.8, 1.0)])
@@ -365,28 +458,39 @@ class TestSeeds:
         """Bit for bit where the denoiser works by elements, whatever else is in the batch."""
         levels, seeds = quiet(walked, 4), [0, 1, 7, 2**40, -1, 3, 4, 5]
         shape, denoise = (2, 3), gaussian(0.25)
-        batch = sample(denoise, start(seeds, levels, shape, torch.float32), levels, solver, NoiseSource(seeds))
+
+        def samples(of: list[int]) -> Tensor:
+            x = start(of, levels, shape, torch.float32)
+            return sample(denoise, x, levels, solver, NoiseSource(of), walked.inverse)
+
+        batch = samples(seeds)
         for i, seed in list(enumerate(seeds))[::3]:
-            alone = sample(denoise, start([seed], levels, shape, torch.float32), levels, solver, NoiseSource([seed]))
-            assert torch.equal(alone[0], batch[i])
+            assert torch.equal(samples([seed])[0], batch[i])
         assert len({tuple(row.flatten().tolist()) for row in batch}) == 8
 
     @every_solver
     def test_nor_does_a_mixture_mind_the_batch(self, solver: Solver) -> None:
         levels = grid(Flow(), 6)
-        batch = sample(mixture, start(range(8), levels), levels, solver, NoiseSource(range(8)))
+        at = Flow().inverse
+        batch = sample(mixture, start(range(8), levels), levels, solver, NoiseSource(range(8)), at)
         for seed in range(8):
-            alone = sample(mixture, start([seed], levels), levels, solver, NoiseSource([seed]))
+            alone = sample(mixture, start([seed], levels), levels, solver, NoiseSource([seed]), at)
             close(alone[0], batch[seed], atol=1e-12)
 
     @pytest.mark.parametrize("solver", STOCHASTIC.values(), ids=STOCHASTIC)
     def test_one_start_and_other_noise_is_another_sample(self, solver: Solver) -> None:
         levels = grid(VP(), 6)
         x = start([0], levels).expand(2, 1)
-        one, two = sample(mixture, x, levels, solver, NoiseSource([1, 2]))
+        one, two = sample(mixture, x, levels, solver, NoiseSource([1, 2]), VP().inverse)
         assert one != two
-        deterministic = sample(mixture, x, levels, DDIM(), NoiseSource([1, 2]))
-        assert deterministic[0] == deterministic[1]
+
+    @pytest.mark.parametrize("solver", DETERMINISTIC.values(), ids=DETERMINISTIC)
+    @every_walk
+    def test_a_deterministic_solver_draws_nothing(self, solver: Solver, walked: Schedule) -> None:
+        levels = quiet(walked, 6)
+        x = start([0], levels).expand(2, 1)
+        one, two = sample(mixture, x, levels, solver, Silent([1, 2]), walked.inverse)
+        assert one == two
 
 
 class TestExactMoments:
@@ -417,7 +521,7 @@ class TestExactMoments:
             after = real(*spreads(solver, levels, 0.0, first=levels.sigma[0]))
             close(after, levels.sigma[1:], rtol=1e-12, atol=1e-15)
 
-    @pytest.mark.parametrize("solver", STOCHASTIC.values(), ids=STOCHASTIC)
+    @pytest.mark.parametrize("solver", MARKOV.values(), ids=MARKOV)
     @pytest.mark.parametrize("name", ["linear", "vp", "flow"])
     def test_samples_spread_as_computed(self, solver: Solver, name: str) -> None:
         """The noise of the steps is independent of each other's and of the start's, or the variances would not add."""
@@ -470,15 +574,17 @@ class TestExactMoments:
 
 
 class TestFlowOfProbability:
-    """DDIM follows the deterministic flow of the data's own density."""
+    """Deterministic solvers follow the flow of the data's own density."""
 
+    @pytest.mark.parametrize("name", FLOWING)
     @every_walk
-    def test_towards_one_point_it_is_straight(self, walked: Schedule) -> None:
+    def test_towards_one_point_it_is_straight(self, name: str, walked: Schedule) -> None:
         """x_t = alpha x0 + sigma eps with one and the same eps, at every level of the walk."""
         point, eps = real(0.4, -0.9), torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         levels = quiet(walked, 9)
         x = add_noise(point.expand(5, 2), eps, levels[0])
-        for step in trajectory(Mixture.points(point[None]), x, levels, DDIM(), NoiseSource(range(5))):
+        data, noise = Mixture.points(point[None]), NoiseSource(range(5))
+        for step in trajectory(data, x, levels, ALL_SOLVERS[name], noise, walked.inverse):
             close(step.x, add_noise(point.expand(5, 2), eps, step.level), atol=1e-12)
 
     @every_walk

@@ -26,7 +26,7 @@ from unsteep.studies.measuring import write_json
 @dataclass(frozen=True)
 class Cell:
     """`median` and `p90` over samples of the RMS distance per element to the exact answer, `flips` the share of samples
-    in another basin; None where any sample is not finite. `asked`: the calls made, at most `calls`."""
+    in another basin. `asked`: the calls made, at most `calls`. A solver without a finite answer has no cell."""
 
     task: str
     chain: str
@@ -34,9 +34,9 @@ class Cell:
     side: Literal["unsteep", "diffusers"]
     solver: str
     asked: int
-    median: float | None = None
-    p90: float | None = None
-    flips: float | None = None
+    median: float
+    p90: float
+    flips: float
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,15 @@ class Set:
 
     def cell(
         self, place: int, calls: int, side: Literal["unsteep", "diffusers"], name: str, asked: int, x: Tensor
-    ) -> Cell:
-        """What came of x (n, *shape), the end that a solver found for the task at `place`."""
+    ) -> list[Cell]:
+        """What came of x (n, *shape), the end that a solver found for the task at `place`: one cell, or none."""
         task, (exact, basins) = self.tasks[place], self.answers[place]
-        bare = Cell(task.name, self.name, calls, side, name, asked)
         if not bool(x.isfinite().all()):
-            return bare
+            return []
         error = (x - exact).double().square().flatten(1).mean(1).sqrt()
-        found = {
-            "median": error.median(),
-            "p90": error.quantile(0.9),
-            "flips": (task.basin(x.to(exact)) != basins).double().mean(),
-        }
-        return Cell(**{**asdict(bare), **{key: float(value) for key, value in found.items()}})
+        flips = (task.basin(x.to(exact)) != basins).double().mean()
+        numbers = (float(value) for value in (error.median(), error.quantile(0.9), flips))
+        return [Cell(task.name, self.name, calls, side, name, asked, *numbers)]
 
 
 class Counted:
@@ -127,12 +123,12 @@ def our_cells(tasks: Set, calls: Iterable[int], names: Sequence[str], snapped: b
                 counted = Counted(task.denoise(tasks.n))
                 x = ours.run(mine, schedule, counted, tasks.starts[place], most)
                 if x is not None:
-                    cells.append(tasks.cell(place, most, "unsteep", mine.name, counted.asked, x))
+                    cells += tasks.cell(place, most, "unsteep", mine.name, counted.asked, x)
     return cells
 
 
 def peer_cells(tasks: Set, calls: Iterable[int], chosen: Sequence[peers.Peer]) -> list[Cell]:
-    """The cells of diffusers, kept in the cache; those that crash have none, as those of too few calls."""
+    """The cells of diffusers, kept in the cache."""
     import diffusers
 
     prints = "".join(task.fingerprint(tasks.n, tasks.seed) for task in tasks.tasks)
@@ -161,5 +157,7 @@ def _peer_cells(tasks: Set, together: Together, start: Tensor, peer: peers.Peer,
         return []
     if x is None:
         return []
-    found = enumerate(together.split(x))
-    return [tasks.cell(place, most, "diffusers", peer.name, together.asked, part) for place, part in found]
+    cells = []
+    for place, part in enumerate(together.split(x)):
+        cells += tasks.cell(place, most, "diffusers", peer.name, together.asked, part)
+    return cells

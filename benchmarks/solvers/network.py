@@ -31,6 +31,7 @@ from unsteep.training.run import AnyData, read_run
 from unsteep.training.statistics import frame as measured
 
 ANSWER = {
+    "tasks": "w is the scale of classifier-free guidance to each sample's own class.",
     "answer": "found by DEIS of order 3 on every level of the chain.",
     "basins": "another class than the answer, by the nearest training picture",
 }
@@ -113,6 +114,5 @@ def tasks_of(run: Path, data: Path | None, device: str) -> tuple[list[Task], lis
     pictures = model.space.encode(training.x[:PICTURES]).to(device)
     classes = torch.as_tensor(training.labels[:PICTURES]).long().to(device)
     return [
-        Trained(f"trained-cfg{scale:g}", f"trained network, guidance scale {scale:g}", model, scale, pictures, classes)
-        for scale in SCALES
+        Trained(f"trained-cfg{scale:g}", f"trained, w = {scale:g}", model, scale, pictures, classes) for scale in SCALES
     ], [chain]

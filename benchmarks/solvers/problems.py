@@ -32,7 +32,13 @@ from unsteep.denoiser import Denoise
 from unsteep.sampling import Frame
 from unsteep.sampling.frame import frame_of
 
+TASKS = """
+The tasks: ten Gaussians of unequal width and weight in 2 and in 16 dimensions; 200 handwritten digits, each smoothed by
+a kernel of std 0.15; six Gaussians in 32 dimensions whose variances span three decades; w is the scale of
+classifier-free guidance to each sample's own class.
+"""
 ANSWER = {
+    "tasks": TASKS,
     "answer": "found by a Runge-Kutta method of order 8 to ten digits.",
     "basins": "another component of the data than the exact answer",
 }
@@ -244,14 +250,14 @@ SCALES = (1.0, 1.5, 3.0)
 def problems() -> dict[str, Problem]:
     """Every problem by name: four mixtures as they are, then guided at each of SCALES."""
     mixtures = {
-        "plane-10": ("ten Gaussians, d = 2", ten_in_the_plane()),
-        "gauss16-10": ("ten Gaussians, d = 16", ten_in_sixteen()),
-        "digits": ("smoothed digits, d = 64", digits()),
-        "anisotropic": ("six anisotropic Gaussians, d = 32", anisotropic()),
+        "plane-10": ("ten in 2-d", ten_in_the_plane()),
+        "gauss16-10": ("ten in 16-d", ten_in_sixteen()),
+        "digits": ("digits, 64-d", digits()),
+        "anisotropic": ("anisotropic, 32-d", anisotropic()),
     }
     found = [Problem(name, says, mixture) for name, (says, mixture) in mixtures.items()]
     found += [
-        Problem(f"{name}-cfg{scale:g}", f"{says}, guided, scale {scale:g}", mixture, scale)
+        Problem(f"{name}-cfg{scale:g}", f"{says}, w = {scale:g}", mixture, scale)
         for name, (says, mixture) in mixtures.items()
         for scale in SCALES
     ]

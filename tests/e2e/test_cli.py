@@ -306,7 +306,8 @@ def test_there_and_back(digits: Path) -> None:
     error = float(said.split("RMS error of ")[1].split()[0])
     made("sample", digits, "--from", "latents.safetensors", "--tolerance", 1e-5, "--out", "back")
     for label in "47":
-        for before, after in zip(sorted(Path("pictures", label).iterdir()), sorted(Path("back", label).iterdir())):
+        folders = (sorted(Path(folder, label).iterdir()) for folder in ("pictures", "back"))
+        for before, after in zip(*folders, strict=True):
             difference = np.asarray(Image.open(before)).astype(float) - np.asarray(Image.open(after))
             assert np.sqrt((difference**2).mean()) < 127.5 * 3 * error + 16  # the digits have 17 grey values
     made("sample", digits, "-n", 2, "--from", "latents.safetensors", "--steps", 4, "--out", "two.png")
@@ -365,7 +366,6 @@ SAMPLE_MISTAKES = {
     ("-n", "-3", "--movie", "x.gif"): "n: expected at least 1 sample, got -3",
     ("-n", "many"): 'unable to convert "many" into int',
     ("--steps", "0"): "steps: expected at least 1, got 0",
-    ("--steps", "6"): "the chain has 5 levels, got 6",
     ("--seed", str(2**70)): "seed: expected a whole number of 64 bits",
     ("--batch", "0"): "expected at least 1 sample at a time",
     ("--label", "5"): "'5' is not a class of this model; its classes are 0 (4), 1 (7)",

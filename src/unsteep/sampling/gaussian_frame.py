@@ -74,13 +74,13 @@ class GaussianFrame:
 
     def levels(self, schedule: Schedule, steps: int) -> NoiseLevel:
         """The levels for `steps` calls: t = 1, then evenly in s^(1/7) from s = 0.8 N times the reach of the frame
-        (0.55 N c_bar when the start is free) to min(0.025, 0.5 / N) c_bar, within the schedule's own, then clean."""
+        (0.55 N when the start is free) to min(0.025, 0.5 / N) c_bar, within the schedule's own, then clean."""
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}")
-        free, c_bar = self.start == "free", self._frame.spread
+        free = self.start == "free"
         noisy, clean = (math.exp(-end / 2) for end in (schedule.logsnr_min, schedule.logsnr_max))
-        low = max(min(0.025, 0.5 / steps) * c_bar, 1.05 * clean)
-        high = 0.55 * steps * c_bar if free else 0.8 * steps * self._frame.reach
+        low = max(min(0.025, 0.5 / steps) * self._frame.spread, 1.05 * clean)
+        high = (0.55 if free else 0.8) * steps * self._frame.reach
         high = min(max(high, 2 * low), noisy / 1.05)
         roots = torch.linspace(high ** (1 / 7), low ** (1 / 7), steps if free else steps - 1, dtype=torch.float64)
         return levels_at(schedule, -14 * roots.log())

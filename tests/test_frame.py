@@ -1,0 +1,113 @@
+"""The Gaussian that stands for the data: its coordinates, and the one that belongs to what is sampled."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from unsteep.sampling import Frame, frame_of
+from unsteep.training.statistics import frame as measured
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def close(a: Tensor, b: Tensor, rtol: float = 0.0, atol: float = 0.0) -> None:
+    torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+def basis(d: int, k: int) -> Tensor:
+    return torch.linalg.qr(normal(d, d, seed=5)).Q[:, :k]
+
+
+ALPHA = torch.tensor(0.6, dtype=torch.float64)
+
+
+class TestCoordinates:
+    @pytest.mark.parametrize("k", [0, 1, 3, 12])
+    @pytest.mark.parametrize("each", [False, True], ids=["one", "each"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_restore_undoes_project(self, k: int, each: bool, dtype: torch.dtype) -> None:
+        """Whatever the basis, to rounding: also one kept in float32, which is orthonormal to its own digits only."""
+        mean = normal(4, 3, 2, 2) if each else normal(3, 2, 2)
+        frame = Frame.of(mean, torch.ones(k + 1), basis(12, k).float() if k else None)
+        x = normal(4, 3, 2, 2, seed=1).to(dtype)
+        coordinates = frame.project(x, ALPHA)
+        assert coordinates.shape == (4, k + 12)
+        assert coordinates.dtype == dtype
+        close(frame.restore(coordinates, x, ALPHA), x, atol=1e-6 if dtype == torch.float32 else 1e-14)
+
+    def test_coefficients_and_the_rest(self) -> None:
+        """A vector of the basis has one coefficient, of its length, and nothing else; one across has none."""
+        v = basis(6, 6)
+        frame = Frame.of(normal(6), torch.ones(3), v[:, :2])
+        x = ALPHA * frame.mean + torch.stack([3 * v[:, 1], 2 * v[:, 4]])
+        coordinates = frame.project(x, ALPHA)
+        close(coordinates[:, :2], torch.tensor([[0.0, 3.0], [0.0, 0.0]]).double(), atol=1e-12)
+        close(coordinates[:, 2:], torch.stack([0 * v[:, 1], 2 * v[:, 4]]), atol=1e-12)
+
+    def test_a_factor_of_each_direction(self) -> None:
+        """Multiplies the coefficients one by one, and all of the rest alike: x becomes V diag(f) V^T x."""
+        v, factors = basis(5, 5), torch.tensor([2.0, 3.0, 0.5]).double()
+        frame = Frame.of(torch.zeros(5), torch.ones(3), v[:, :2])
+        x = normal(4, 5)
+        for factor in (factors, factors * torch.arange(1.0, 5.0)[:, None]):
+            scaled = frame.restore(frame.wide(factor, x) * frame.project(x, ALPHA), x, ALPHA)
+            close(scaled, (x @ v * factor[..., [0, 1, 2, 2, 2]]) @ v.T, atol=1e-12)
+
+    def test_spread(self) -> None:
+        """The root mean square over all directions, those left out too; no direction is below the floor."""
+        std = torch.tensor([3.0, 1.0, 0.5])
+        assert Frame.of(torch.zeros(6), std, basis(6, 2)).spread == pytest.approx(math.sqrt((9 + 1 + 4 * 0.25) / 6))
+        assert Frame.of(torch.zeros(6), std[2:]).spread == 0.5
+        assert Frame.of(torch.zeros(6), torch.zeros(1)).spread == pytest.approx(3e-3)
+        assert Frame.of(torch.zeros(6), torch.zeros(1)).floored.tolist() == [3e-3]
+
+
+class TestOfStatistics:
+    labels = torch.arange(600) % 3
+    x0 = normal(600, 2, 2) @ torch.tensor([[1.0, 0.4], [0.0, 0.3]]).double() + normal(3, 2, 2, seed=1)[labels]
+    statistics = measured(x0, labels, 3)
+
+    def test_none_without_a_mean(self) -> None:
+        assert frame_of({"range": torch.zeros(2)}) is None
+
+    def test_of_all_data(self) -> None:
+        """Without labels, without guidance by them, and for a model that knows no classes."""
+        plain = {name: self.statistics[name] for name in ("mean", "std", "basis")}
+        for frame in (
+            frame_of(self.statistics),
+            frame_of(self.statistics, torch.tensor([0, 2]), guidance=0),
+            frame_of(plain, torch.tensor([0, 2])),
+        ):
+            assert frame is not None
+            close(frame.mean, self.x0.mean(0), atol=1e-12)
+            assert frame.spread == frame.reach == pytest.approx(float((self.x0 - self.x0.mean(0)).pow(2).mean().sqrt()))
+
+    @pytest.mark.parametrize("scale", [1.0, 1.5, 3.0])
+    def test_of_guided_classes(self, scale: float) -> None:
+        """Each sample has the mean that guidance moves its class to, and its class's own deviations; the reach is the
+        spread of all guided classes together."""
+        labels = torch.tensor([2, 0, 0])
+        frame = frame_of(self.statistics, labels, scale)
+        assert frame is not None
+        members = [self.x0[self.labels == label] for label in range(3)]
+        means = torch.stack([of.mean(0) for of in members])
+        guided = torch.lerp(self.x0.mean(0), means, scale)
+        close(frame.mean, guided[labels], atol=1e-12)
+        close(frame.std[1], frame.std[2])
+        assert frame.basis is not None
+        along = (members[2] - means[2]).flatten(1) @ frame.basis.double()
+        close(frame.std[0, :4], along.pow(2).mean(0).sqrt(), rtol=1e-6)
+        moved = torch.cat([of - m + g for of, m, g in zip(members, means, guided, strict=True)])
+        assert frame.reach == pytest.approx(float((moved - moved.mean(0)).pow(2).mean().sqrt()))
+        within = torch.cat([of - m for of, m in zip(members, means, strict=True)])
+        assert frame.spread == pytest.approx(float(within.pow(2).mean().sqrt()))
+
+    def test_the_grid_does_not_know_the_batch(self) -> None:
+        one, other = (frame_of(self.statistics, torch.tensor(labels), 2.0) for labels in ([0], [1, 2, 2]))
+        assert one is not None
+        assert other is not None
+        assert (one.spread, one.reach) == (other.spread, other.reach)

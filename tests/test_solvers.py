@@ -1,0 +1,357 @@
+"""Deterministic solvers: their measured orders, both ends of the flow, chains, and what they keep and round."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.integrate
+import torch
+from torch import Tensor
+
+from unsteep.analytic import Mixture
+from unsteep.core.chains import LinearBetas
+from unsteep.core.estimate import Estimate, Prediction
+from unsteep.core.level import NoiseLevel
+from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import VP, Cosine, Flow, Karras, Schedule
+from unsteep.sampling import (
+    DDIM,
+    DEIS,
+    LMS,
+    SOLVERS,
+    DPMMultistep,
+    Euler,
+    GaussianFrame,
+    Heun,
+    Singlestep,
+    Solver,
+    UniPC,
+    grid,
+    sample,
+    trajectory,
+)
+
+# Every deterministic method, and its order. A corrector raises the order of its predictor by one (Zhao et al. 2023).
+ORDERS: dict[str, tuple[Solver, int]] = {
+    **{name: (SOLVERS[name], 1) for name in ("ddim", "euler")},
+    **{name: (SOLVERS[name], 2) for name in ("heun", "dpm2", "dpmpp-2s", "dpmpp-2m")},
+    **{name: (SOLVERS[name], 3) for name in ("dpm3", "dpmpp-3s", "dpmpp-3m")},
+    **{f"deis-{p}-{form}": (DEIS(order=p, form=form), p) for p in (2, 3) for form in ("eps", "x0", "v")},
+    "lms-2": (LMS(order=2), 2),
+    "lms": (SOLVERS["lms"], 4),
+    **{f"unip-{p}": (UniPC(order=p, corrector=False), p) for p in (1, 2, 3)},
+    "unip-2-bh1": (UniPC(order=2, variant="bh1", corrector=False), 2),
+    **{f"unipc-{p}-{bh}": (UniPC(order=p, variant=bh), p + 1) for p in (1, 2, 3) for bh in ("bh1", "bh2")},
+    **{f"frame-{p}": (GaussianFrame(order=p, corrector=False), p) for p in (1, 2, 3)},
+    **{f"frame-{p}-corrected": (GaussianFrame(order=p), p + 1) for p in (1, 2, 3)},
+}
+CALLS = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3}  # of a step; one where it is not here
+SOLVED: dict[str, Solver] = {
+    **{name: solver for name, (solver, _) in ORDERS.items()},
+    "dpmpp-3m-published": DPMMultistep(order=3, published=True),
+    "deis-4": DEIS(order=4),
+    "frame-4": GaussianFrame(order=4),
+    "frame-free": GaussianFrame(start="free"),
+}
+NAMED = {name: SOLVERS[name] for name in ORDERS if name in SOLVERS}
+every_solver = pytest.mark.parametrize("solver", SOLVED.values(), ids=SOLVED)
+
+MIXTURE = Mixture(
+    torch.tensor([[-1.0, 0.3], [0.5, 0.8], [0.9, -0.9]]), torch.tensor([0.7, 0.6, 0.8]) ** 2, torch.tensor([3, 4, 3])
+)
+SMOOTH: dict[str, Any] = {"linear": LinearBetas().interpolated(), "cosine": Cosine(), "vp": VP()}
+WITHOUT_SIGNAL: dict[str, Any] = {
+    "linear-zero": LinearBetas(zero_terminal=True),
+    "flow": Flow(),
+    "cosine-whole": Cosine(logsnr_min=-math.inf, logsnr_max=math.inf),
+}
+WALKED = {**SMOOTH, **WITHOUT_SIGNAL, "karras": Karras(), "chain": LinearBetas()}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+START = normal(16, 2)
+NOISE = NoiseSource(range(16))
+
+
+def close(a: Tensor, b: Tensor, rtol: float = 0.0, atol: float = 0.0) -> None:
+    torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+def quiet(schedule: Schedule, steps: int, spacing: Any) -> NoiseLevel:
+    """A grid whose warning about its first level is not the matter here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return grid(schedule, steps, spacing)
+
+
+@cache
+def exact(name: str, first: float, last: float) -> Tensor:
+    """Where the flow takes START from time `first` to `last`, by scipy: with phi = atan2(sigma, alpha) and Y = x /
+    sqrt(alpha^2 + sigma^2), dY/dphi = v."""
+    begin, end = (SMOOTH[name](t) for t in (first, last))
+
+    def slope(phi: float, y: np.ndarray) -> np.ndarray:
+        alpha, sigma = math.cos(phi), math.sin(phi)
+        level = NoiseLevel(*torch.tensor([0.5, 2 * math.log(alpha / sigma), alpha, sigma], dtype=torch.float64))
+        return MIXTURE(torch.from_numpy(y).reshape(-1, 2), level).v.numpy().ravel()
+
+    span = [float(torch.atan2(level.sigma, level.alpha)) for level in (begin, end)]
+    y = scipy.integrate.solve_ivp(slope, span, START.numpy().ravel(), method="DOP853", rtol=1e-11, atol=1e-12).y
+    return end.scale * torch.from_numpy(y[:, -1]).reshape(-1, 2)
+
+
+def error(solver: Solver, name: str, spacing: Any, n: int) -> float:
+    """RMS, at the last level above zero noise, of n + 1 levels from t = 1 on."""
+    levels = quiet(SMOOTH[name], n, spacing)[:-1]
+    end = sample(MIXTURE, START, levels, solver, NOISE, SMOOTH[name].inverse)
+    return float((end - exact(name, float(levels.t[0]), float(levels.t[-1]))).pow(2).mean().sqrt())
+
+
+@dataclass
+class Recording:
+    """A denoiser that keeps the levels of its calls."""
+
+    inner: Any = MIXTURE
+    levels: list[NoiseLevel] = field(default_factory=list)
+
+    def __call__(self, x_t: Tensor, level: NoiseLevel) -> Estimate:
+        self.levels.append(level)
+        return self.inner(x_t, level)
+
+
+class Silent(NoiseSource):
+    """Has no numbers to give."""
+
+    def normal(self, like: Tensor, draw: int) -> Tensor:
+        raise AssertionError("noise was drawn")
+
+
+class TestOrders:
+    @pytest.mark.parametrize(
+        ("name", "schedule", "spacing"),
+        [
+            *((name, "linear", "logsnr") for name in ORDERS),
+            *((name, "cosine", "karras") for name in NAMED),
+            *(
+                pytest.param(name, *where, marks=pytest.mark.long)
+                for where in itertools.product(("linear", "cosine", "vp"), ("logsnr", "karras"))
+                for name in ORDERS
+            ),
+        ],
+    )
+    def test_slope(self, name: str, schedule: str, spacing: Any) -> None:
+        """Of the error, from n / 2 to n steps: high orders without a floor at some 1e-6."""
+        solver, order = ORDERS[name]
+        n = 120 if name in CALLS else {1: 80, 2: 200, 3: 400, 4: 400}[order]
+        n = 600 if name == "frame-3-corrected" and spacing == "karras" else n
+        coarse, fine = (error(solver, schedule, spacing, steps) for steps in (n // 2, n))
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+        if order >= 3 and (schedule, spacing) == ("linear", "logsnr"):
+            assert fine < 3e-6
+
+    def test_third_order_as_published_is_second(self) -> None:
+        """DPM-Solver++ 3M with the second difference of its published code, which lacks a factor 2."""
+        published, mended = (DPMMultistep(order=3, published=flag) for flag in (True, False))
+        coarse, fine = (error(published, "linear", "logsnr", n) for n in (100, 200))
+        assert math.log2(coarse / fine) == pytest.approx(2, abs=0.15)
+        assert fine > 10 * error(mended, "linear", "logsnr", 200)
+
+    @pytest.mark.parametrize("solver", NAMED.values(), ids=NAMED)
+    @pytest.mark.parametrize("spacing", ["trailing", "linspace", "quadratic"])
+    def test_on_other_grids_the_error_falls(self, solver: Solver, spacing: Any) -> None:
+        few, many = (error(solver, "vp", spacing, n) for n in ((7, 28) if spacing == "quadratic" else (20, 80)))
+        assert many < few / 2
+
+    @pytest.mark.parametrize("form", ["eps", "x0"])
+    @pytest.mark.parametrize("schedule", ["linear", "flow", "karras"])
+    def test_first_order_is_ddim(self, form: Any, schedule: str) -> None:
+        """DPM-Solver-1 = DDIM = Euler: the forms of x0 and of eps are one step, and so is Euler's in sigma/alpha."""
+        levels = quiet(WALKED[schedule], 9, "karras")
+        x = START * levels[0].scale
+        ddim = sample(MIXTURE, x, levels, DDIM(), NOISE)
+        for solver in (DEIS(order=1, form=form), LMS(order=1), UniPC(order=1, corrector=False), Euler()):
+            close(sample(MIXTURE, x, levels, solver, NOISE), ddim, atol=1e-13)
+
+
+def laid(solver: Solver, schedule: Schedule, steps: int) -> NoiseLevel:
+    """The solver's own grid, or even log-SNRs."""
+    return solver.levels(schedule, steps) if hasattr(solver, "levels") else quiet(schedule, steps, "logsnr")
+
+
+class TestEnds:
+    @every_solver
+    @pytest.mark.parametrize("name", WITHOUT_SIGNAL)
+    def test_from_no_signal_the_first_step_is_ddims(self, solver: Solver, name: str) -> None:
+        """In the form of x0; the Gaussian frame's own first step knows more. All are finite from there."""
+        schedule, x = WITHOUT_SIGNAL[name], START
+        for spacing, steps in (("trailing", 6), ("karras", 4)):
+            levels = quiet(schedule, steps, spacing)
+            assert levels.alpha[0] == 0
+            ddim, _, _ = DDIM().step(MIXTURE, x, levels[0], levels[1], NOISE, None, None)
+            walk = list(trajectory(MIXTURE, x, levels, solver, Silent(range(16)), schedule.inverse))
+            assert isinstance(solver, GaussianFrame) or torch.equal(walk[0].x, ddim)
+            assert all(bool(step.x.isfinite().all()) for step in walk)
+
+    @every_solver
+    @pytest.mark.parametrize("kind", ["eps", "score"])
+    def test_heads_that_say_nothing_there_are_refused(self, solver: Solver, kind: Prediction) -> None:
+        def denoise(x_t: Tensor, level: NoiseLevel) -> Estimate:
+            return Estimate(kind, x_t, x_t, level)
+
+        levels = grid(Flow(), 5)
+        if getattr(solver, "start", "call") == "free":
+            assert bool(sample(denoise, START, levels, solver, NOISE, Flow().inverse).isfinite().all())
+            return
+        with pytest.raises(ValueError, match="undefined where alpha = 0: use a head that predicts x0, v or flow"):
+            sample(denoise, START, levels, solver, NOISE, Flow().inverse)
+
+    @every_solver
+    @pytest.mark.parametrize("name", ["chain", "linear-zero", "cosine", "flow", "karras"])
+    def test_one_point_is_exact_in_any_number_of_steps(self, solver: Solver, name: str) -> None:
+        """And what a walk returns is the denoiser's last answer, whatever the data; in one step, that to noise."""
+        point = torch.tensor([[0.3, -0.7]])
+        for steps in (1, 2, 3):
+            levels = laid(solver, WALKED[name], steps)
+            x = START * levels[0].scale
+            end = sample(Mixture.points(point), x, levels, solver, Silent(range(16)), WALKED[name].inverse)
+            close(end, point.double().expand(16, 2), atol=1e-12)
+            levels = quiet(WALKED[name], steps, "trailing")
+            *_, last = trajectory(MIXTURE, x, levels, solver, NOISE, WALKED[name].inverse)
+            assert bool(last.x.isfinite().all())
+            assert torch.equal(last.x, last.estimate.x0)
+            assert steps > 1 or torch.equal(last.x, MIXTURE(x, levels[0]).x0)
+
+    @every_solver
+    @pytest.mark.parametrize("name", ["chain", "cosine", "flow", "karras"])
+    def test_atoms_are_exact(self, solver: Solver, name: str) -> None:
+        """Every sample ends in one of the points, to the last digits, and not all in one."""
+        atoms = Mixture.points(normal(6, 2, seed=1))
+        levels = laid(solver, WALKED[name], 12)
+        end = sample(atoms, START * levels[0].scale, levels, solver, NOISE, WALKED[name].inverse)
+        distance = torch.cdist(end, atoms.means)
+        assert float(distance.min(1).values.max()) < 1e-9
+        assert len(distance.argmin(1).unique()) > 3
+
+
+class TestOnAChain:
+    @pytest.mark.parametrize("solver", SOLVED.values(), ids=SOLVED)
+    def test_every_call_is_at_a_level_of_the_chain(self, solver: Solver) -> None:
+        """Those between two levels of the grid, too, with the sigma of the time that the network is told."""
+        chain = LinearBetas()
+        for levels in (laid(solver, chain, 20), quiet(chain, 21, "trailing"), quiet(chain, 20, "quadratic")):
+            denoise = Recording()
+            sample(denoise, START, levels, solver, NOISE, chain.inverse)
+            for level in denoise.levels:
+                step = round(float(level.t) * 1000)
+                for part in ("t", "logsnr", "alpha", "sigma"):
+                    assert getattr(level, part) == getattr(chain.levels[step], part)
+            assert isinstance(solver, Heun) or len({float(level.t) for level in denoise.levels}) == len(denoise.levels)
+
+    @pytest.mark.parametrize("name", ["dpm2", "dpm3", "dpmpp-2s", "dpmpp-3s"])
+    def test_where_there_is_no_level_between_it_is_ddim(self, name: str) -> None:
+        """The whole chain at one call a step; every second level at two, and then close to that."""
+        chain, solver = LinearBetas(steps=200), SOLVERS[name]
+        whole = grid(chain, 200)
+        denoise = Recording()
+        end = sample(denoise, START, whole, solver, NOISE, chain.inverse)
+        assert [float(level.t) for level in denoise.levels] == whole.t[:-1].tolist()
+        close(end, sample(MIXTURE, START, whole, DDIM(), NOISE), atol=1e-12)
+        half = Recording()
+        other = sample(half, START, grid(chain, 100), solver, NOISE, chain.inverse)
+        assert len(half.levels) == 199  # the last step goes to no noise
+        assert float((other - end).abs().max()) < 0.05
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_stages_need_the_schedule(self, name: str) -> None:
+        levels = grid(VP(), 3)
+        if name == "heun":  # its second call is at the next level of the grid
+            assert bool(sample(MIXTURE, START, levels, SOLVERS[name], NOISE).isfinite().all())
+            return
+        with pytest.raises(ValueError, match="at: this solver calls the network between levels"):
+            sample(MIXTURE, START, levels, SOLVERS[name], NOISE)
+
+    def test_a_method_of_order_three_takes_what_the_chain_has(self) -> None:
+        """Between steps 4 and 2 lies one level: a step of order 2 there, at two calls."""
+        chain = LinearBetas()
+        pair = chain.levels[4], chain.levels[2]
+        for form in ("eps", "x0"):
+            two, three = (
+                Singlestep(order=p, form=form).step(MIXTURE, START, *pair, NOISE, None, chain.inverse)[0]
+                for p in (2, 3)
+            )
+            assert torch.equal(two, three)
+
+
+def tensors(kept: Any) -> Iterator[Tensor]:
+    """Every tensor in what a solver remembers."""
+    if isinstance(kept, Tensor):
+        yield kept
+    elif is_dataclass(kept):
+        yield from tensors(list(vars(kept).values()))
+    elif isinstance(kept, list | tuple):
+        for one in kept:
+            yield from tensors(one)
+
+
+class TestCost:
+    @every_solver
+    def test_states_kept(self, solver: Solver) -> None:
+        """At most order + 2, x itself among them."""
+        order = getattr(solver, "order", {"heun": 2}.get(type(solver).__name__.lower(), 1))
+        levels, x, memory = grid(VP(), 9), START, None
+        for i in range(9):
+            x, _, memory = solver.step(MIXTURE, x, levels[i], levels[i + 1], NOISE, memory, VP().inverse)
+            large = {one.data_ptr(): one.untyped_storage().nbytes() for one in tensors(memory) if one.numel() > 1}
+            large[x.data_ptr()] = x.untyped_storage().nbytes()
+            assert sum(large.values()) <= (order + 2) * START.untyped_storage().nbytes()
+
+    @every_solver
+    def test_calls(self, solver: Solver) -> None:
+        """One a step, or as many as stages; the last step, and one from no signal, has one."""
+        per_step = next((CALLS[name] for name in CALLS if SOLVERS[name] is solver), 1)
+        for schedule, single in ((VP(), 1), (Flow(), 2)):
+            denoise = Recording()
+            sample(denoise, START, grid(schedule, 6), solver, NOISE, schedule.inverse)
+            free = getattr(solver, "start", "call") == "free"
+            assert len(denoise.levels) == single + (6 - single) * per_step - free
+
+
+class TestPrecision:
+    @every_solver
+    @pytest.mark.parametrize("schedule", [LinearBetas(), Flow(), Karras()], ids=["chain", "flow", "karras"])
+    def test_float32_is_float64_to_1e_4(self, solver: Solver, schedule: Schedule) -> None:
+        """On data with and without a density, from heads of x0 and of v."""
+
+        def v_head(x_t: Tensor, level: NoiseLevel) -> Estimate:
+            return Estimate("v", MIXTURE(x_t, level).v, x_t, level)
+
+        atoms = Mixture.points(0.5 * normal(6, 2, seed=1))
+        for denoise, steps in ((MIXTURE, 8), (v_head, 20), (atoms, 12)):
+            levels = laid(solver, schedule, steps)
+            x = (START * levels[0].scale).float()
+            single, double = (sample(denoise, y, levels, solver, NOISE, schedule.inverse) for y in (x, x.double()))
+            assert single.dtype == torch.float32
+            close(single.double(), double, atol=1e-4)
+
+    @every_solver
+    def test_a_network_in_half_precision(self, solver: Solver) -> None:
+        """Its rounding passes into x0 once, and does not grow: the state stays float32."""
+
+        def rounded(x_t: Tensor, level: NoiseLevel) -> Estimate:
+            assert x_t.dtype == torch.float32
+            return Estimate("v", MIXTURE(x_t, level).v.bfloat16().float(), x_t, level)
+
+        levels = laid(solver, LinearBetas(), 12)
+        x = START.float()
+        end = sample(rounded, x, levels, solver, NOISE, LinearBetas().inverse)
+        assert end.dtype == torch.float32
+        close(end, sample(MIXTURE, x, levels, solver, NOISE, LinearBetas().inverse), atol=0.03)
