@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unsteep.analytic import Mixture
-from unsteep.core.chains import LinearBetas
+from unsteep.core.chains import CosineBetas, LinearBetas
 from unsteep.core.estimate import Estimate, Prediction
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
@@ -327,7 +327,9 @@ class TestCost:
 
 class TestPrecision:
     @every_solver
-    @pytest.mark.parametrize("schedule", [LinearBetas(), Flow(), Karras()], ids=["chain", "flow", "karras"])
+    @pytest.mark.parametrize(
+        "schedule", [LinearBetas(), CosineBetas(), Flow(), Karras()], ids=lambda s: type(s).__name__
+    )
     def test_float32_is_float64_to_1e_4(self, solver: Solver, schedule: Schedule) -> None:
         """On data with and without a density, from heads of x0 and of v."""
 
@@ -341,6 +343,17 @@ class TestPrecision:
             single, double = (sample(denoise, y, levels, solver, NOISE, schedule.inverse) for y in (x, x.double()))
             assert single.dtype == torch.float32
             close(single.double(), double, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        "solver", [LMS(), DEIS(), DEIS(form="v"), DPMMultistep(), UniPC(), GaussianFrame()], ids=str
+    )
+    def test_where_alpha_grows_a_thousandfold(self, solver: Solver) -> None:
+        """In one step, from 5e-5: no difference of two numbers of that size is formed."""
+        chain = CosineBetas()
+        levels = grid(chain, 8)
+        assert levels.alpha[1] > 1000 * levels.alpha[0]
+        single, double = (sample(MIXTURE, x, levels, solver, NOISE, chain.inverse) for x in (START.float(), START))
+        close(single.double(), double, atol=1e-5)
 
     @every_solver
     def test_a_network_in_half_precision(self, solver: Solver) -> None:

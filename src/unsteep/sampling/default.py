@@ -1,10 +1,10 @@
 """The solver and the grid where none is asked for, chosen by measurement (`benchmarks/solvers.py` and its page).
 
-A `GaussianFrame` in the frame of the training data, by class where there are classes. At few calls none is spent at
-t = 1, whose answer is the data's mean but for the errors of a trained network: up to six on pictures, whose networks
-were seen to err there, and where the run is guided; up to twelve otherwise. Data with a density also end smoothly,
-from ten calls on; what takes values of a grid, as pixels do, ends with the denoiser. A model that brings no statistics
-gets UniPC of order 2, on the grid of log-SNR: what came next on trained networks.
+A `GaussianFrame` in the frame of the training data, by class where there are classes. On data with a density none of
+few calls is spent at t = 1, whose answer is the data's mean: up to twelve, and up to six where the run is guided. Such
+data also end smoothly, from ten calls on. Networks of pictures were seen to err at t = 1, so that the call there pays,
+and their values are those of a grid, so that they end with the denoiser. A model that brings no statistics gets UniPC
+of order 2, on the grid of log-SNR: what came next on trained networks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from unsteep.sampling.tuning import tuned_levels
 from unsteep.sampling.unipc import UniPC
 
 Grid = Spacing | Literal["tuned"] | Sequence[float] | NoiseLevel
-FEW_OF_ATOMS, FEW, SMOOTH = 6, 12, 10  # calls
+FEW, FEW_GUIDED, SMOOTH = 12, 6, 10  # calls
 
 
 def default_spacing(solver: object) -> Spacing:
@@ -44,7 +44,7 @@ def default_solver(
     if frame is None:
         return UniPC(order=2)
     spare = not isinstance(schedule, Chain) or steps < schedule.steps  # a free start takes one level more
-    free = spare and steps <= (FEW_OF_ATOMS if atoms or guidance > 1 else FEW)
+    free = spare and not atoms and steps <= (FEW_GUIDED if guidance > 1 else FEW)
     smooth = not atoms and steps >= SMOOTH
     return GaussianFrame(start="free" if free else "call", end="smooth" if smooth else "denoiser", frame=frame)
 
