@@ -66,7 +66,7 @@ def sample(
     latents
         Start from these latents, which unsteep invert wrote, in place of noise.
     clip
-        Keep estimates in the range of pictures; default: for models that predict eps.
+        Keep estimates in the range of pictures; default: for models that predict eps, but not --from latents.
     batch
         Samples that go through the network together.
     out
@@ -81,6 +81,7 @@ def sample(
     from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver, evaluations, read_latents
     from unsteep.opening import load
 
+    clip = False if clip is None and latents is not None else clip  # latents are those of the flow, which clips nothing
     how: dict[str, Any] = {"steps": steps, "guidance": guidance, "clip": clip}
     how["solver"] = chosen_solver(solver, order, settings or [], tolerance)
     how["grid"] = chosen_grid(grid)
