@@ -4,9 +4,10 @@
     label_counts (c,)      how many examples each class has
     mean (*shape), std (k + 1,), basis (d, k)            the Gaussian frame of the data (see `sampling.frame`)
     class_mean (c, *shape), class_std (c, k + 1)         the same for each class, in the same basis
+    grid/<solver>/<steps>  times that tune-grid found; training on discards them
     x0_error (2, n)        log-SNRs and the mean squared error of the x0 estimates there, at the end of training
 
-All but the first are in the model's space. The directions are those of the variance within the classes.
+All but the first two are in the model's space. The directions are those of the variance within the classes.
 """
 
 from __future__ import annotations
