@@ -6,8 +6,8 @@ In X = x / alpha and s = sigma / alpha the flow is dX/ds = eps, whatever the sch
     Heun    X_nxt = X + (s_nxt - s) (eps + eps_nxt) / 2       eps_nxt: called at Euler's point; order 2, two calls
 
 `churn` = gamma first adds noise that lifts s to s (1 + gamma), where s lies in [churn_min, churn_max], and the step
-goes on from there: their S_churn / steps. The last step adds none. The step from no signal is DDIM's, and the step to
-no noise the denoiser itself.
+goes on from there: their S_churn / steps. The last step adds none. The step from no signal, or an overlong one, is
+DDIM's, and the step to no noise the denoiser itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
-from unsteep.sampling.exponential import at_an_end, first_order
+from unsteep.sampling.exponential import at_an_end, first_order, overlong
 from unsteep.sampling.loop import At
 
 
@@ -88,7 +88,7 @@ class Heun(Euler):
         x, now = self._churned(x, now, nxt, noise, at)
         estimate = denoise(x, now)
         predicted = first_order(estimate, nxt)
-        if at_an_end(now, nxt):
+        if at_an_end(now, nxt) or overlong(now, nxt):
             return predicted, estimate, None
         ds = nxt.sigma / nxt.alpha - now.sigma / now.alpha
         correction = (denoise(predicted, nxt).eps - estimate.eps) / 2

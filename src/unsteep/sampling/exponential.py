@@ -11,6 +11,10 @@ so that a step from `now` to `nxt`, with the term interpolated by a polynomial t
     x_nxt = carried x_now + sum_i weight_i value_i
 
 Where one end lies at infinity, the step is DDIM's: from alpha = 0 in the form of x0, to sigma = 0 the denoiser itself.
+
+Two rules for grids with a step much longer than those before it, as the last of a grid even in t; neither is met where
+steps are refined. Values are extrapolated by as many nodes as keep sum |weight| <= 2 k |sum weight| for k nodes: beyond
+it, errors in them grow more than the formula gains. And where alpha grows e^5-fold, stages between are left out.
 """
 
 from __future__ import annotations
@@ -26,12 +30,18 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 
 Form = Literal["x0", "eps", "v"]
+LONG = 5.0  # in l: a difference of two eps counts e^5 times in x
 _POINTS, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(32))
 
 
 def at_an_end(now: NoiseLevel, nxt: NoiseLevel) -> bool:
     """Whether the step begins without signal or ends without noise."""
     return bool(now.alpha == 0) or bool(nxt.sigma == 0)
+
+
+def overlong(now: NoiseLevel, nxt: NoiseLevel) -> bool:
+    """Whether alpha / sigma grows more than LONG allows in one step."""
+    return float(half_logsnr(nxt) - half_logsnr(now)) > LONG
 
 
 def first_order(estimate: Estimate, nxt: NoiseLevel) -> Tensor:
@@ -67,6 +77,15 @@ def weights(
             kernel = -nxt.scale / (2 * torch.cosh(half))
     basis = lagrange(variable(torch.stack([*nodes])), variable(half))
     return (end - start) / 2 * (basis * kernel) @ _WEIGHTS
+
+
+def steady(weigh: Callable[[Sequence[Tensor]], Tensor], nodes: Sequence[Tensor]) -> Tensor:
+    """weigh(the last k nodes), (k,), for the largest k whose weights do not make more of errors than of values."""
+    for k in range(len(nodes), 1, -1):
+        shares = weigh(nodes[-k:])
+        if bool(shares.abs().sum() <= 2 * k * shares.sum().abs()):
+            return shares
+    return weigh(nodes[-1:])
 
 
 def lagrange(nodes: Tensor, places: Tensor) -> Tensor:

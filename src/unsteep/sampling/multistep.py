@@ -13,6 +13,7 @@ The first steps have fewer values and lower order; a step from no signal or to n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,7 @@ from unsteep.sampling.exponential import (
     combine,
     first_order,
     half_logsnr,
+    steady,
     weights,
 )
 from unsteep.sampling.loop import At
@@ -65,7 +67,8 @@ class DEIS:
             return first_order(estimate, nxt), estimate, None
         history = remember(memory, estimate, self.form, self.order)
         nodes, values = zip(*history, strict=True)
-        shares = weights(self.form, nodes, now, nxt)
+        shares = steady(lambda some: weights(self.form, some, now, nxt), nodes)
+        values = values[-len(shares) :]
         if self.form == "v":
             return combine(x, nxt.scale / now.scale, values, shares), estimate, history
         return advance(estimate, nxt, values[-1], values[:-1], shares[:-1]), estimate, history
@@ -92,7 +95,8 @@ class LMS:
             return first_order(estimate, nxt), estimate, None
         history = remember(memory, estimate, "eps", self.order)
         nodes, values = zip(*history, strict=True)
-        shares = weights("eps", nodes, now, nxt, variable=lambda half: torch.exp(-half))
+        shares = steady(lambda some: weights("eps", some, now, nxt, lambda half: torch.exp(-half)), nodes)
+        values = values[-len(shares) :]
         return advance(estimate, nxt, values[-1], values[:-1], shares[:-1]), estimate, history
 
 
@@ -118,14 +122,16 @@ class DPMMultistep:
             return first_order(estimate, nxt), estimate, None
         history = remember(memory, estimate, "x0", self.order)
         nodes, values = zip(*history, strict=True)
-        if len(history) == 3 and not self.published:
-            shares = weights("x0", nodes, now, nxt)
-        else:
-            shares = _published(nodes, now, nxt)
-        return combine(x, nxt.sigma / now.sigma, values, shares), estimate, history
+        shares = _published(nodes, now, nxt) if self.published else steady(lambda some: _exact(some, now, nxt), nodes)
+        return combine(x, nxt.sigma / now.sigma, values[-len(shares) :], shares), estimate, history
 
 
-def _published(nodes: tuple[Tensor, ...], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+def _exact(nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+    """The weights of DPM-Solver++, (k,), with the factor that the published ones of three values lack."""
+    return weights("x0", nodes, now, nxt) if len(nodes) == 3 else _published(nodes, now, nxt)
+
+
+def _published(nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
     """The weights of DPM-Solver++ as in its code, (k,): of one, two or three values."""
     end = half_logsnr(nxt)
     h = end - nodes[-1]

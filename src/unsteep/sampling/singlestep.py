@@ -7,7 +7,7 @@ With the half log-SNR l and h = l_nxt - l_now, in the form of eps (DPM-Solver-2 
     order 3    a first-order step to 1/3; from both values to 2/3; the whole step from those at 0 and 2/3
 
 On a chain the levels between are levels of the chain, and the formulas take their true places. Where the chain has
-none, and where the step begins without signal or ends without noise, the step is DDIM's, at one call.
+none, where the step begins without signal or ends without noise, and where it is overlong, it is DDIM's, at one call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
-from unsteep.sampling.exponential import advance, at_an_end, first_order, half_logsnr, weights
+from unsteep.sampling.exponential import advance, at_an_end, first_order, half_logsnr, overlong, weights
 from unsteep.sampling.loop import At
 
 
@@ -44,7 +44,7 @@ class Singlestep:
         at: At | None,
     ) -> tuple[Tensor, Estimate, None]:
         estimate = denoise(x, now)
-        if at_an_end(now, nxt):
+        if at_an_end(now, nxt) or overlong(now, nxt):
             return first_order(estimate, nxt), estimate, None
         between = _between(now, nxt, (1 / 2,) if self.order == 2 else (1 / 3, 2 / 3), at)
         if not between:

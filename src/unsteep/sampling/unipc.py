@@ -19,7 +19,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
-from unsteep.sampling.exponential import at_an_end, combine, first_order, half_logsnr, weights
+from unsteep.sampling.exponential import at_an_end, combine, first_order, half_logsnr, steady, weights
 from unsteep.sampling.loop import At
 from unsteep.sampling.multistep import History, remember
 
@@ -56,15 +56,18 @@ class UniPC:
             return first_order(estimate, nxt), estimate, None
         history = remember(None if memory is None else memory.history, estimate, "x0", self.order + 1)
         if memory is not None and self.corrector:
-            x = self._walk(memory.x, history, memory.level, now)
+            nodes, values = zip(*history, strict=True)
+            shares = self._shares(nodes, memory.level, now)
+            x = combine(memory.x, now.sigma / memory.level.sigma, values, shares)
         history = history[-self.order :]
-        return self._walk(x, history, now, nxt), estimate, Walked(x, now, history)
-
-    def _walk(self, x: Tensor, history: History, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
         nodes, values = zip(*history, strict=True)
-        two = len(nodes) == 2
-        shares = self._of_two(nodes, now, nxt) if two else weights("x0", nodes, now, nxt)
-        return combine(x, nxt.sigma / now.sigma, values, shares)
+        shares = steady(lambda some: self._shares(some, now, nxt), nodes)
+        x_nxt = combine(x, nxt.sigma / now.sigma, values[-len(shares) :], shares)
+        return x_nxt, estimate, Walked(x, now, history)
+
+    def _shares(self, nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+        """The weight of each node's value in the step."""
+        return self._of_two(nodes, now, nxt) if len(nodes) == 2 else weights("x0", nodes, now, nxt)
 
     def _of_two(self, nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
         """The weights of the values before and at `now` (predictor), or at `now` and `nxt` (corrector)."""
