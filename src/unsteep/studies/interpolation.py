@@ -83,7 +83,7 @@ def half(model: Model) -> int:
 def read(path: Path, model: Model) -> Tensor:
     """The picture at `path` at the model's size and channels: uint8 (c, h, w). ValueError where it cannot be read."""
     if not isinstance(model.space, Pixels):
-        raise ValueError("interpolate: this model makes rows of numbers, not pictures; give a model of pictures")
+        raise ValueError("this model makes rows of numbers, not pictures; give a model of pictures")
     try:
         picture = load_picture(path, size=model.space.size, channels=model.space.channels)
     except Exception as error:  # decoders raise nearly anything on damaged files
