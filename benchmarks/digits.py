@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 import unsteep
 from unsteep.data import Digits
 from unsteep.sampling import SOLVERS
-from unsteep.studies.quality import wilson
+from unsteep.metrics.interval import wilson
 
 COUNT = 500
 

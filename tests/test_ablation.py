@@ -20,7 +20,8 @@ from scipy.stats import binomtest
 
 import unsteep.training.run as runs
 from unsteep.cli import main
-from unsteep.cli.ablate import _named, _seconds
+from unsteep.cli.ablate import _named, seconds as read_seconds
+from unsteep.metrics.interval import Interval, wilson
 from unsteep.model import Model
 from unsteep.pages import plots
 from unsteep.recipes import RECIPES
@@ -29,7 +30,7 @@ from unsteep.studies import ablation
 from unsteep.studies.ablation import GRID, Cell, ablate
 from unsteep.studies.ablation_claims import claims, verdict
 from unsteep.studies.ablation_result import Measure, Result
-from unsteep.studies.quality import Bracket, Classifier, energy_distance, wilson
+from unsteep.studies.quality import Classifier, energy_distance
 from unsteep.training.loop import Diverged, State
 from unsteep.training.run import Run
 
@@ -264,10 +265,10 @@ def test_ctrl_c_saves_and_stops(tmp_path: Path) -> None:
 
 def test_a_budget_becomes_the_same_steps_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"cells": THREE[:1], "steps": None, "budget": 1.5}
-    monkeypatch.setattr(ablation, "_images_per_second", lambda *_: 8.0)
+    monkeypatch.setattr(ablation, "images_per_second", lambda *_: 8.0)
     study(tmp_path / "a", **asked)
     assert report_of(tmp_path / "a")["steps"] == 3  # 1.5 s of 8 images/s, in batches of 4
-    monkeypatch.setattr(ablation, "_images_per_second", lambda *_: 800.0)
+    monkeypatch.setattr(ablation, "images_per_second", lambda *_: 800.0)
     study(tmp_path / "a", **{**asked, "cells": THREE[:2]})
     for cell in THREE[:2]:
         assert runs.read_run(tmp_path / "a" / "cells" / cell.name).train.steps == 3
@@ -276,7 +277,7 @@ def test_a_budget_becomes_the_same_steps_for_all(tmp_path: Path, monkeypatch: py
 
 def test_the_speed_of_training_is_measured() -> None:
     run = THREE[-1].of(digits())
-    speed = ablation._images_per_second(run, run.data.read("train"), "cpu", limit=0.0)
+    speed = ablation.images_per_second(run, run.data.read("train"), "cpu", limit=0.0)
     assert 0.1 < speed < 1e6
 
 
@@ -369,7 +370,7 @@ def results(**energies: float) -> dict[str, Result]:
     """Results with these energy distances, +- 1, by names with _ for -; infinity: diverged."""
     made = {}
     for name, value in energies.items():
-        bracket = Bracket(value, value - 1, value + 1)
+        bracket = Interval(value, value - 1, value + 1)
         diverged = {"diverged": "at step 7"} if value == float("inf") else {"energy": bracket, "bits": bracket}
         made[name.replace("_", "-")] = Result(measure=SMALL, **diverged)  # type: ignore[arg-type]
     return made
@@ -387,7 +388,7 @@ OWN = {  # the paper's own table
 
 def with_bits(given: dict[str, Result], bound: float, simple: float) -> dict[str, Result]:
     for name, value in (("eps-bound-fixed", bound), ("eps-simple-fixed", simple)):
-        given[name] = replace(given[name], bits=Bracket(value, value - 0.01, value + 0.01))
+        given[name] = replace(given[name], bits=Interval(value, value - 0.01, value + 0.01))
     return given
 
 
@@ -480,4 +481,4 @@ def test_cells_by_a_part_of_their_name() -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("3m", 180), ("1h30m", 5400), ("45", 45), ("1h5s", 3605)])
 def test_times(text: str, seconds: int) -> None:
-    assert _seconds(text) == seconds
+    assert read_seconds(text) == seconds

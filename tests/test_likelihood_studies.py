@@ -27,6 +27,7 @@ from unsteep.data import DataSet, Digits
 from unsteep.denoiser import Denoiser
 from unsteep.description import Description, ModelConfig
 from unsteep.likelihood import Decoder, bound, rate_distortion, strata
+from unsteep.metrics.interval import Interval, intervals
 from unsteep.model import Model
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.pages import plots
@@ -35,7 +36,7 @@ from unsteep.spaces import AnySpace, Pixels, Vectors
 from unsteep.studies import rate_distortion as rates
 from unsteep.studies.examples import examples_of, open_data
 from unsteep.studies.likelihood import likelihood
-from unsteep.studies.measuring import Interval, counted, intervals, weights_digest
+from unsteep.studies.measuring import counted, weights_digest
 
 BETAS = partial(LinearBetas, end=0.019)  # as many as 20 steps reach pure noise
 
@@ -144,8 +145,8 @@ class TestInterval:
     def test_is_the_standard_one(self) -> None:
         values = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.float64)
         interval = Interval.of(values)
-        assert interval.mean == 4.0
-        assert interval.half == pytest.approx(1.96 * math.sqrt((9 + 4 + 0 + 25) / 3) / 2)
+        assert interval.value == 4.0
+        assert interval.half == pytest.approx(1.959964 * math.sqrt((9 + 4 + 0 + 25) / 3) / 2)
         assert interval * -2.0 == Interval(-8.0, 2 * interval.half)
         mean, half = intervals(torch.stack([values, -values], 1))
         assert (mean.tolist(), half[0]) == ([4.0, -4.0], half[1])
@@ -156,7 +157,7 @@ class TestInterval:
         held = 0
         for seed in range(100):
             result = likelihood(model, rows_of(64, dimensions=1, seed=seed), n=64, terms=5, seed=64 * seed)
-            held += abs(result.bound.mean - ENTROPY) <= result.bound.half
+            held += abs(result.bound.value - ENTROPY) <= result.bound.half
         assert 86 <= held <= 100  # 95 +- 4 standard deviations
 
 
@@ -166,8 +167,8 @@ class TestLikelihood:
     def test_the_parts_add_up(self) -> None:
         result = likelihood(self.model, rows_of(50), n=30, terms=0, draws=2)
         parts = [result.prior, result.kl, result.decoder]
-        assert sum(part.mean for part in parts) == pytest.approx(result.bound.mean)
-        assert float(result.step_mean.sum()) == pytest.approx(result.kl.mean)
+        assert sum(part.value for part in parts) == pytest.approx(result.bound.value)
+        assert float(result.step_mean.sum()) == pytest.approx(result.kl.value)
         assert len(result.t) == 19
         assert result.t.tolist() == pytest.approx([(20 - i) / 20 for i in range(19)])
         assert [name for name, _ in result.rows()] == ["L_T", "sum of L_{t-1}", "L_0", "bound"]
@@ -177,13 +178,13 @@ class TestLikelihood:
         result = likelihood(self.model, data, n=30, terms=6, draws=2, seed=5)
         x = examples_of(self.model, data, 30, 5).x
         each = self.model.likelihood(x, terms=6, draws=2, seed=5).bits_per_dim().numpy()
-        assert result.bound.mean == pytest.approx(each.mean())
+        assert result.bound.value == pytest.approx(each.mean())
         assert result.bound.half == pytest.approx(1.96 * each.std(ddof=1) / math.sqrt(30))
 
     def test_sub_sampled_terms_stand_for_strata_of_the_chain(self) -> None:
         result = likelihood(self.model, rows_of(200), n=200, terms=5, draws=3)
         lengths = strata(grid(self.model.denoiser.schedule, 20), 5).diff().double()
-        assert float(result.step_mean @ lengths) == pytest.approx(result.kl.mean)
+        assert float(result.step_mean @ lengths) == pytest.approx(result.kl.value)
         assert (result.t.diff() < 0).all()
         assert len(result.t) == 5
         assert result.evaluations == 3 * (5 + 1)
@@ -201,7 +202,7 @@ class TestLikelihood:
         narrow = likelihood(self.model, rows_of(40), flow=True)
         wide = likelihood(oracle(vectors(std=3.0), BETAS(steps=20)), rows_of(40, std=3.0), flow=True)
         for a, b, more in zip(narrow.rows(), wide.rows(), (0, 0, 1, 1, 1), strict=True):
-            assert b[1].mean - a[1].mean == pytest.approx(more * math.log2(3), abs=1e-4), a[0]
+            assert b[1].value - a[1].value == pytest.approx(more * math.log2(3), abs=1e-4), a[0]
             assert b[1].half == pytest.approx(a[1].half, abs=1e-4)
         assert narrow.nats == pytest.approx(2 * math.log(2))
 
@@ -212,7 +213,7 @@ class TestLikelihood:
         x, variance = data.x.double(), float(1 + (first.sigma / first.alpha) ** 2)
         bits = (x**2 / variance + math.log(2 * math.pi * variance)) / (2 * math.log(2))
         assert result.flow is not None
-        assert result.flow.mean == pytest.approx(float(bits.mean()), abs=2e-3)
+        assert result.flow.value == pytest.approx(float(bits.mean()), abs=2e-3)
         assert result.flow_evaluations > 10
 
     def test_the_flow_of_pictures_is_a_bound_on_their_probability(self) -> None:
@@ -224,8 +225,8 @@ class TestLikelihood:
         result = likelihood(model, data, n=64, steps=20, flow=True)
         truth = ENTROPY + 0.5 * math.log2(c) + math.log2((values - 1) / 2)
         assert result.flow is not None
-        assert abs(result.flow.mean - truth) < 2 * result.flow.half + 0.01
-        assert result.bound.mean > result.flow.mean
+        assert abs(result.flow.value - truth) < 2 * result.flow.half + 0.01
+        assert result.bound.value > result.flow.mean
 
     def test_examples_are_random_and_nested(self) -> None:
         data = rows_of(100)
@@ -244,7 +245,7 @@ class TestLikelihood:
             caught.clear()
             likelihood(self.model, rows_of(200), n=200, terms=2)
         assert any(
-            text.startswith(f"L_T is {result.prior.mean:.3g} bits/dim, and should be below 0.01") for text in said
+            text.startswith(f"L_T is {result.prior.value:.3g} bits/dim, and should be below 0.01") for text in said
         )
         assert not caught
 

@@ -1,4 +1,4 @@
-"""What is asked of a model, checked: the seeds of samples, and their classes by number or name, or drawn."""
+"""What is asked of a model, checked: the seeds of samples, their classes by number or name, and that they came out."""
 
 from __future__ import annotations
 
@@ -53,3 +53,14 @@ def seeds(first: int, n: int) -> range:
     if not -(2**63) <= first <= 2**63 - n:
         raise ValueError(f"seed: expected a whole number of 64 bits, got {first}; take a smaller one")
     return range(first, first + n)
+
+
+def check_finite(samples: Tensor, first: int) -> None:
+    """ValueError where some of the samples (n, ...), of the seeds from `first` on, are not finite."""
+    broken = (~samples.isfinite().flatten(1).all(1)).nonzero().flatten() + first
+    if len(broken):
+        named = ", ".join(map(str, broken[:5].tolist()))
+        raise ValueError(
+            f"sampling: {len(broken)} of {len(samples)} samples are not finite, those of seeds {named}"
+            f"{' and more' if len(broken) > 5 else ''}; take more steps or another solver, or see how training ended"
+        )

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from unsteep.asking import labels_of, seeds
+from unsteep.asking import check_finite, labels_of, seeds
 from unsteep.core.condition import Condition
 from unsteep.core.gaussian import Variance, optimal_variance
 from unsteep.core.level import NoiseLevel
@@ -115,7 +115,7 @@ class Model:
         first level, in place of noise.
         `clip` keeps estimates of x0 in the range of pictures; default, where the head predicts eps or the score, whose
         errors grow without bound at t = 1. Sample i depends on `seed` + i alone, to rounding: neither on n nor on
-        `batch_size`. `progress` shows a bar.
+        `batch_size`. `progress` shows a bar. ValueError where samples are not finite, by their seeds.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
@@ -140,6 +140,7 @@ class Model:
                     for step in self.trajectory(own, count, chosen, start=latents, **how):
                         x = step.x
                         advance()
+                check_finite(x, own)
                 done.append(self.space.decode(x))
         return torch.cat(done)
 

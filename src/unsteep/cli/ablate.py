@@ -83,7 +83,7 @@ def ablate(
     folder = out or Path("runs") / f"ablation-{recipe}"
     cells = _named(only or [])
     measure = Measure(samples=samples, images=images, terms=terms)
-    seconds = _seconds(budget)
+    allowed = seconds(budget)
 
     words = ["unsteep", "ablate", recipe, *(["--data", data] if data else [])]
     words += ["--budget", budget] if steps is None else ["--steps", str(steps)]
@@ -97,7 +97,7 @@ def ablate(
         folder,
         cells=cells,
         steps=steps,
-        budget=seconds,
+        budget=allowed,
         measure=measure,
         command=command,
         force=force,
@@ -122,11 +122,11 @@ def _named(asked: list[str]) -> tuple[Cell, ...]:
     return tuple(chosen) or GRID
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """90s, 3m, 1h30m, or a bare number of seconds."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
     parts = [int(part or 0) for part in match.groups()] if match else []
     if not any(parts):
         raise ValueError(f"--budget: expected a time such as 90s, 3m or 1h30m, got {text!r}")
-    hours, minutes, seconds = parts
-    return 3600.0 * hours + 60.0 * minutes + seconds
+    hours, minutes, rest = parts
+    return 3600.0 * hours + 60.0 * minutes + rest

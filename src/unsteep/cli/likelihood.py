@@ -92,7 +92,8 @@ def likelihood(
         table.add_column(heading, justify="right" if i else "left", no_wrap=True)
     for name, value in result.rows():
         nats = value * result.nats
-        table.add_row(name, str(value), f"{nats.mean:.2f} ± {nats.half:.2f}", style="bold" if name == "bound" else None)
+        style = "bold" if name == "bound" else None
+        table.add_row(name, str(value), f"{nats.value:.2f} ± {nats.half:.2f}", style=style)
     Console().print(table, highlight=False, markup=False)
     print()
     for name, text in result.facts():

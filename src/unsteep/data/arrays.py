@@ -143,11 +143,12 @@ def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
 
 def _check_finite(array: np.ndarray, name: str) -> None:
     with np.errstate(over="ignore"):  # a number too large for float32 is as bad as an infinite one
-        bad = np.argwhere(~np.isfinite(array.astype(np.float32)))
-    if len(bad):
-        first = tuple(bad[0].tolist())
+        broken = ~np.isfinite(array.astype(np.float32)).reshape(len(array), -1).all(1)
+    if broken.any():
+        first = ", ".join(map(str, np.flatnonzero(broken)[:5].tolist()))
         raise ValueError(
-            f"{name}: {len(bad)} values are NaN, infinite or beyond float32, the first at {first}: remove them"
+            f"{name}: {int(broken.sum())} of {len(array)} examples hold NaN, infinite values or such beyond float32, "
+            f"the first at {first}: remove them"
         )
 
 

@@ -23,19 +23,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from unsteep.data import DataSet
-from unsteep.objectives import AnyObjective, Bound, Hybrid, Simple, fill_values
+from unsteep.objectives import AnyObjective, Bound, Hybrid, Simple
 from unsteep.opening import load
 from unsteep.storage import config
 from unsteep.storage.lock import RunLock
 from unsteep.studies.ablation_result import Judge, Measure, Result
 from unsteep.studies.measuring import write_json
-from unsteep.training import run as runs
+from unsteep.studies.trained import images_per_second, of_steps, trained
 from unsteep.training.log import read_log
-from unsteep.training.loop import Diverged, State, train
-from unsteep.training.run import Batches, Run
+from unsteep.training.loop import Diverged
+from unsteep.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,55 +158,19 @@ def _plan(run: Run, data: DataSet, out: Path, asked: dict[str, Any], device: str
     else:
         steps, speed = asked["steps"], None
         if steps is None:
-            speed = _images_per_second(GRID[-1].of(run), data, device)
+            speed = images_per_second(GRID[-1].of(run), data, device)
             steps = max(1, int(asked["budget"] * speed / run.train.batch))
         write_json({"asked": asked, "steps": steps, "speed": speed}, path)
-    training = replace(
-        run.train,
-        steps=steps,
-        warmup=min(run.train.warmup, steps // 10),
-        checkpoint_every=max(1, steps // 10),
-        preview_every=steps,  # none: after the last step comes a report instead
-        keep=1,
-    )
-    return Plan(run=replace(run, train=training), budget=asked["budget"], speed=speed)
-
-
-def _images_per_second(run: Run, data: DataSet, device: str, limit: float = 5.0) -> float:
-    """The speed of training, from what is done in `limit` seconds, and at least three steps."""
-    description = run.describe(data)
-    torch.manual_seed(run.train.seed)
-    state = State(description.build().to(device), run.train, fill_values(run.objective, description.space.levels))
-    batches = Batches(run, data, description.space, torch.device(device))
-    records = train(state, batches, replace(run.train, steps=10_000))
-    next(records)  # the first step allocates
-    began, done = time.monotonic(), 0
-    for _ in records:
-        done += 1
-        if done >= 3 and time.monotonic() - began > limit:
-            break
-    return done * run.train.batch / (time.monotonic() - began)
+    return Plan(run=of_steps(run, steps), budget=asked["budget"], speed=speed)
 
 
 def _one(run: Run, folder: Path, judge: Judge, device: str) -> Result | None:
     """Trains what is left of a cell and measures it. None if the training was interrupted."""
     began, whole, before = time.monotonic(), not folder.exists(), Result.read(folder)
     try:
-        if not _trained(run, folder, device):
+        if not trained(run, folder, device):
             return None
     except Diverged:
         return Result(measure=judge.measure, diverged=f"at step {len(read_log(folder / 'log.jsonl')) + 1}")
     seconds = time.monotonic() - began if whole else before.seconds if before else None
     return replace(judge.measured(load(folder, device=device), run.train.seed, folder), seconds=seconds)
-
-
-def _trained(run: Run, folder: Path, device: str) -> bool:
-    """Starts a cell's run, or goes on with it, up to its own report, which is the last thing that a run writes."""
-
-    def quiet(_: str) -> None: ...
-
-    if (folder / "report.html").exists():
-        return True
-    if (folder / "run.toml").exists():
-        return runs.resume((), folder, device=device, say=quiet)
-    return runs.start(run, folder, device=device, say=quiet)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from unsteep.metrics.interval import Interval
 from unsteep.studies.ablation_result import Result
-from unsteep.studies.quality import Bracket
 
 STABLE = ("mean-bound-diagonal", "mean-bound-fixed", "eps-bound-fixed", "eps-simple-fixed")
 UNSTABLE = ("mean-simple-fixed", "eps-bound-diagonal")
@@ -95,12 +95,12 @@ def ranking(results: Mapping[str, Result], quantity: Literal["bits", "energy"]) 
     return sorted(there, key=lambda name: there[name].value)
 
 
-def _value(results: Mapping[str, Result], name: str, quantity: str) -> Bracket | None:
+def _value(results: Mapping[str, Result], name: str, quantity: str) -> Interval | None:
     """The value of a cell, infinite if it diverged; None if it was not run."""
     if name not in results:
         return None
-    value: Bracket | None = getattr(results[name], quantity)
-    return value or Bracket(math.inf, math.inf, math.inf)
+    value: Interval | None = getattr(results[name], quantity)
+    return value or Interval(math.inf, math.inf, math.inf)
 
 
 def _all_below(

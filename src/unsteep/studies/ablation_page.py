@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unsteep.data import DataSet
+from unsteep.metrics.interval import Interval
 from unsteep.pages import pictures, plots
 from unsteep.pages.html import Cell as TableCell
 from unsteep.pages.html import Page
@@ -18,7 +19,6 @@ from unsteep.studies.ablation import GRID, Cell, Plan
 from unsteep.studies.ablation_claims import claims, ranking, verdict
 from unsteep.studies.ablation_result import Judge, Result, read_samples
 from unsteep.studies.measuring import write_json
-from unsteep.studies.quality import Bracket
 from unsteep.training.log import read_log
 
 SHOWN, WIDE = 10, 52  # samples of each cell; the pixels that one may take across, for the sheet to fit the page
@@ -124,13 +124,13 @@ def _reference(judge: Judge) -> list[TableCell]:
     return ["real data", "", "", None, _energy(energy), _share(agreement)]
 
 
-def _energy(value: Bracket | None) -> str | None:
+def _energy(value: Interval | None) -> str | None:
     if value is None:
         return None
     return _unbroken(f"{1000 * value.value:.1f} [{1000 * value.low:.1f}, {1000 * value.high:.1f}]")
 
 
-def _share(value: Bracket | None) -> str | None:
+def _share(value: Interval | None) -> str | None:
     return (
         None
         if value is None

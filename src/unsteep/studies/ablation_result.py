@@ -19,11 +19,12 @@ import torch
 from unsteep.core.noise import permutation
 from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
+from unsteep.metrics.interval import Interval
 from unsteep.model import Model
 from unsteep.pages.files import replacing
 from unsteep.sampling import Ancestral
-from unsteep.studies.measuring import Interval, write_json
-from unsteep.studies.quality import Bracket, Classifier, energy_distance
+from unsteep.studies.measuring import write_json
+from unsteep.studies.quality import Classifier, energy_distance
 from unsteep.training.run import Run
 
 HELD, LEARNED_FROM = 2000, 5000  # real examples that samples are held against, and that the classifier learns from
@@ -49,9 +50,9 @@ class Result:
 
     measure: Measure
     diverged: str = ""
-    bits: Bracket | None = None
-    energy: Bracket | None = None
-    agreement: Bracket | None = None
+    bits: Interval | None = None
+    energy: Interval | None = None
+    agreement: Interval | None = None
     seconds: float | None = None
 
     def words(self) -> str:
@@ -72,7 +73,7 @@ class Result:
         if not (folder / "result.json").exists():
             return None
         table = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        numbers = {k: None if table[k] is None else Bracket(**table[k]) for k in ("bits", "energy", "agreement")}
+        numbers = {k: None if table[k] is None else Interval(**table[k]) for k in ("bits", "energy", "agreement")}
         return Result(**{**table, **numbers, "measure": Measure(**table["measure"])})
 
 
@@ -94,16 +95,16 @@ class Judge:
             seen = some(data, LEARNED_FROM)
             assert seen.labels is not None
             self.classifier = Classifier(self.space.encode(seen.x), seen.labels)
-        self.reference: tuple[Bracket | None, Bracket | None] = None, None
+        self.reference: tuple[Interval | None, Interval | None] = None, None
         if self.unseen:  # of data held against themselves nothing can be said
             self.reference = self.energy(some(data, measure.samples)), self.agreement(self.held)
 
-    def energy(self, given: DataSet) -> Bracket:
+    def energy(self, given: DataSet) -> Interval:
         """The energy distance of examples, in the data's own units, from the real ones."""
         x, y = (self.space.encode(each.x).flatten(1) for each in (given, self.held))
         return energy_distance(x, y)
 
-    def agreement(self, given: DataSet) -> Bracket | None:
+    def agreement(self, given: DataSet) -> Interval | None:
         """The share of examples that look like what they are labelled; None where classes play no part."""
         if self.classifier is None or given.labels is None:
             return None
@@ -117,14 +118,14 @@ class Judge:
         labels = coded.labels if model.names else None
         terms = self.measure.terms
         bits = model.likelihood(coded.x, labels, variance=variance, terms=terms, seed=seed, progress=True)
-        mean = Interval.of(bits.bits_per_dim())
-        if not math.isfinite(mean.mean + mean.half):
+        bits_per_dim = Interval.of(bits.bits_per_dim())
+        if not math.isfinite(bits_per_dim.value + bits_per_dim.half):
             return Result(measure=self.measure, diverged="in the end: its bound is not finite")
         samples = _drawn(model, self.measure.samples, variance, seed)
         _write_samples(samples, folder / "samples.npz")
         return Result(
             measure=self.measure,
-            bits=Bracket(mean.mean, mean.mean - mean.half, mean.mean + mean.half),
+            bits=bits_per_dim,
             energy=self.energy(samples),
             agreement=self.agreement(samples),
         )

@@ -11,16 +11,22 @@ from unsteep.core.noise import permutation
 from unsteep.data import DataSet, Digits, Split
 from unsteep.model import Model
 from unsteep.spaces import Pixels
-from unsteep.training.run import read_run
+from unsteep.training.run import AnyData, read_run
+
+
+def source_of(run: Path, path: Path | None = None) -> AnyData:
+    """Where the data of the run in a folder come from, or the same kind of source at `path`."""
+    source = read_run(run).data
+    if path is None:
+        return source
+    if isinstance(source, Digits):
+        raise ValueError(f"--data: the digits that {run} was trained on come from no folder; leave it out")
+    return replace(source, path=str(path))
 
 
 def open_data(run: Path, path: Path | None = None, split: Split = "test") -> DataSet:
     """The data of the run in a folder, or data of the same kind from `path`."""
-    source = read_run(run).data
-    if path is not None:
-        if isinstance(source, Digits):
-            raise ValueError(f"--data: the digits that {run} was trained on come from no folder; leave it out")
-        source = replace(source, path=str(path))
+    source = source_of(run, path)
     if split == "test" and getattr(source, "holdout", 1) == 0:
         raise ValueError(
             f"--split test: {run} held nothing out of its data; measure on --split train, or on other data with "

@@ -23,13 +23,14 @@ from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
 from unsteep.likelihood import dequantize, flow_log_prob
+from unsteep.metrics.interval import Interval, intervals
 from unsteep.model import Model, ReverseVariance
 from unsteep.pages import plots
 from unsteep.pages.html import Page
 from unsteep.sampling import grid
 from unsteep.spaces import Vectors
 from unsteep.studies.examples import examples_of
-from unsteep.studies.measuring import Interval, counted, intervals, weights_digest, write_json
+from unsteep.studies.measuring import counted, weights_digest, write_json
 
 PRIOR_SHOULD_BE = 0.01  # bits/dim of L_T; more means that sampling starts where data are still visible
 _FLOW_STREAM = -3  # the bound draws from streams 0, 1, ...
@@ -57,6 +58,8 @@ class Likelihood:
     evaluations: float
     flow_evaluations: float
     settings: dict[str, object]
+    each: Tensor
+    """Bits per dimension of each example, (n,): two models measured alike have the same examples and noise."""
 
     def rows(self) -> list[tuple[str, Interval]]:
         """Names of the terms and their bits per dimension, the sum last; below it the flow's."""
@@ -137,10 +140,10 @@ def likelihood(
             flow_nats = _flow(model, examples, seed, batch_size)
     bits, volume = 1 / (bound.dimensions * math.log(2)), _log_volume(model)
     prior = Interval.of(bound.prior.cpu()) * bits
-    if prior.mean > PRIOR_SHOULD_BE:
+    if prior.value > PRIOR_SHOULD_BE:
         warnings.warn(
-            f"L_T is {prior.mean:.3g} bits/dim, and should be below {PRIOR_SHOULD_BE}: at t = 1 data are still visible "
-            "through the noise; use a schedule with more of it",
+            f"L_T is {prior.value:.3g} bits/dim, and should be below {PRIOR_SHOULD_BE}: at t = 1 data are still "
+            "visible through the noise; use a schedule with more of it",
             stacklevel=2,
         )
     each = _by_time(bound.kl.cpu(), columns)
@@ -175,6 +178,7 @@ def likelihood(
             "seed": seed,
             "version": unsteep.__version__,
         },
+        each=(bound.total().cpu() + volume) * bits,
     )
 
 
@@ -277,4 +281,4 @@ def _by_time(values: Tensor, columns: int) -> Tensor:
 
 
 def _cells(value: Interval) -> tuple[float, float]:
-    return value.mean, value.half
+    return value.value, value.half

@@ -1,4 +1,4 @@
-"""What every measurement states: an interval, what it cost, and exactly which weights were measured."""
+"""What every measurement states: what it cost, and exactly which weights were measured."""
 
 from __future__ import annotations
 
@@ -9,38 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from unsteep.model import Model
 from unsteep.pages.files import replacing
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over independent examples, and half the width of its 95% interval, 1.96 standard errors."""
-
-    mean: float
-    half: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> Self:
-        """From one value for each of n >= 2 examples, (n,)."""
-        means, halves = intervals(values[:, None])
-        return cls(float(means), float(halves))
-
-    def __mul__(self, factor: float) -> Interval:
-        return Interval(self.mean * factor, self.half * abs(factor))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} ± {self.half:.4f}"
-
-
-def intervals(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (k,) and half-widths (k,) of their 95% intervals, for values (n, k) of n >= 2 independent examples."""
-    return values.mean(0), 1.96 * values.std(0, correction=1) / len(values) ** 0.5
 
 
 @dataclass

@@ -10,40 +10,17 @@ Neither is an FID, nor comparable with one: the energy distance looks at pixels,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Z = 1.959964  # the normal quantile of a 95% interval
+from unsteep.metrics.interval import Interval, wilson
+
 RESAMPLED = 400  # draws of a bootstrap
 
 
-@dataclass(frozen=True)
-class Bracket:
-    """An estimate and its 95% interval, which need not lie evenly around it."""
-
-    value: float
-    low: float
-    high: float
-
-    def below(self, other: Bracket) -> bool | None:
-        """Whether this one is the smaller; None where the intervals overlap, and it is too close to tell."""
-        if self.high < other.low:
-            return True
-        return False if other.high < self.low else None
-
-
-def wilson(hits: int, n: int) -> Bracket:
-    """The share hits / n by Wilson's score interval, which holds near 0 and 1 too (Wilson 1927)."""
-    share, spread = hits / n, Z**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return Bracket(share, max(0.0, middle - half), min(1.0, middle + half))
-
-
-def energy_distance(x: Tensor, y: Tensor, seed: int = 0) -> Bracket:
+def energy_distance(x: Tensor, y: Tensor, seed: int = 0) -> Interval:
     """The energy distance of the distributions that x (n, d) and y (m, d) were drawn from: n, m at least 2.
 
     The estimate is unbiased, hence a little below 0 at times where the distributions are one. The interval is of a
@@ -61,7 +38,7 @@ def energy_distance(x: Tensor, y: Tensor, seed: int = 0) -> Bracket:
     whole = float(at(np.ones((1, n)), np.ones((1, m)))[0])
     counts = [draws.multinomial(size, np.full(size, 1 / size), RESAMPLED).astype(np.float64) for size in (n, m)]
     low, high = np.quantile(at(*counts), [0.025, 0.975])
-    return Bracket(whole, min(whole, float(low)), max(whole, float(high)))
+    return Interval(whole, min(whole, float(low)), max(whole, float(high)))
 
 
 def _distances(a: Tensor, b: Tensor) -> np.ndarray:
@@ -82,7 +59,7 @@ class Classifier:
 
         self._machine = SVC(C=10).fit(x.flatten(1).numpy(), labels.numpy())
 
-    def agreement(self, x: Tensor, labels: Tensor) -> Bracket:
+    def agreement(self, x: Tensor, labels: Tensor) -> Interval:
         """The share of x (n, ...) that it takes for the class in labels (n,)."""
         named = self._machine.predict(x.flatten(1).numpy())
         return wilson(int((named == labels.numpy()).sum()), len(labels))

@@ -19,6 +19,7 @@ from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
 from unsteep.likelihood import RateDistortion, rate_distortion
+from unsteep.metrics.interval import Interval
 from unsteep.model import Model, ReverseVariance
 from unsteep.pages import pictures, plots
 from unsteep.pages.html import Page
@@ -26,7 +27,7 @@ from unsteep.sampling import Ancestral, grid, initial_noise, sample, trajectory
 from unsteep.spaces import Pixels
 from unsteep.studies.examples import examples_of
 from unsteep.studies.likelihood import levels_of
-from unsteep.studies.measuring import Interval, counted, weights_digest, write_json
+from unsteep.studies.measuring import counted, weights_digest, write_json
 
 ROWS = 10  # of the table, and columns of the reconstructions
 SHOWN = 6  # pictures that are reconstructed
@@ -196,7 +197,7 @@ def write(study: Study, estimates: Tensor, shared: Shared, out: Path, name: str)
     page = Page(
         f"Rate and distortion of {name}",
         f"{float(study.curve.rate[-1]):.3f} bits per dimension for an error of {float(study.rmse[-1]):.2f} grey "
-        f"values, and {study.lossless.mean:.3f} more for none.",
+        f"values, and {study.lossless.value:.3f} more for none.",
     )
     page.figure(
         out / "curve.png",

@@ -1,0 +1,166 @@
+"""unsteep study: settle a question by measuring, with a page that says what follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from unsteep.studies.study import Study
+    from unsteep.training.run import Run
+
+Question = Literal["schedules", "solvers", "architecture", "scale", "guidance"]
+OF_A_MODEL = ("solvers", "guidance")
+
+
+def study(
+    question: Question,
+    run: Path | None = None,
+    /,
+    *,
+    data: Path | None = None,
+    recipe: str | None = None,
+    budget: str = "2m",
+    steps: int | None = None,
+    samples: int | None = None,
+    images: int = 128,
+    calls: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
+    solvers: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    scales: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    seed: int = 0,
+    out: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "auto",
+) -> int:
+    """Settle a question: a table with intervals, plots, samples, what it cost, and what follows.
+
+    The same command goes on where it was interrupted. At its default size a study takes less than half an hour of two
+    CPU cores on Fashion-MNIST.
+
+    Parameters
+    ----------
+    question
+        schedules: which noise schedule; architecture: what matters in the network; scale: how large, and how long;
+        solvers: which one for how many network calls; guidance: how strong.
+    run
+        For solvers and guidance: a trained run.
+    data
+        The data to train on, or where those of the run lie now; default: the digits of scikit-learn.
+    recipe
+        The experiment that is changed; default: digits, fashion-mnist for idx files, folder for pictures.
+    budget
+        Training time of each run, as 90s, 3m or 1h30m: measured once, and turned into equally many steps for all.
+    steps
+        Training steps of each run, instead of --budget.
+    samples
+        Samples drawn of each cell; default 1000, for solvers 256.
+    images
+        Unseen pictures whose bits/dim are measured; 0: not.
+    calls
+        For solvers: network calls; default 5 10 20 50.
+    solvers
+        For solvers: which; default: all.
+    scales
+        For guidance: default 0 1 1.5 2 3 5.
+    settings
+        Change one setting of all runs, as in --set model.network.width=32; may be repeated.
+    seed
+        Of samples, and of what is measured.
+    out
+        The folder of the study; default runs/study-QUESTION.
+    force
+        Start anew, and lose what is there.
+    device
+        auto, cpu, cuda or mps.
+    """
+    import shlex
+
+    from unsteep.cli.ablate import seconds
+    from unsteep.cli.common import chosen_device
+    from unsteep.opening import load
+    from unsteep.studies.examples import source_of
+    from unsteep.studies.questions import sampling, training
+    from unsteep.studies.questions.examiner import Counts, Examiner
+    from unsteep.studies.study import run as conduct
+
+    where = chosen_device(device)
+    out = out or Path("runs") / f"study-{question}"
+    asked: Study
+    words = ["unsteep", "study", question]
+    if question in OF_A_MODEL:
+        if run is None:
+            raise ValueError(f"study {question}: name a trained run, as in unsteep study {question} runs/demo")
+        words += [str(run), *([] if data is None else ["--data", str(data)])]
+        counts = Counts(samples=samples or (256 if question == "solvers" else 1000), images=0, seed=seed)
+        examiner, model = Examiner(source_of(run, data), counts, where), load(run, device=where)
+        if question == "solvers":
+            _known(solvers or [])
+            asked = sampling.solvers(examiner, model, calls or sampling.CALLS, solvers or ())
+            words += [*(["--calls", *map(str, calls)] if calls else []), *(["--solvers", *solvers] if solvers else [])]
+        else:
+            asked = sampling.guidance(examiner, model, scales or sampling.SCALES)
+            words += ["--scales", *map(str, scales)] if scales else []
+        words += ["--samples", str(counts.samples)]
+    else:
+        if run is not None:
+            raise ValueError(f"study {question}: trains its own runs; name data with --data DIR, not a run")
+        base = _base(data, recipe, settings or [])
+        counts = Counts(samples=samples or 1000, images=images, seed=seed)
+        stored = _stored_steps(out) if not force else None
+        long = steps or stored or training.steps_for(base, seconds(budget), where)
+        asked = training.QUESTIONS[question](base, counts, long, where)
+        words += [*([] if data is None else ["--data", str(data)]), *([] if recipe is None else ["--recipe", recipe])]
+        words += ["--steps", str(long), "--samples", str(counts.samples), "--images", str(images)]
+        words += [word for change in settings or [] for word in ("--set", change)]
+    command = shlex.join([*words, "--seed", str(seed), "--out", str(out)])
+    done = conduct(asked, out, command=command, force=force)
+    if done is None:
+        return 130
+    from unsteep.studies.study import conclusions
+
+    print("\n" + "\n".join(conclusions(asked, done)))
+    print(f"\nlook at  {out / 'index.html'}")
+    return 0
+
+
+def _known(solvers: list[str]) -> None:
+    from unsteep.cli.common import nearest
+    from unsteep.sampling import SOLVERS
+
+    for name in solvers:
+        if name not in ("default", *SOLVERS):
+            raise ValueError(f"--solvers: unknown solver {name!r}; {nearest(name, ['default', *SOLVERS])}")
+
+
+def _base(data: Path | None, recipe: str | None, settings: list[str]) -> Run:
+    """The run whose parts are changed: a recipe's, with a small network, and the user's settings on top."""
+    from unsteep.cli.common import nearest
+    from unsteep.data.idx import FILE_NAME
+    from unsteep.recipes import RECIPES
+    from unsteep.storage.config import override
+    from unsteep.studies.questions.training import small
+
+    if recipe is None:
+        recipe = "digits" if data is None else "array" if data.suffix in (".npz", ".npy") else "folder"
+        if data is not None and data.is_dir() and any(FILE_NAME.fullmatch(one.name) for one in data.iterdir()):
+            recipe = "fashion-mnist"
+    if recipe not in RECIPES:
+        raise ValueError(f"--recipe: unknown recipe {recipe!r}; {nearest(recipe, RECIPES)}")
+    return override(small(RECIPES[recipe]("" if data is None else str(data))), settings)
+
+
+def _stored_steps(out: Path) -> int | None:
+    """The steps that a budget came to when the study in `out` was begun, so that it can go on."""
+    import json
+
+    from unsteep.storage import config
+    from unsteep.training.run import Run
+
+    try:
+        stored = json.loads((out / "study.json").read_text(encoding="utf-8"))["asked"]["run"]
+        return config.loads(Run, stored).train.steps
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

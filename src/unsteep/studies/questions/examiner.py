@@ -1,0 +1,138 @@
+"""What every question measures its models by: the same real data, features, counts and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unsteep.metrics.domain import Domain, domain_features
+from unsteep.metrics.interval import Interval
+from unsteep.model import Model
+from unsteep.opening import load
+from unsteep.studies.evaluation import Evaluation, Real, evaluate, floors
+from unsteep.studies.examples import examples_of
+from unsteep.studies.study import Cell, Outcome
+from unsteep.studies.subjects import Drawn
+from unsteep.studies.trained import trained
+from unsteep.training.loop import Diverged
+from unsteep.training.run import AnyData, Run
+
+SHOWN = 12
+QUALITY = ("fid", "kid", "precision", "recall")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """`samples` drawn by `steps` steps; `images`, whose bits/dim are measured by `terms` terms, 0: not."""
+
+    samples: int = 1000
+    steps: int = 20
+    images: int = 128
+    terms: int = 50
+    seed: int = 0
+
+
+class Examiner:
+    """Real data of a source and features trained on them, read and trained when they are first needed."""
+
+    def __init__(self, source: AnyData, counts: Counts, device: str) -> None:
+        self.source, self.counts, self.device = source, counts, device
+
+    @cached_property
+    def real(self) -> Real:
+        """The test split, and the training split beside it."""
+        held_out = getattr(self.source, "holdout", 1.0) > 0
+        training = self.source.read("train")
+        if training.x.ndim != 4:
+            raise ValueError("study: these features are of pictures, and the data are rows of numbers")
+        reference = self.source.read("test") if held_out else training
+        return Real(reference, training if held_out else None, "test" if held_out else "train")
+
+    @cached_property
+    def features(self) -> Domain:
+        """Trained once on half of the training split."""
+        return domain_features(self.real.learned_from, device=self.device, progress=True)
+
+    def evaluated(self, model: Model, metrics: Sequence[str], **how: Any) -> Evaluation:
+        """The metrics of the model's samples; `how` goes to `Model.sample`."""
+        seed = self.counts.seed
+        drawn = Drawn(model, self.counts.samples, seed, "model", {"steps": self.counts.steps, "batch_size": 128, **how})
+        usable = [name for name in metrics if name != "agreement" or (model.names and self.features.names)]
+        return evaluate(drawn, self.real, self.features, usable, names=self.features.names, seed=seed, progress=True)
+
+    def bits(self, model: Model) -> Interval:
+        """Bits per dimension of unseen pictures."""
+        data, of = self.real.reference, self.counts
+        examples = examples_of(model, data, of.images, of.seed)
+        bound = model.likelihood(examples.x, examples.labels, terms=of.terms, seed=of.seed, progress=True)
+        return Interval.of(bound.bits_per_dim())
+
+    def floors(self, metrics: Sequence[str]) -> dict[str, Interval]:
+        """The metrics of as many real pictures."""
+        names = [name for name in metrics if name != "bits-per-dim"]
+        of = self.counts
+        return floors(self.features, self.real, names, of.samples, self.features.names, of.seed)[0]
+
+    def trains(self, run: Run, metrics: Sequence[str]) -> Callable[[Path], Outcome | None]:
+        """What trains a run in a cell's folder and measures it."""
+
+        def do(folder: Path) -> Outcome | None:
+            try:
+                if not trained(run, folder / "run", self.device):
+                    return None
+            except Diverged:
+                return Outcome({}, None, 0.0)
+            model = load(folder / "run", device=self.device)
+            found = self.evaluated(model, [name for name in metrics if name != "bits-per-dim"])
+            values = dict(found.values)
+            if self.counts.images:
+                values["bits-per-dim"] = self.bits(model)
+            parameters = sum(p.numel() for p in model.denoiser.parameters())
+            return Outcome(values, found.kept[:SHOWN].numpy(), 0.0, {"parameters": float(parameters)})
+
+        return do
+
+    def facts(self) -> list[tuple[str, str]]:
+        """How models are measured."""
+        of, real = self.counts, self.real
+        return [
+            ("data", real.reference.source),
+            ("samples", f"{of.samples} of each, seeds {of.seed} and up, the default solver in {of.steps} steps"),
+            ("held against", f"{len(real.reference):,} real pictures, {real.split} split"),
+            ("features", f"{self.features.name}, {self.features.dimension} dimensions"),
+            *([("bits/dim", f"the bound on {of.images} unseen pictures, {of.terms} terms each")] if of.images else []),
+        ]
+
+    def asked(self, run: Run | None = None) -> dict[str, Any]:
+        """What decides the numbers."""
+        from unsteep.storage import config
+
+        return {"counts": asdict(self.counts), "run": None if run is None else config.dumps(run)}
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A run to be compared, by name, and what it is in words."""
+
+    name: str
+    says: str
+    run: Run
+
+
+def with_seed(run: Run, seed: int) -> Run:
+    """The same run from other initial weights, with other batches and noise."""
+    return replace(run, train=replace(run.train, seed=seed))
+
+
+def cells_of(variants: Sequence[Variant], examiner: Examiner, metrics: Sequence[str]) -> list[Cell]:
+    """A cell for each variant. ValueError where one cannot be built."""
+    data = examiner.real.training or examiner.real.reference
+    for variant in variants:
+        try:
+            variant.run.describe(data).build()
+        except ValueError as error:
+            raise ValueError(f"{variant.name}: {error}") from None
+    return [Cell(one.name, one.says, examiner.trains(one.run, metrics)) for one in variants]

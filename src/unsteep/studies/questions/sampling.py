@@ -1,0 +1,140 @@
+"""Questions asked of one trained model: which solver for a number of network calls, and how strong a guidance.
+
+Distances to the answer are those of a deterministic solver to the sample that the model's own probability flow ends in,
+from the same noise, found by a third-order method in many steps: root mean squares on the scale of grey values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from unsteep.metrics.interval import Interval
+from unsteep.model import Model
+from unsteep.sampling import DEIS, SOLVERS, Solver
+from unsteep.studies.measuring import counted, weights_digest
+from unsteep.studies.questions.examiner import SHOWN, Examiner
+from unsteep.studies.study import Cell, Outcome, Plot, Study
+
+STOCHASTIC = ("ancestral", "dpmpp-sde", "euler-maruyama", "langevin", "predictor-corrector")
+CALLS = (5, 10, 20, 50)
+STAGES = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3, "langevin": 2, "predictor-corrector": 2}
+"""Network calls of a step, where it is not one."""
+ANSWER = 200  # steps to it
+APART = 64  # samples whose distance to the answer is measured
+SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+
+
+def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, names: Sequence[str] = ()) -> Study:
+    """Every solver with each number of network calls: quality, the distance to the answer, and the time it took."""
+    chosen = [name for name in ("default", *SOLVERS) if not names or name in names]
+    answer = Answer(model, examiner.counts.seed)
+    metrics = ("fid", "kid", "precision", "recall", "distance")
+    cells = []
+    for most in calls:
+        for name in chosen:
+            steps = most // STAGES.get(name, 1)
+            if steps < 2:
+                continue
+            do = _solved(examiner, model, answer, name, steps)
+            says = f"{steps} steps, {'the default' if name == 'default' else type(SOLVERS[name]).__name__}"
+            cells.append(Cell(f"{name}-{most}", says, do, {"calls": float(most)}))
+    many, few = max(calls), min(calls)
+    return Study(
+        name="solvers",
+        question="Which solver, for how many network calls?",
+        cells=cells,
+        asked={**examiner.asked(), "model": weights_digest(model), "calls": list(calls), "solvers": list(chosen)},
+        metrics=metrics,
+        facts=[
+            *examiner.facts(),
+            ("samples", f"{examiner.counts.samples} of each, seeds {examiner.counts.seed} and up"),
+            (
+                "calls",
+                f"{few} to {many} of the network for each sample, at most; each solver on its own grid, trailing",
+            ),
+            ("distance", f"RMS of grey values to {ANSWER} steps of DEIS-3, {APART} samples; of deterministic solvers"),
+        ],
+        plots=[
+            Plot("calls", "fid", "Frechet distance against network calls", xlog=True, ylog=True),
+            Plot("calls", "distance", "Distance to the answer against network calls", xlog=True, ylog=True),
+        ],
+        floors=examiner.floors(("fid", "kid", "precision", "recall")),
+        group=lambda name: name.rsplit("-", 1)[0],
+        best_of=lambda cell: f"{cell.axes['calls']:.0f} calls",
+    )
+
+
+class Answer:
+    """Where the probability flow takes the first samples: found once."""
+
+    def __init__(self, model: Model, seed: int) -> None:
+        self.model, self.seed = model, seed
+
+    @cached_property
+    def pictures(self) -> Tensor:
+        """(APART, c, h, w) uint8."""
+        return self._drawn(DEIS(order=3), ANSWER)
+
+    def distance(self, solver: Solver | None, steps: int) -> Interval:
+        """The root mean square difference of each sample to it, in mean."""
+        apart = (self._drawn(solver, steps).double() - self.pictures.double()).square().flatten(1).mean(1).sqrt()
+        return Interval.of(apart)
+
+    def _drawn(self, solver: Solver | None, steps: int) -> Tensor:
+        return self.model.sample(APART, seed=self.seed, solver=solver, steps=steps, batch_size=128)
+
+
+def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES) -> Study:
+    """How strong a guidance: what is asked for and how typical it is, against how varied."""
+    if not model.names:
+        raise ValueError("study guidance: this model has no condition to be guided by; train with condition.label=true")
+    metrics = ("agreement", "fid", "precision", "recall", "density", "coverage", "intra-class")
+
+    def of(scale: float) -> Callable[[Path], Outcome]:
+        def do(folder: Path) -> Outcome:
+            with counted(model, "", None, shown=False) as asked:
+                found = examiner.evaluated(model, metrics, guidance=scale)
+            n = examiner.counts.samples
+            return Outcome(dict(found.values), found.kept[:SHOWN].numpy(), 0.0, {"network calls": asked.count / n})
+
+        return do
+
+    cells = [Cell(f"scale-{scale:g}", f"guidance {scale:g}", of(scale), {"scale": scale}) for scale in scales]
+    return Study(
+        name="guidance",
+        question="How strong a guidance?",
+        cells=cells,
+        asked={**examiner.asked(), "model": weights_digest(model), "scales": list(scales)},
+        metrics=metrics,
+        facts=examiner.facts(),
+        plots=[
+            Plot("scale", "agreement", "Samples named as asked"),
+            Plot("scale", "fid", "Frechet distance"),
+            Plot("recall", "precision", "Quality against diversity, scale by scale"),
+            Plot("scale", "intra-class", "Likeness within a class"),
+        ],
+        floors=examiner.floors(metrics),
+        group=lambda name: "guidance",
+    )
+
+
+def _solved(examiner: Examiner, model: Model, answer: Answer, name: str, steps: int) -> Callable[[Path], Outcome]:
+    solver = None if name == "default" else SOLVERS[name]
+
+    def do(folder: Path) -> Outcome:
+        began = time.monotonic()
+        with counted(model, "", None, shown=False) as asked:
+            found = examiner.evaluated(model, ("fid", "kid", "precision", "recall"), solver=solver, steps=steps)
+        values = dict(found.values)
+        n = examiner.counts.samples
+        facts = {"network calls": asked.count / n, "ms a sample": 1000 * (time.monotonic() - began) / n}
+        if name not in STOCHASTIC:
+            values["distance"] = answer.distance(solver, steps)
+        return Outcome(values, found.kept[:SHOWN].numpy(), 0.0, facts)
+
+    return do

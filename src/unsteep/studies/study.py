@@ -1,0 +1,206 @@
+"""A study: cells that differ in one choice, each measured alike, and a page that says what follows.
+
+    study.json                 what was asked
+    cells/NAME/result.json     the numbers of a cell, what it cost; beside it samples.npz and, if it trains, its run
+    index.html  results.json   the page, and all numbers
+
+What is done stays: the same call goes on where it was interrupted. Two cells are told apart where their 95% intervals
+do not overlap; where the study repeats a cell with another seed, the difference between the two is shown as the scale
+of what chance alone does.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unsteep.metrics.interval import Interval
+from unsteep.metrics.measures import BETTER
+from unsteep.pages import pictures
+from unsteep.storage.lock import RunLock
+from unsteep.studies.evaluation_page import shown
+from unsteep.studies.measuring import check_folder, write_json
+
+Values = dict[str, Interval]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a cell came to: its `values` by metric, its first samples uint8 (k, c, h, w), and the seconds it took."""
+
+    values: Values
+    samples: np.ndarray | None
+    seconds: float
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One choice: `do(folder)` measures it, or gives None if it was interrupted."""
+
+    name: str
+    says: str
+    do: Callable[[Path], Outcome | None]
+    axes: Mapping[str, float] = field(default_factory=dict)
+    """Where it lies in the plots: by name, as calls or width."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A line for each group of cells: `x` an axis or a fact, `y` a metric, `by` the part of the names that groups."""
+
+    x: str
+    y: str
+    title: str
+    xlog: bool = False
+    ylog: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """`question`; `cells`; `asked`: what decides their numbers, as JSON; `metrics`: the columns, those that matter most
+    first; `facts`: how all was measured, for the page; `repeat`: two cells that differ in the seed alone."""
+
+    name: str
+    question: str
+    cells: Sequence[Cell]
+    asked: Mapping[str, Any]
+    metrics: Sequence[str]
+    facts: Sequence[tuple[str, str]]
+    plots: Sequence[Plot] = ()
+    floors: Values = field(default_factory=dict)
+    repeat: tuple[str, str] | None = None
+    group: Callable[[str], str] = lambda name: name
+    """Which line of the plots a cell belongs to."""
+    best_of: Callable[[Cell], str] | None = None
+    """Within what the best is named, as each number of calls; None: over all cells."""
+
+
+def run(
+    study: Study, out: Path, *, command: str = "", force: bool = False, say: Callable[[str], None] = print
+) -> dict[str, Outcome] | None:
+    """Measures what is not there yet in `out` and writes the page. None if it was interrupted: the same call goes on.
+
+    ValueError, before any work, where `out` holds something else.
+    """
+    from unsteep.studies.study_page import write_page
+
+    check_folder(out)
+    _check(study, out, force)
+    if force and out.exists():
+        with RunLock(out):
+            shutil.rmtree(out)
+    done: dict[str, Outcome] = {}
+    with RunLock(out):
+        write_json({"study": study.name, "asked": dict(study.asked)}, out / "study.json")
+        say(study.question)
+        for i, cell in enumerate(study.cells, 1):
+            folder = out / "cells" / cell.name
+            outcome = read(folder)
+            if outcome is None:
+                began = time.monotonic()
+                outcome = cell.do(folder)
+                if outcome is None:
+                    say("stopped and saved; the same command goes on")
+                    return None
+                _write(outcome, folder, time.monotonic() - began)
+            done[cell.name] = outcome
+            numbers = ", ".join(f"{name} {shown(outcome.values[name])}" for name in study.metrics[:2])
+            say(f"{i:>3} of {len(study.cells)}  {cell.name:<24} {numbers}  {outcome.seconds:.0f} s")
+        write_page(study, done, out, command)
+    return done
+
+
+def _check(study: Study, out: Path, force: bool) -> None:
+    if not out.exists() or not any(path.name != ".lock" for path in out.iterdir()):
+        return
+    path = out / "study.json"
+    if not path.exists():
+        raise ValueError(f"{out} exists and is not a study; choose another --out")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    asked = json.loads(json.dumps(dict(study.asked)))
+    if not force and stored != {"study": study.name, "asked": asked}:
+        raise ValueError(
+            f"{out} holds a study with other settings; repeat its command, choose another --out, or start anew "
+            "with --force"
+        )
+
+
+def _write(outcome: Outcome, folder: Path, seconds: float) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if outcome.samples is not None:
+        beside = folder / ".samples.npz"
+        np.savez(beside, images=outcome.samples.transpose(0, 2, 3, 1))
+        beside.replace(folder / "samples.npz")
+    values = {name: asdict(value) for name, value in outcome.values.items()}
+    write_json({"values": values, "seconds": seconds, "facts": dict(outcome.facts)}, folder / "result.json")
+
+
+def read(folder: Path) -> Outcome | None:
+    """The outcome in a cell's folder, if it has one."""
+    if not (folder / "result.json").exists():
+        return None
+    stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    samples = None
+    if (folder / "samples.npz").exists():
+        with np.load(folder / "samples.npz") as arrays:
+            samples = arrays["images"].transpose(0, 3, 1, 2)
+    values = {name: Interval(**value) for name, value in stored["values"].items()}
+    return Outcome(values, samples, stored["seconds"], stored["facts"])
+
+
+def conclusions(study: Study, done: Mapping[str, Outcome]) -> list[str]:
+    """For each metric, which cell is best, and which are too close to it to tell."""
+    found = []
+    groups: dict[str, list[str]] = {}
+    for cell in study.cells:
+        if cell.name in done:
+            groups.setdefault(study.best_of(cell) if study.best_of else "", []).append(cell.name)
+    for metric in study.metrics:
+        better = BETTER.get(metric, "")
+        if not better:
+            continue
+        for group, names in groups.items():
+            known = {name: done[name].values[metric] for name in names if metric in done[name].values}
+            if len(known) > 1:
+                found.append(_best(metric, group, known, better))
+    if study.repeat is not None and all(name in done for name in study.repeat):
+        found.append(_chance(study, done))
+    return found
+
+
+def _best(metric: str, group: str, known: Mapping[str, Interval], better: str) -> str:
+    names = sorted(known, key=lambda name: known[name].value, reverse=better == "higher")
+    first, rest = names[0], names[1:]
+    close = [name for name in rest if known[first].below(known[name]) is None]
+    words = f"{metric}{f' at {group}' if group else ''}: {first} is best, {shown(known[first])}"
+    if not close:
+        return f"{words}, and all others are worse by more than the error."
+    if len(close) == len(rest):
+        return f"{words}, and no other can be told from it."
+    return f"{words}; too close to tell: {', '.join(close)}."
+
+
+def _chance(study: Study, done: Mapping[str, Outcome]) -> str:
+    assert study.repeat is not None
+    a, b = study.repeat
+    parts = [
+        f"{metric} by {abs(done[a].values[metric].value - done[b].values[metric].value):.3g}"
+        for metric in study.metrics
+        if metric in done[a].values and metric in done[b].values
+    ]
+    return f"Another seed of training alone ({a} and {b}) changes {', '.join(parts)}: smaller differences say little."
+
+
+def strip(rows: Mapping[str, np.ndarray], path: Path, columns: int = 12) -> Path:
+    """The first samples of every cell, one row each."""
+    sheet = pictures.strip(np.stack([row[:columns] for row in rows.values()]), row_labels=list(rows))
+    pictures.save(sheet, path)
+    return path
