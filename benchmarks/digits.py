@@ -15,8 +15,8 @@ from sklearn.svm import SVC
 
 import unsteep
 from unsteep.data import Digits
-from unsteep.sampling import SOLVERS
 from unsteep.metrics.interval import wilson
+from unsteep.sampling import SOLVERS
 
 COUNT = 500
 

@@ -50,33 +50,43 @@ class Frame:
         """std, float64, at least FLOOR."""
         return self.std.double().clamp(min=FLOOR)
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the directions are all there are."""
+        return self.basis is not None and self.basis.shape[0] == self.basis.shape[1]
+
     def project(self, x: Tensor, alpha: Tensor) -> Tensor:
-        """x - alpha mean in the frame: (b, k + d) for x (b, *shape)."""
+        """x - alpha mean in the frame: (b, k + d) for x (b, *shape), or (b, d) where k = d."""
         centred = (x - like(alpha, x) * self.mean.to(x)).flatten(1)
         if self.basis is None:
             return centred
         basis = self.basis.to(x)
         coefficients = centred @ basis
-        return torch.cat([coefficients, centred - coefficients @ basis.T], 1)
+        return coefficients if self._whole else torch.cat([coefficients, centred - coefficients @ basis.T], 1)
 
     def restore(self, coordinates: Tensor, x: Tensor, alpha: Tensor) -> Tensor:
         """The inverse of `project`, in the shape of x."""
         if self.basis is not None:
             k = self.basis.shape[1]
-            coordinates = coordinates[:, k:] + coordinates[:, :k] @ self.basis.to(x).T
+            within = coordinates[:, :k] @ self.basis.to(x).T
+            coordinates = within if self._whole else coordinates[:, k:] + within
         return like(alpha, x) * self.mean.to(x) + coordinates.reshape(x.shape)
 
     def wide(self, factor: Tensor, x: Tensor) -> Tensor:
-        """A factor for each direction, (k + 1,) or (b, k + 1), for coordinates of x: (k + d,) or (b, k + d)."""
+        """A factor for each direction, (k + 1,) or (b, k + 1), for the coordinates of x."""
         if self.basis is None:
             return factor.to(x)
+        if self._whole:
+            return factor[..., :-1].to(x)
         d, k = self.basis.shape
         return torch.cat([factor[..., :k], factor[..., k:].expand(*factor.shape[:-1], d)], -1).to(x)
 
 
-def root_mean_square(std: Tensor, basis: Tensor | None) -> float:
-    """Of standard deviations (k + 1,) or (b, k + 1) over all the directions that they stand for."""
-    squared = (std.double().clamp(min=FLOOR) ** 2).reshape(-1, std.shape[-1]).mean(0)
+def root_mean_square(std: Tensor, basis: Tensor | None, shares: Tensor | None = None) -> float:
+    """Of standard deviations (k + 1,) or (b, k + 1) over all the directions that they stand for, and over the rows by
+    their `shares` (b,), default alike."""
+    squared = (std.double().clamp(min=FLOOR) ** 2).reshape(-1, std.shape[-1])
+    squared = squared.mean(0) if shares is None else (shares / shares.sum()) @ squared
     d, k = (1, 0) if basis is None else basis.shape
     return float(((squared[:k].sum() + (d - k) * squared[-1]) / d).sqrt())
 
@@ -93,7 +103,8 @@ def frame_of(statistics: Mapping[str, Tensor], labels: Tensor | None = None, gui
     if labels is None or guidance == 0 or "class_mean" not in statistics:
         return Frame.of(mean, std, basis)
     labels = labels.cpu()
-    within = root_mean_square(statistics["class_std"], basis)
+    counts = statistics.get("label_counts")
+    within = root_mean_square(statistics["class_std"], basis, None if counts is None else counts.double())
     between = max(0.0, root_mean_square(std, basis) ** 2 - within**2)
     reach = math.sqrt(within**2 + max(1.0, guidance) ** 2 * between)
     guided = mean + guidance * (statistics["class_mean"][labels] - mean)

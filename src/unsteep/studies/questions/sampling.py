@@ -22,7 +22,7 @@ from unsteep.studies.study import Cell, Outcome, Plot, Study
 
 STOCHASTIC = ("ancestral", "dpmpp-sde", "euler-maruyama", "langevin", "predictor-corrector")
 CALLS = (5, 10, 20, 50)
-STAGES = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3, "langevin": 2, "predictor-corrector": 2}
+STAGES = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3, "predictor-corrector": 2}
 """Network calls of a step, where it is not one."""
 ANSWER = 200  # steps to it
 APART = 64  # samples whose distance to the answer is measured
