@@ -65,6 +65,18 @@ def test_text_without_a_mask_is_dropped_too() -> None:
     assert dropped["text_valid"].tolist() == [[False] * 3, [True] * 3]
 
 
+def test_text_may_be_ids() -> None:
+    """Ids of a vocabulary have no features; which of them count says the same mask."""
+    ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
+    dropped = Condition(text=ids).drop(torch.tensor([True, False])).tensors()
+    assert dropped["text_valid"].tolist() == [[False] * 3, [True] * 3]
+    assert dropped["text"].dtype == torch.int64
+    half = torch.tensor([[1, 1, 0], [1, 0, 0]]).bool()
+    kept = Condition(text=ids, text_valid=half).drop(torch.tensor([True, False]))[1:].tensors()
+    assert kept["text"].tolist() == [[6, 7, 8]]
+    assert kept["text_valid"].tolist() == [[True, False, False]]
+
+
 def test_slicing_takes_rows() -> None:
     for rows in (slice(1, 3), torch.tensor([2, 0]), torch.tensor([True, False, True])):
         part = full()[rows].tensors()

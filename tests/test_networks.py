@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unsteep.networks import MLP, MLPConfig, UNet, UNetConfig, blocks, sinusoidal
+from unsteep.networks import MLP, DiT, DiTConfig, FrozenTextConfig, MLPConfig, UNet, UNetConfig, blocks, sinusoidal
 
 KEYS = Path(__file__).parent / "data" / "unet_cifar10_keys.tsv"
 SMALL: dict[str, Any] = {
@@ -65,6 +65,25 @@ def test_cifar_network_has_the_published_names_and_shapes(cifar: UNet) -> None:
 # -- an independent restatement: a function of a state dict, written from the description of the published network
 
 
+def read(weights: dict[str, Tensor], h: Tensor, text: Tensor, heads: int) -> Tensor:
+    """Cross-attention of one sample (c, h, w) to the tokens (length, width) that it has."""
+
+    def linear(name: str, h: Tensor) -> Tensor:
+        return h @ weights[name + ".weight"].T + weights[name + ".bias"]
+
+    def norm(name: str, h: Tensor) -> Tensor:
+        flat = (h - h.mean(-1, keepdim=True)) / (h.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+        return flat * weights[name + ".weight"] + weights[name + ".bias"]
+
+    seen, heard = norm("norm", torch.einsum("chw->hwc", h)), norm("norm_text", text)
+    q, k, v = (part.chunk(heads, -1) for part in (linear("to_q", seen), linear("to_k", heard), linear("to_v", heard)))
+    said = []
+    for i in range(heads):
+        odds = torch.exp(torch.einsum("hwc,lc->hwl", q[i], k[i]) / math.sqrt(q[i].shape[-1]))
+        said.append(torch.einsum("hwl,lc->hwc", odds / odds.sum(-1, keepdim=True), v[i]))
+    return h + torch.einsum("hwc->chw", linear("to_out", torch.cat(said, -1)))
+
+
 def restated(
     weights: dict[str, Tensor],
     x: Tensor,
@@ -74,6 +93,8 @@ def restated(
     levels: int,
     groups: int,
     skip: bool = True,
+    texts: list[Tensor] | None = None,
+    text_heads: int = 1,
 ) -> Tensor:
     def has(name: str) -> bool:
         return any(key.startswith(name + ".") for key in weights)
@@ -118,7 +139,11 @@ def restated(
         scores = torch.einsum("bhwc,bijc->bhwij", q, k) / math.sqrt(h.shape[1])
         odds = torch.exp(scores - scores.amax((3, 4), keepdim=True))
         heard = torch.einsum("bhwij,bijc->bhwc", odds / odds.sum((3, 4), keepdim=True), v)
-        return h + torch.einsum("bhwc->bchw", linear(f"{name}.to_out.0", heard))
+        h = h + torch.einsum("bhwc->bchw", linear(f"{name}.to_out.0", heard))
+        if texts is None:
+            return h
+        inside = {key.removeprefix(f"{name}.cross."): w for key, w in weights.items() if f"{name}.cross." in key}
+        return torch.stack([read(inside, one, text, text_heads) for one, text in zip(h, texts, strict=True)])
 
     def count(name: str) -> int:
         return next(i for i in range(99) if not has(f"{name}.{i}"))
@@ -174,6 +199,19 @@ def test_unet_is_what_the_description_says(changes: dict[str, Any]) -> None:
     torch.testing.assert_close(network(x, NOISE, label=label), told, rtol=0, atol=1e-9)
     single = network.float()(x.float(), NOISE, label=label)
     torch.testing.assert_close(single.double(), told, rtol=1e-4, atol=1e-4)
+
+
+def test_unet_with_text_is_what_the_description_says() -> None:
+    """Each sample reads its own valid tokens, or the learned null where it has none."""
+    network = small(text=FrozenTextConfig(width=6), text_heads=2).double()
+    tokens = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(2)).double()
+    valid = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    assert network.text is not None
+    texts = [tokens[0], tokens[1, ::2], network.text.null.token[None]]
+    x = pictures().double()
+    told = restated(network.state_dict(), x, NOISE, None, levels=3, groups=4, texts=texts, text_heads=2)
+    ours = network(x, NOISE, text=tokens, text_valid=valid)
+    torch.testing.assert_close(ours, told, rtol=0, atol=1e-9)
 
 
 def test_cifar_network_is_what_the_description_says(cifar: UNet) -> None:
@@ -322,7 +360,15 @@ def vectors(b: int = 3, seed: int = 1) -> Tensor:
     return torch.randn(b, 2, generator=torch.Generator().manual_seed(seed))
 
 
-each_network = pytest.mark.parametrize(("make", "data"), [(small, pictures), (tiny_mlp, vectors)], ids=["unet", "mlp"])
+def tiny_dit(**changes: Any) -> DiT:
+    torch.manual_seed(0)
+    config = {"channels": 2, "size": 8, "width": 16, "depth": 2, "heads": 2, **changes}
+    return shaken(DiTConfig(**config).build())
+
+
+each_network = pytest.mark.parametrize(
+    ("make", "data"), [(small, pictures), (tiny_mlp, vectors), (tiny_dit, pictures)], ids=["unet", "mlp", "dit"]
+)
 
 
 @each_network

@@ -123,4 +123,9 @@ class Denoiser(nn.Module):
             return level.t * self.schedule.steps - 1
         if self.noise_label == "time":
             return 1000 * level.t
-        return (20 - level.logsnr.clamp(-20, 20)) * 25
+        return heard_logsnr(level)
+
+
+def heard_logsnr(level: NoiseLevel) -> Tensor:
+    """The noise label "logsnr" of a level, float64."""
+    return (20 - level.logsnr.clamp(-20, 20)) * 25

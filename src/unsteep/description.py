@@ -36,6 +36,8 @@ class Description:
     schedule: AnySchedule
     space: AnySpace
     names: tuple[str, ...] = ()
+    drop: float | None = None
+    """How often training hid the condition; None where that is unknown."""
 
     def build(self) -> Denoiser:
         """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the

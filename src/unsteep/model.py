@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,14 +16,15 @@ from torch import Tensor
 
 from unsteep.asking import check_finite, labels_of, seeds
 from unsteep.core.condition import Condition
-from unsteep.core.gaussian import Variance, optimal_variance
+from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.description import Description, ModelConfig
-from unsteep.guidance import ClassifierFree, Clip
-from unsteep.likelihood import Bound, Decoder, X0Error, bound, spread, strata
+from unsteep.guidance import Clip
+from unsteep.guiding import Guidance, as_condition, guidance_of
+from unsteep.likelihood import Bound, Decoder, ReverseVariance, bound, reverse_variance, spread, strata
 from unsteep.progress import bar
 from unsteep.sampling import (
     Adaptive,
@@ -49,8 +49,6 @@ from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
 from unsteep.storage.manifest import verify
 
 __all__ = ["Description", "Model", "ModelConfig"]
-
-ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]
 
 
 class Model:
@@ -96,7 +94,7 @@ class Model:
         n: int,
         *,
         label: int | str | Sequence[int | str] | None = None,
-        guidance: float = 1.0,
+        guidance: float | Guidance = 1.0,
         steps: int | None = None,
         solver: Solver | Adaptive | None = None,
         grid: Grid | None = None,
@@ -109,10 +107,10 @@ class Model:
         """n samples in the data's own units: uint8 (n, c, h, w) for pictures, float32 (n, d) for vectors.
 
         `label`: a class by number or name, or one for each sample; None draws classes as often as the data has them.
-        `guidance`: the scale of classifier-free guidance, 1 for none. `steps`: default 20, or the chain's where it has
-        fewer. `solver`: default, see `resolved`; an `Adaptive` one chooses its own steps. `grid`: the name of a
-        spacing, tuned, times that fall to 0, or levels; default, the solver's own. `start` (n, ...): latents at the
-        first level, in place of noise.
+        `guidance`: the scale of classifier-free guidance, 1 for none; or a `Guidance`, which says more.
+        `steps`: default 20, or the chain's where it has fewer. `solver`: default, see `resolved`; an `Adaptive` one
+        chooses its own steps. `grid`: the name of a spacing, tuned, times that fall to 0, or levels; default, the
+        solver's own. `start` (n, ...): latents at the first level, in place of noise.
         `clip` keeps estimates of x0 in the range of pictures; default, where the head predicts eps or the score, whose
         errors grow without bound at t = 1. Sample i depends on `seed` + i alone, to rounding: neither on n nor on
         `batch_size`. `progress` shows a bar. ValueError where samples are not finite, by their seeds.
@@ -121,22 +119,23 @@ class Model:
             raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
         if start is not None and start.shape != (n, *self.space.shape):
             raise ValueError(f"start: expected latents of shape {(n, *self.space.shape)}, got {tuple(start.shape)}")
-        labels = self.labels_of(n, label, seed)
+        condition, guided = self.condition_of(n, label, seed), guidance_of(guidance)
         done = []
         starts = range(0, n, batch_size)
         per_batch = 1 if isinstance(solver, Adaptive) else self.default_steps if steps is None else steps
         with bar(progress, len(starts) * per_batch, "sampling") as advance:
             for first in starts:
                 rows = slice(first, min(first + batch_size, n))
-                chosen, latents = (None if of is None else of[rows] for of in (labels, start))
-                own, count = seed + first, rows.stop - first
+                latents = None if start is None else start[rows]
+                chosen = None if condition is None else condition[rows]
+                own, count, part = seed + first, rows.stop - first, guided[rows]
                 if isinstance(solver, Adaptive):
                     schedule = self.denoiser.schedule
                     x = self._start(own, count, schedule(1.0), latents)
-                    x, _ = solver.sample(self.denoise(chosen, clip, guidance), x, schedule)
+                    x, _ = solver.sample(self.denoise(chosen, clip, part), x, schedule)
                     advance()
                 else:
-                    how: Any = {"guidance": guidance, "steps": steps, "solver": solver, "grid": grid, "clip": clip}
+                    how: Any = {"guidance": part, "steps": steps, "solver": solver, "grid": grid, "clip": clip}
                     for step in self.trajectory(own, count, chosen, start=latents, **how):
                         x = step.x
                         advance()
@@ -153,37 +152,43 @@ class Model:
         self,
         seed: int,
         n: int,
-        labels: Tensor | None = None,
+        condition: Condition | Tensor | None = None,
         steps: int | None = None,
         *,
-        guidance: float = 1.0,
+        guidance: float | Guidance = 1.0,
         solver: Solver | None = None,
         grid: Grid | None = None,
         start: Tensor | None = None,
         clip: bool | None = None,
     ) -> Iterator[Step]:
-        """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `labels` (n,) int64;
-        the rest as `sample` has it."""
+        """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `condition`: of n rows,
+        or labels (n,) int64; the rest as `sample` has it."""
         steps = self.default_steps if steps is None else steps
-        chosen = self.resolved(solver, labels, guidance, steps)
+        chosen = self.resolved(solver, condition, guidance, steps)
         levels = self.levels(grid, steps, chosen, guidance)
         x = self._start(seed, n, levels[0], start)
-        denoise, noise = self.denoise(labels, clip, guidance), NoiseSource(seeds(seed, n))
+        denoise, noise = self.denoise(condition, clip, guidance), NoiseSource(seeds(seed, n))
         return trajectory(denoise, x, levels, chosen, noise, self.denoiser.schedule.inverse)
 
-    def levels(self, grid: Grid | None, steps: int, solver: Solver, guidance: float = 1.0) -> NoiseLevel:
+    def levels(self, grid: Grid | None, steps: int, solver: Solver, guidance: float | Guidance = 1.0) -> NoiseLevel:
         """The levels of a grid, for a solver as `resolved` gives it (see `sampling.default.levels_for`)."""
-        return levels_for(grid, self.denoiser.schedule, steps, solver, self.statistics, guidance)
+        scale = guidance_of(guidance).frame_scale
+        return levels_for(grid, self.denoiser.schedule, steps, solver, self.statistics, scale)
 
     def resolved(
-        self, solver: Solver | None = None, labels: Tensor | None = None, guidance: float = 1.0, steps: int = 50
+        self,
+        solver: Solver | None = None,
+        condition: Condition | Tensor | None = None,
+        guidance: float | Guidance = 1.0,
+        steps: int = 50,
     ) -> Solver:
         """The solver with what this model knows: its own variance for `Ancestral`, the frame of its data for
         `GaussianFrame`. None: the default (see `sampling.default`)."""
-        frame = frame_of(self.statistics, labels, guidance)
+        labels, scale = getattr(as_condition(condition), "label", None), guidance_of(guidance).frame_scale
+        frame = frame_of(self.statistics, labels, scale)
         if solver is None:
             atoms = isinstance(self.space, Pixels)
-            return default_solver(frame, self.denoiser.schedule, steps, atoms=atoms, guidance=guidance)
+            return default_solver(frame, self.denoiser.schedule, steps, atoms=atoms, guidance=scale)
         if isinstance(solver, PredictorCorrector):
             return replace(solver, predictor=self.resolved(solver.predictor))  # type: ignore[arg-type]
         if isinstance(solver, Ancestral):
@@ -192,16 +197,27 @@ class Model:
             return replace(solver, frame=frame)
         return solver
 
-    def denoise(self, labels: Tensor | None = None, clip: bool | None = None, guidance: float = 1.0) -> Denoise:
-        """The denoiser with its condition bound, labels (b,) int64, guided, and, if `clip`, its estimates kept in the
-        range of pictures (see `sample`)."""
-        denoise: Denoise = partial(self.denoiser, condition=None)
-        if labels is not None:
-            denoise = ClassifierFree(self.denoiser, Condition(label=labels.to(self.device)), guidance)
-        elif guidance != 1:
-            raise ValueError("guidance: this model has no condition to be guided by; train with condition.label=true")
+    def denoise(
+        self,
+        condition: Condition | Tensor | None = None,
+        clip: bool | None = None,
+        guidance: float | Guidance = 1.0,
+    ) -> Denoise:
+        """The denoiser with its condition bound, or labels (b,) int64, guided, and, if `clip`, its estimates kept in
+        the range of pictures (see `sample`)."""
+        how, given = guidance_of(guidance), as_condition(condition)
+        if how.asks_null and self.description.drop == 0:
+            raise ValueError(
+                "guidance: this model was trained with condition.drop=0, and so never learned to go without its "
+                "condition; train with --set condition.drop=0.1, or guide by a classifier"
+            )
+        denoise = how.wrapped(self.denoiser, None if given is None else given.to(self.device))
+        if self.space.bounds is None:
+            return denoise
+        if how.threshold is not None:
+            return how.bounded(denoise, *self.space.bounds)
         clip = self.denoiser.prediction in ("eps", "score", "mean") if clip is None else clip
-        return denoise if not clip or self.space.bounds is None else Clip(denoise, *self.space.bounds)
+        return Clip(denoise, *self.space.bounds) if clip else denoise
 
     def likelihood(
         self,
@@ -254,25 +270,18 @@ class Model:
 
     def reverse_variance(self, name: ReverseVariance | None = None) -> Variance:
         """The variance of reverse steps by name; default "learned" where the model has it, else "beta"."""
-        learned = self.denoiser.learn_variance
-        if name is None:
-            return "learned" if learned else "beta"
-        if name == "learned" and not learned:
-            raise ValueError(
-                "variance: this model learned none, its variance is fixed; choose beta, beta_tilde or optimal"
-            )
-        if name != "optimal":
-            return name
-        if "x0_error" not in self.statistics:
-            raise ValueError(
-                "variance: optimal needs the error measured at the end of training, and this model has none"
-            )
-        return optimal_variance(X0Error(self.statistics["x0_error"]))
+        return reverse_variance(name, bool(self.denoiser.learn_variance), self.statistics.get("x0_error"))
 
     def labels_of(self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0) -> Tensor | None:
         """The class of each of n samples, int64 (n,), or None for an unconditional model (see `sample`)."""
         drawn, counts = seeds(seed, n), self.statistics.get("label_counts", torch.ones(len(self.names)))
         return labels_of(self.names, counts, drawn, label)
+
+    def condition_of(
+        self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0
+    ) -> Condition | None:
+        """What n samples are asked to be, or None for an unconditional model (see `sample`)."""
+        return as_condition(self.labels_of(n, label, seed))
 
     def save(self, path: str | Path) -> None:
         """Writes the model as a folder of safetensors, its description, and a manifest; atomically.

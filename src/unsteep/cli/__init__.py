@@ -20,6 +20,7 @@ app = App(
 )
 VERBS = {
     "train": "Train a model on pictures, an array or a packaged data set.",
+    "train-classifier": "Train a classifier of noisy pictures, for classifier guidance.",
     "sample": "Draw samples from a trained model.",
     "show": "Show what a run is and how far it has come.",
     "evaluate": "Measure how good samples are, with the protocol and the error of every number.",

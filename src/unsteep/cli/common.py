@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unsteep.guiding import Guidance
     from unsteep.model import Model
     from unsteep.sampling import Adaptive, Grid, Solver
 
@@ -73,6 +75,54 @@ def chosen_grid(name: str | None) -> Grid | list[float] | None:
         raise ValueError(
             f"--grid: unknown grid {name!r}; {nearest(name, [*SPACINGS, 'tuned'])}, or times as 1,0.5,0"
         ) from None
+
+
+def chosen_guidance(
+    model: Model,
+    n: int,
+    scale: float,
+    *,
+    label: Sequence[int | str] | None = None,
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
+    threshold: float | None = None,
+    negative: str | None = None,
+    classifier: Path | None = None,
+    weaker: Path | None = None,
+) -> Guidance:
+    """The guidance of --guidance and the options beside it, for n samples; `label`: the classes asked for, in turn."""
+    from unsteep.asking import number_of
+    from unsteep.core.condition import Condition
+    from unsteep.guiding import Guidance
+    from unsteep.opening import load
+    from unsteep.training.classifier import open_classifier
+
+    found = Guidance(scale=scale, interval=interval, rescale=rescale, threshold=threshold)
+    if classifier is not None:
+        module, described = open_classifier(classifier, str(model.device))
+        if described.space.shape != model.space.shape:
+            raise ValueError(
+                f"--classifier {classifier}: it knows pictures {described.space.shape}, the model makes "
+                f"{model.space.shape}; train one on the model's data"
+            )
+        asked = [number_of(described.names, one) for one in label or described.names]
+        found = replace(found, classifier=module, labels=torch_labels([asked[i % len(asked)] for i in range(n)]))
+    if negative is not None:
+        against = model.labels_of(n, negative)
+        found = replace(found, negative=Condition(label=against))
+    if weaker is not None:
+        other = load(weaker, device=model.device)
+        if other.space.shape != model.space.shape or other.names != model.names:
+            raise ValueError(f"--weaker {weaker}: expected a model of the same data and classes as the stronger one")
+        found = replace(found, weaker=other.denoiser)
+    return found
+
+
+def torch_labels(labels: Sequence[int]) -> Tensor:
+    """int64 (n,)."""
+    import torch
+
+    return torch.tensor(labels)
 
 
 @contextmanager

@@ -86,7 +86,8 @@ def compare(
     words += ["--metrics", *metrics] if metrics else []
     for name, value in (("data", data), ("n", n), ("steps", steps), ("solver", solver)):
         words += [] if value is None else [f"--{name}", str(value)]
-    words += ["--features", features, "--guidance", f"{guidance:g}", *(["--mixed"] if mixed else [])]
+    words += ["--features", features, "--guidance", f"{guidance:g}", "--images", str(images)]
+    words += [*(["--custom"] if custom else []), *(["--mixed"] if mixed else [])]
     page = comparison.write(rows, results, out, shlex.join([*words, "--out", str(out)]), mixed)
     table = Table(box=None, header_style="bold")
     for i, heading in enumerate(comparison.header(results)):

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unsteep.metrics.features import Features
-    from unsteep.metrics.interval import Interval
-    from unsteep.studies.evaluation import Evaluation, Real
+    from unsteep.metrics.protocol import Fact
+    from unsteep.studies.evaluation import Evaluation, Pairwise, Real
     from unsteep.studies.subjects import Subject
 
 
@@ -72,7 +72,7 @@ def evaluate(
     clip
         A folder with a CLIP model, for the metric clip-score.
     prompts
-        A text file with a line for each of the first pictures, for the metric clip-score.
+        A text file with a line for each of the first 1000 pictures, in order, for the metric clip-score.
     label
         Classes to draw, as in unsteep sample; default: as often as in the data.
     guidance
@@ -130,13 +130,16 @@ def evaluate(
         resize=resize,
         seed=seed,
         batch=batch,
+        in_order=prompts is not None,
         device=where,
     )
     words = ["unsteep", "evaluate", str(subject), *([] if data is None else ["--data", str(data)]), "--split", split]
     words += ["-n", str(result.protocol["samples"]), "--metrics", *wanted, "--features", features, "--seed", str(seed)]
-    words += ["--guidance", f"{guidance:g}", "--replicates", str(replicates)]
-    for name, value in (("steps", steps), ("solver", solver), ("order", order), ("grid", grid), ("label", label)):
+    words += ["--guidance", f"{guidance:g}", "--replicates", str(replicates), *(["--custom"] if custom else [])]
+    given = {"steps": steps, "solver": solver, "order": order, "grid": grid, "label": label, "resize": resize}
+    for name, value in {**given, "clip": clip, "prompts": prompts}.items():
         words += [] if value is None else [f"--{name}", str(value)]
+    words += [] if lpips is None else ["--lpips", *map(str, lpips)]
     page = evaluation_page.write(result, out, subject.resolve().name, shlex.join([*words, "--out", str(out)]))
     show(result, Console())
     print(f"\nlook at  {page}")
@@ -167,17 +170,25 @@ def measured(
     replicates: int = 1,
     resize: int | None = None,
     batch: int = 64,
-    pairwise: Callable[[Tensor], dict[str, Interval]] | None = None,
+    in_order: bool = False,
+    pairwise: Pairwise | None = None,
 ) -> Evaluation:
-    """The evaluation that these options, as `evaluate` has them, ask for."""
+    """The evaluation that these options, as `evaluate` has them, ask for. `in_order`: take a folder's pictures as they
+    come, as prompts do, not at random."""
+    from dataclasses import replace
+
     from unsteep.studies import evaluation as study
+    from unsteep.studies.subjects import Drawn
 
     of: Subject
     if is_model(subject):
         how: dict[str, Any] = {"guidance": guidance, "steps": steps, "batch_size": batch}
-        of, real = _model(subject, data, split, n, seed, label, how, (solver, order, grid), device)
+        of, real = _model(subject, data, split, n, seed, label, how, (solver, order, grid), resize, device)
     else:
-        of, real = _pictures(subject, data, split, n, resize)
+        of, real = _pictures(subject, data, split, n, resize, in_order)
+    study.check(of, real, metrics, replicates)
+    if isinstance(of, Drawn):
+        next(replace(of, n=1).batches())  # what cannot be drawn is refused before features are trained
     seen, names = _features(features, real, custom, device)
     return study.evaluate(
         of,
@@ -225,6 +236,7 @@ def _model(
     label: str | None,
     how: dict[str, Any],
     solver: tuple[str | None, int | None, str | None],
+    resize: int | None,
     device: str,
 ) -> tuple[Subject, Real]:
     """A model's samples, and the data they are held against."""
@@ -232,7 +244,7 @@ def _model(
     from unsteep.opening import load
     from unsteep.studies.evaluation import Real
     from unsteep.studies.examples import open_data
-    from unsteep.studies.subjects import Drawn, open_pictures
+    from unsteep.studies.subjects import Drawn, open_pictures, weights_at
 
     if (run / "run.toml").exists():
         reference = open_data(run, data, split)
@@ -240,21 +252,29 @@ def _model(
     elif data is None:
         raise ValueError(f"--data: {run} is a saved model, which does not know its data; name real pictures")
     else:
-        reference = open_pictures(data, split)
+        reference = open_pictures(data, split, resize)
         training = open_pictures(data, "train") if split == "test" and _has_splits(data) else None
     model = load(run, device=device)
     how |= {"solver": chosen_solver(solver[0], solver[1], [], None), "grid": chosen_grid(solver[2])}
     asked: list[int | str] | None = None
     if label is not None:
         asked = list(model.names) if label == "all" and model.names else [*label.split(",")]
-    drawn = Drawn(model, 2000 if n is None else n, seed, run.resolve().name, how, asked)
+    drawn = Drawn(model, 2000 if n is None else n, seed, run.resolve().name, how, asked, weights_at(run))
     return drawn, Real(reference, training, split)
 
 
 def _pictures(
-    path: Path, data: Path | None, split: Literal["train", "test", "all"], n: int | None, resize: int | None
+    path: Path,
+    data: Path | None,
+    split: Literal["train", "test", "all"],
+    n: int | None,
+    resize: int | None,
+    in_order: bool,
 ) -> tuple[Subject, Real]:
-    """Pictures of any tool, and the real ones."""
+    """Pictures of any tool, in a random order unless `in_order`, and the real ones."""
+    import torch
+
+    from unsteep.core.noise import permutation
     from unsteep.studies.evaluation import Real
     from unsteep.studies.subjects import Stored, open_pictures
 
@@ -266,8 +286,8 @@ def _pictures(
     splits = _has_splits(data)
     reference = open_pictures(data, split if splits else "all", resize)
     training = open_pictures(data, "train") if splits and split == "test" else None
-    chosen = samples if n is None else samples.select(slice(0, n))
-    return Stored(chosen, "pictures"), Real(reference, training, split if splits else "all")
+    order = torch.arange(len(samples)) if in_order else permutation(len(samples), 0, 0)
+    return Stored(samples, "pictures", order[:n]), Real(reference, training, split if splits else "all")
 
 
 def _has_splits(path: Path) -> bool:
@@ -303,8 +323,10 @@ def _pairwise(
     prompts: Path | None,
     custom: bool,
     device: str,
-) -> Callable[[Tensor], dict[str, Interval]] | None:
+) -> Pairwise | None:
     """What takes LPIPS diversity and CLIP scores of the pictures kept."""
+    import hashlib
+
     if "lpips" in metrics and lpips is None:
         raise ValueError("--metrics lpips needs --lpips TRUNK HEADS: two files of weights")
     if "clip-score" in metrics and (clip is None or prompts is None):
@@ -312,22 +334,22 @@ def _pairwise(
     if "lpips" not in metrics and "clip-score" not in metrics:
         return None
 
-    def take(kept: Tensor) -> dict[str, Interval]:
-        from unsteep.metrics.interval import Interval
+    from unsteep.studies.evaluation import Pairwise
 
-        found = {}
-        if "lpips" in metrics and lpips is not None:
-            from unsteep.metrics.lpips import lpips as open_lpips
+    parts: dict[str, Callable[[Tensor], Tensor]] = {}  # opened here, so that a wrong file is refused before the work
+    facts: dict[str, Fact] = {}
+    if "lpips" in metrics and lpips is not None:
+        from unsteep.metrics.lpips import lpips as open_lpips
 
-            kind: Literal["alex", "vgg"] = "vgg" if "vgg" in lpips[0].name.lower() else "alex"
-            distance = open_lpips(*lpips, kind, custom=custom, device=device)
-            half = len(kept) // 2
-            found["lpips"] = Interval.of(distance(kept[:half], kept[half : 2 * half]))
-        if "clip-score" in metrics and clip is not None and prompts is not None:
-            from unsteep.metrics.pretrained import ClipScore
+        kind: Literal["alex", "vgg"] = "vgg" if "vgg" in lpips[0].name.lower() else "alex"
+        distance = open_lpips(*lpips, kind, custom=custom, device=device)
+        facts |= {"lpips": distance.name, "lpips digest": distance.digest}
+        parts["lpips"] = lambda kept: distance(kept[: len(kept) // 2], kept[len(kept) // 2 : len(kept) // 2 * 2])
+    if "clip-score" in metrics and clip is not None and prompts is not None:
+        from unsteep.metrics.pretrained import ClipScore
 
-            lines = prompts.read_text(encoding="utf-8").splitlines()[: len(kept)]
-            found["clip-score"] = Interval.of(ClipScore(clip)(kept[: len(lines)], lines))
-        return found
-
-    return take
+        score, lines = ClipScore(clip, device=device), prompts.read_text(encoding="utf-8").splitlines()
+        asked = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        facts |= {"clip": score.name, "clip digest": score.digest, "clip resize": score.resize, "prompts digest": asked}
+        parts["clip-score"] = lambda kept: score(kept[: len(lines)], lines[: len(kept)])
+    return Pairwise(parts, facts)

@@ -20,6 +20,12 @@ def sample(
     n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
     label: str | None = None,
     guidance: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
+    guidance_rescale: float = 0.0,
+    threshold: float | None = None,
+    negative_label: str | None = None,
+    classifier: Path | None = None,
+    weaker: Path | None = None,
     steps: int | None = None,
     solver: str | None = None,
     order: int | None = None,
@@ -46,7 +52,20 @@ def sample(
     label
         A class by number or name, several as 1,4,7 (in turn), or all; default: as often as in the data.
     guidance
-        The scale of classifier-free guidance: 1 is none, 2 to 4 more typical and less varied.
+        The scale of guidance: 1 is none, 2 to 4 more typical and less varied. By the condition itself, or by
+        --classifier (where 0 is none), or by --weaker.
+    guidance_interval
+        Guide only at times between these two, as 0.2 0.8; 1 is pure noise.
+    guidance_rescale
+        How much of the contrast to keep, from 0 to 1: strong guidance over-exposes.
+    threshold
+        Dynamic thresholding: the quantile of a sample's values that stays unclipped, as 0.995.
+    negative_label
+        Guide away from this class, not from none.
+    classifier
+        Guide by a classifier of unsteep train-classifier to --label; the model need not know classes.
+    weaker
+        Guide away from this run, a smaller or less trained one of the same data.
     steps
         Steps of the solver; default 20, or the chain's where it has fewer.
     solver
@@ -78,11 +97,18 @@ def sample(
     device
         auto, cpu, cuda or mps.
     """
-    from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver, evaluations, read_latents
+    from unsteep.cli.common import (
+        chosen_device,
+        chosen_grid,
+        chosen_guidance,
+        chosen_solver,
+        evaluations,
+        read_latents,
+    )
     from unsteep.opening import load
 
     clip = False if clip is None and latents is not None else clip  # latents are those of the flow, which clips nothing
-    how: dict[str, Any] = {"steps": steps, "guidance": guidance, "clip": clip}
+    how: dict[str, Any] = {"steps": steps, "clip": clip}
     how["solver"] = chosen_solver(solver, order, settings or [], tolerance)
     how["grid"] = chosen_grid(grid)
     out = out or (Path("samples.png") if movie is None else None)
@@ -93,8 +119,23 @@ def sample(
     n = (64 if start is None else len(start)) if n is None else n
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
+    given = None if label is None or (label == "all" and not model.names) else label.split(",")
+    guided = chosen_guidance(
+        model,
+        n,
+        guidance,
+        label=None if label == "all" else given,
+        interval=guidance_interval,
+        rescale=guidance_rescale,
+        threshold=threshold,
+        negative=negative_label,
+        classifier=classifier,
+        weaker=weaker,
+    )
+    how["guidance"] = guided
+    by_classifier = guided.labels is not None and not model.names
     asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
-    labels = model.labels_of(n, asked, seed)
+    labels = None if by_classifier else model.labels_of(n, asked, seed)
     start = None if start is None else start[:n]
     if out is not None:
         with evaluations(model) as calls:
@@ -105,6 +146,7 @@ def sample(
 
         few = min(n, 16)
         rows = None if labels is None else labels[:few]
+        how["guidance"] = guided[slice(0, few)]
         film(model, list(model.trajectory(seed, few, rows, start=None if start is None else start[:few], **how)), movie)
         print(f"the way of {few} samples in {movie}")
 

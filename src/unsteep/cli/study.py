@@ -60,7 +60,7 @@ def study(
     images
         Unseen pictures whose bits/dim are measured; 0: not.
     calls
-        For solvers: network calls; default 5 10 20 50.
+        For solvers: network calls; default 5 10 20.
     solvers
         For solvers: which; default: all.
     scales
@@ -85,17 +85,21 @@ def study(
     from unsteep.studies.questions import sampling, training
     from unsteep.studies.questions.examiner import Counts, Examiner
     from unsteep.studies.study import run as conduct
+    from unsteep.studies.subjects import weights_at
 
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps: expected at least 1, got {steps}")
     where = chosen_device(device)
     out = out or Path("runs") / f"study-{question}"
     asked: Study
     words = ["unsteep", "study", question]
+    of_each = samples if samples is not None else 256 if question == "solvers" else 1000
     if question in OF_A_MODEL:
         if run is None:
             raise ValueError(f"study {question}: name a trained run, as in unsteep study {question} runs/demo")
         words += [str(run), *([] if data is None else ["--data", str(data)])]
-        counts = Counts(samples=samples or (256 if question == "solvers" else 1000), images=0, seed=seed)
-        examiner, model = Examiner(source_of(run, data), counts, where), load(run, device=where)
+        counts = Counts(samples=of_each, images=0, seed=seed)
+        examiner, model = Examiner(source_of(run, data), counts, where, weights_at(run)), load(run, device=where)
         if question == "solvers":
             _known(solvers or [])
             asked = sampling.solvers(examiner, model, calls or sampling.CALLS, solvers or ())
@@ -108,7 +112,7 @@ def study(
         if run is not None:
             raise ValueError(f"study {question}: trains its own runs; name data with --data DIR, not a run")
         base = _base(data, recipe, settings or [])
-        counts = Counts(samples=samples or 1000, images=images, seed=seed)
+        counts = Counts(samples=of_each, images=images, seed=seed)
         stored = _stored_steps(out) if not force else None
         long = steps or stored or training.steps_for(base, seconds(budget), where)
         asked = training.QUESTIONS[question](base, counts, long, where)

@@ -19,9 +19,10 @@ NULL_LABEL = -1
 class Condition:
     """Tensors with one row per sample; None where the model has no such condition.
 
-    `label` (b,) int64 in 0..k-1, or -1 for none. `text` (b, length, width), `text_valid` bool (b, length).
-    `picture` (b, c, h, w) aligned with x, `picture_logsnr` (b,) float64 the noise level it was augmented with.
-    `valid` bool (b, frames).
+    `label` (b,) int64 in 0..k-1, or -1 for none. `text`: ids int64 (b, length) of a vocabulary, for a network that
+    holds the encoder, or tokens (b, length, width) of an encoder; `text_valid` bool (b, length), which of them count:
+    none, where the text is dropped. `picture` (b, c, h, w) aligned with x, `picture_logsnr` (b,) float64 the noise
+    level it was augmented with. `valid` bool (b, frames).
     """
 
     label: Tensor | None = None

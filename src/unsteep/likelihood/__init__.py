@@ -3,7 +3,7 @@
 from unsteep.likelihood.bound import Bound, bound, prior_term, spread, strata
 from unsteep.likelihood.decoder import Decoder
 from unsteep.likelihood.ode import FlowLikelihood, dequantize, flow_log_prob
-from unsteep.likelihood.optimal import X0Error, measure_x0_error, probing_levels
+from unsteep.likelihood.optimal import ReverseVariance, X0Error, measure_x0_error, probing_levels, reverse_variance
 from unsteep.likelihood.rate_distortion import RateDistortion, rate_distortion
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Decoder",
     "FlowLikelihood",
     "RateDistortion",
+    "ReverseVariance",
     "X0Error",
     "bound",
     "dequantize",
@@ -19,6 +20,7 @@ __all__ = [
     "prior_term",
     "probing_levels",
     "rate_distortion",
+    "reverse_variance",
     "spread",
     "strata",
 ]

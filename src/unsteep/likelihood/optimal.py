@@ -6,13 +6,18 @@ of x0 at the step's level. E is smooth in the log-SNR, so it is measured at a fe
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from unsteep.core.gaussian import Variance, optimal_variance
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
 from unsteep.likelihood.bound import Normals
+
+ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]
 
 
 def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
@@ -47,3 +52,17 @@ class X0Error:
         low, high = self.logsnr[above - 1], self.logsnr[above]
         fraction = ((at - low) / (high - low)).nan_to_num(0)  # a chain of one step has one measurement
         return torch.lerp(self.log_error[above - 1], self.log_error[above], fraction).exp()
+
+
+def reverse_variance(name: ReverseVariance | None, learned: bool, x0_error: Tensor | None) -> Variance:
+    """The variance of reverse steps by name, of a model that `learned` one or not, and whose `x0_error` was measured or
+    not; default "learned" where it is, else "beta"."""
+    if name is None:
+        return "learned" if learned else "beta"
+    if name == "learned" and not learned:
+        raise ValueError("variance: this model learned none, its variance is fixed; choose beta, beta_tilde or optimal")
+    if name != "optimal":
+        return name
+    if x0_error is None:
+        raise ValueError("variance: optimal needs the error measured at the end of training, and this model has none")
+    return optimal_variance(X0Error(x0_error))

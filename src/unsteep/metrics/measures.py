@@ -28,10 +28,10 @@ class Evidence:
     seen: Seen
     kept: Tensor
     labels: Tensor | None
+    told_apart: bool
+    """Whether the features' logits are of the classes that `labels` number."""
     reference: Seen
     seed: int = 0
-    told_apart: bool = False
-    """Whether the features' logits are of the classes that `labels` number."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ Fact = str | int | float | bool | None
 Protocol = Mapping[str, Fact]
 """A fact by its name, as JSON holds it."""
 
-SUBJECT = ("subject", "model", "weights", "samples from", "samples digest")
-"""What is measured, and may differ between two results that are compared."""
+SUBJECT = ("subject", "model", "weights", "samples from", "samples digest", "reference")
+"""What is measured, and may differ between two results that are compared; and where the reference lies, which its
+digest knows better."""
 
 
 def differences(a: Protocol, b: Protocol) -> list[str]:

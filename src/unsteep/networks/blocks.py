@@ -1,7 +1,8 @@
 """The blocks of the U-Net of Ho et al. 2020: residual blocks, attention, and the levels made of them.
 
-Pictures are (b, c, h, w); `condition` is (b, features), already through its SiLU, or None. Every block normalizes
-first (GroupNorm with eps 1e-6, then SiLU in the residual blocks) and ends in a layer that starts at zero.
+Pictures are (b, c, h, w); `condition` is (b, features), already through its SiLU, or None; `text`, the tokens that
+cross-attention looks at, or None. Every block normalizes first (GroupNorm with eps 1e-6, then SiLU in the residual
+blocks) and ends in a layer that starts at zero.
 
 Submodules carry the names of the `UNet2DModel` of diffusers, the commonest store of this network, so that a state
 dict needs no translation.
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.networks.cross_attention import CrossAttention, Tokens
 from unsteep.networks.initialization import initialized
 
 # Up to so many positions a CPU forms the whole (positions, positions) table: two batched products are as fast as the
@@ -63,20 +65,31 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Every position looks at every other: single-head self-attention, plus the input."""
+    """Every position looks at every other: single-head self-attention, plus the input; then `cross`, if any."""
 
-    def __init__(self, channels: int, groups: int) -> None:
+    def __init__(self, channels: int, groups: int, cross: CrossAttention | None = None) -> None:
         super().__init__()
         self.group_norm = group_norm(groups, channels)
         self.to_q = initialized(nn.Linear(channels, channels))
         self.to_k = initialized(nn.Linear(channels, channels))
         self.to_v = initialized(nn.Linear(channels, channels))
         self.to_out = nn.Sequential(initialized(nn.Linear(channels, channels), gain=0.0))
+        self.cross = cross
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, text: Tokens | None = None) -> Tensor:
         positions = self.group_norm(x).flatten(2).transpose(1, 2)
         heard = self.to_out(attend(self.to_q(positions), self.to_k(positions), self.to_v(positions)))
-        return x + heard.transpose(1, 2).unflatten(2, x.shape[2:])
+        x = x + heard.transpose(1, 2).unflatten(2, x.shape[2:])
+        if self.cross is None:
+            return x
+        return self.cross(x.flatten(2).transpose(1, 2), text).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class NoAttention(nn.Module):
+    """The identity, where no attention stands."""
+
+    def forward(self, x: Tensor, text: Tokens | None = None) -> Tensor:
+        return x
 
 
 class Downsample(nn.Module):
@@ -104,7 +117,7 @@ class Upsample(nn.Module):
 class DownLevel(nn.Module):
     """One size of the encoder; returns what came out of each block and, at the end, of the down-sampler if any.
 
-    `attentions` has one entry for each block: an Attention, or an identity.
+    `attentions` has one entry for each block: an Attention, or a NoAttention.
     """
 
     def __init__(
@@ -115,25 +128,25 @@ class DownLevel(nn.Module):
         self.resnets = nn.ModuleList(resnets)
         self.downsamplers = nn.ModuleList([downsample] if downsample else [])
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> list[Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None, text: Tokens | None = None) -> list[Tensor]:
         outputs = []
         for resnet, attention in zip(self.resnets, self.attentions, strict=True):
-            x = attention(resnet(x, condition))
+            x = attention(resnet(x, condition), text)
             outputs.append(x)
         return outputs + [downsample(x) for downsample in self.downsamplers]
 
 
 class Middle(nn.Module):
-    """The smallest size: two residual blocks around one attention (or an identity)."""
+    """The smallest size: two residual blocks around one attention (or none)."""
 
     def __init__(self, resnets: Iterable[nn.Module], attention: nn.Module) -> None:
         super().__init__()
         self.attentions = nn.ModuleList([attention])
         self.resnets = nn.ModuleList(resnets)
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None, text: Tokens | None = None) -> Tensor:
         x = self.resnets[0](x, condition)
-        return self.resnets[1](self.attentions[0](x), condition)
+        return self.resnets[1](self.attentions[0](x, text), condition)
 
 
 class UpLevel(nn.Module):
@@ -147,11 +160,11 @@ class UpLevel(nn.Module):
         self.resnets = nn.ModuleList(resnets)
         self.upsamplers = nn.ModuleList([upsample] if upsample else [])
 
-    def forward(self, x: Tensor, skips: list[Tensor], condition: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], condition: Tensor | None, text: Tokens | None = None) -> Tensor:
         for resnet, attention in zip(self.resnets, self.attentions, strict=True):
             if skips:
                 x = torch.cat([x, skips.pop()], dim=1)
-            x = attention(resnet(x, condition))
+            x = attention(resnet(x, condition), text)
         for upsample in self.upsamplers:
             x = upsample(x)
         return x

@@ -1,4 +1,6 @@
-"""How a network hears its conditions: one vector per sample, from the noise label and the class label.
+"""How a network hears its conditions: one vector per sample, tokens to look at, a picture beside its input.
+
+The vector is a sum of embeddings, of the noise label, the class label and the noise level of the picture.
 
 The noise label n is spread over sines and cosines of geometrically spaced frequencies (Vaswani et al. 2017),
 
@@ -6,6 +8,13 @@ The noise label n is spread over sines and cosines of geometrically spaced frequ
 
 first all sines, then all cosines, as in the code of Ho et al. 2020; two linear layers with a SiLU between them
 turn these into the embedding. A class label adds a learned row of a table, whose last row is the null: "no label".
+
+An aligned picture (Saharia et al. 2021, Ho et al. 2021, "Cascaded diffusion models") becomes further channels of the
+input. Its own noise level, the conditioning augmentation of the latter, is embedded like the noise label, as
+
+    25 (20 - clamp(logsnr, -20, 20))    from 0, a clean picture, to 1000, pure noise: no picture.
+
+Text becomes tokens for cross-attention: see `cross_attention`.
 """
 
 import math
@@ -14,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.networks.cross_attention import AnyText, TextInput, Tokens
 from unsteep.networks.initialization import initialized
 
 
@@ -57,22 +67,43 @@ class LabelEmbedding(nn.Embedding):
 
 
 class ConditionedNetwork(nn.Module):
-    """A network that hears a noise label and a class label as one vector; subclasses call `condition`.
+    """A network that hears conditions; subclasses call `condition`, and `beside` and `tokens` where they take these.
 
     width: how many sines and cosines; features: length of the vector; labels: number of classes, 0 for none;
-    time_embedding=False: deaf to the noise label.
+    time_embedding=False: deaf to the noise label; text: the kind of tokens, None for no text; picture_channels:
+    channels of the aligned picture, 0 for none.
     """
 
-    def __init__(self, *, width: int, features: int, labels: int, time_embedding: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        features: int,
+        labels: int,
+        time_embedding: bool = True,
+        text: AnyText | None = None,
+        picture_channels: int = 0,
+    ) -> None:
         super().__init__()
+        self.picture_channels = picture_channels
         self.time_embedding = TimeEmbedding(width, features) if time_embedding else None
         self.class_embedding = LabelEmbedding(labels, features) if labels else None
-        self.condition_features = features if time_embedding or labels else 0  # 0: there is nothing to hear
+        self.picture_embedding = TimeEmbedding(width, features) if picture_channels else None
+        self.text = TextInput(text) if text else None
+        heard = time_embedding or labels or picture_channels
+        self.condition_features = features if heard else 0  # 0: there is nothing to hear
 
-    def condition(self, noise_label: Tensor, label: Tensor | None) -> Tensor | None:
+    def condition(
+        self,
+        noise_label: Tensor,
+        label: Tensor | None,
+        picture: Tensor | None = None,
+        picture_logsnr: Tensor | None = None,
+    ) -> Tensor | None:
         """SiLU of the summed embeddings, (b, features), ready for each block's projection; None if nothing to hear.
 
-        Raises ValueError for a label given to a network without classes.
+        A picture without a level is a clean one. Raises ValueError for a label or a picture given to a network that
+        takes none.
         """
         parts = []
         if self.time_embedding is not None:
@@ -83,4 +114,38 @@ class ConditionedNetwork(nn.Module):
             parts.append(self.class_embedding(label))
         elif label is not None:
             raise ValueError("label: this network has labels=0 and takes none; leave it out, or build with labels=N")
+        if self.picture_embedding is not None:
+            if picture is None or picture_logsnr is None:
+                picture_logsnr = torch.full_like(noise_label, -torch.inf if picture is None else torch.inf)
+            parts.append(self.picture_embedding(25 * (20 - picture_logsnr.clamp(-20, 20))))
+        elif picture is not None:
+            raise ValueError(
+                "picture: this network has picture_channels=0 and takes none; leave it out, or build with "
+                "picture_channels=C"
+            )
         return F.silu(sum(parts[1:], parts[0])) if parts else None
+
+    def beside(self, x: Tensor, picture: Tensor | None) -> Tensor:
+        """x (b, c, h, w) with the picture (b, c', h', w') as further channels, zeros where there is none.
+
+        A picture of another size is brought to that of x: bilinear, averaging where it is larger. Raises ValueError
+        for other channels than the network's.
+        """
+        if not self.picture_channels:
+            return x
+        if picture is None:
+            picture = x.new_zeros(len(x), self.picture_channels, *x.shape[2:])
+        elif picture.shape[1] != self.picture_channels:
+            raise ValueError(f"picture: expected {self.picture_channels} channels, got {picture.shape[1]}")
+        elif picture.shape[2:] != x.shape[2:]:
+            exact = picture.to(torch.promote_types(picture.dtype, torch.float32))
+            picture = F.interpolate(exact, size=x.shape[2:], mode="bilinear", antialias=True)
+        return torch.cat([x, picture.to(x.dtype)], dim=1)
+
+    def tokens(self, text: Tensor | None, text_valid: Tensor | None, rows: int) -> Tokens | None:
+        """The tokens of `rows` texts (see `TextInput`), None for a network without; there, a text is a ValueError."""
+        if self.text is not None:
+            return self.text(text, text_valid, rows)
+        if text is not None:
+            raise ValueError("text: this network has text=none and takes none; leave it out, or build with text")
+        return None

@@ -3,8 +3,9 @@
 A convolution; an encoder of levels, each `blocks` residual blocks at half the size of the level before; a middle;
 a decoder of the same levels in reverse, with one block more, each block reading one output of the encoder beside
 its own input: the first convolution's, every block's and every down-sampler's, last first. Attention stands after
-each block of the levels whose feature maps have a size listed in `attention`, and in the middle. Initialization as
-theirs: see `initialization`; the untrained network answers 0.
+each block of the levels whose feature maps have a size listed in `attention`, and in the middle; with text, every
+attention is followed by cross-attention to it. Initialization as theirs: see `initialization`; the untrained network
+answers 0.
 
 `UNetConfig(channels=3, size=32, dropout=0.1)` is their CIFAR-10 network: 35,746,307 parameters, and a state dict with
 the names and shapes of the published google/ddpm-cifar10-32.
@@ -22,6 +23,7 @@ from unsteep.networks.blocks import (
     DownLevel,
     Downsample,
     Middle,
+    NoAttention,
     ResidualBlock,
     UpLevel,
     Upsample,
@@ -29,6 +31,7 @@ from unsteep.networks.blocks import (
     group_norm,
 )
 from unsteep.networks.checks import check_at_least, check_filled, check_width
+from unsteep.networks.cross_attention import AnyText, CrossAttention
 from unsteep.networks.embedding import ConditionedNetwork
 
 
@@ -62,15 +65,26 @@ class UNetConfig:
     """False, for studies: the network is deaf to the noise label."""
     middle_attention: bool = True
     """False, for studies: no attention in the middle."""
+    text: AnyText | None = None
+    """The encoder whose tokens cross-attention looks at: one that is trained along, or a frozen one's."""
+    text_heads: int = 4
+    """Heads of the cross-attention; a divisor of `width`."""
+    picture_channels: int = 0
+    """Channels of an aligned picture that the network is given beside x; 0: none."""
 
     def __post_init__(self) -> None:
         check_at_least(0, channels=self.channels, size=self.size, labels=self.labels, out_channels=self.out_channels)
         check_width(self.width)
-        check_at_least(1, blocks=self.blocks, groups=self.groups)
+        check_at_least(0, picture_channels=self.picture_channels)
+        check_at_least(1, blocks=self.blocks, groups=self.groups, text_heads=self.text_heads)
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(f"multipliers: expected positive whole numbers, one a level, got {self.multipliers}")
         if self.width % self.groups:
             raise ValueError(f"groups: expected a divisor of width {self.width}, got {self.groups}; change either one")
+        if self.text and self.width % self.text_heads:
+            raise ValueError(f"text_heads: expected a divisor of width {self.width}, got {self.text_heads}")
+        if self.text and not self.attention and not self.middle_attention:
+            raise ValueError("text: expected attention to stand somewhere, got none; add a size to `attention`")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1), got {self.dropout}")
         if self.size:
@@ -110,27 +124,37 @@ def mirrored(x: Tensor, multiple: int) -> Tensor:
 
 
 class UNet(ConditionedNetwork):
-    """The network of a UNetConfig: x (b, channels, h, w), noise_label (b,), label (b,) -> (b, out_channels, h, w).
+    """The network of a UNetConfig: x (b, channels, h, w), noise_label (b,), conditions -> (b, out_channels, h, w).
 
-    Any h and w will do; attention stays at the levels that have it at the config's `size`.
+    Conditions as in `networks`. Any h and w will do; attention stays at the levels that have it at the config's `size`.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         width, groups = config.width, config.groups
-        super().__init__(width=width, features=4 * width, labels=config.labels, time_embedding=config.time_embedding)
+        super().__init__(
+            width=width,
+            features=4 * width,
+            labels=config.labels,
+            time_embedding=config.time_embedding,
+            text=config.text,
+            picture_channels=config.picture_channels,
+        )
         self.config = config
         block = partial(
             ResidualBlock, condition_features=self.condition_features, groups=groups, dropout=config.dropout
         )
 
         def attention(channels: int, stands: bool) -> nn.Module:
-            return Attention(channels, groups) if stands else nn.Identity()
+            if not stands:
+                return NoAttention()
+            cross = CrossAttention(channels, config.text.width, config.text_heads) if config.text else None
+            return Attention(channels, groups, cross)
 
         level_channels = [width * multiplier for multiplier in config.multipliers]
         attends = [size in config.attention for size in config.level_sizes]
         last = len(level_channels) - 1
 
-        self.conv_in = conv3(config.channels, width)
+        self.conv_in = conv3(config.channels + config.picture_channels, width)
         skips = [width]  # channels of all that the decoder will read
         self.down_blocks = nn.ModuleList()
         for level, channels in enumerate(level_channels):
@@ -159,16 +183,27 @@ class UNet(ConditionedNetwork):
         self.conv_norm_out = group_norm(groups, before)
         self.conv_out = conv3(before, config.out_channels or config.channels, gain=0.0)
 
-    def forward(self, x: Tensor, noise_label: Tensor, *, label: Tensor | None = None) -> Tensor:
-        condition = self.condition(noise_label, label)
-        h = self.conv_in(mirrored(x, self.config.multiple))
+    def forward(
+        self,
+        x: Tensor,
+        noise_label: Tensor,
+        *,
+        label: Tensor | None = None,
+        text: Tensor | None = None,
+        text_valid: Tensor | None = None,
+        picture: Tensor | None = None,
+        picture_logsnr: Tensor | None = None,
+    ) -> Tensor:
+        condition = self.condition(noise_label, label, picture, picture_logsnr)
+        tokens = self.tokens(text, text_valid, len(x))
+        h = self.conv_in(mirrored(self.beside(x, picture), self.config.multiple))
         skips = [h]
         for level in self.down_blocks:
-            skips += level(skips[-1], condition)
-        h = self.mid_block(skips[-1], condition)
+            skips += level(skips[-1], condition, tokens)
+        h = self.mid_block(skips[-1], condition, tokens)
         if not self.config.skip_connections:
             skips = []
         for level in self.up_blocks:
-            h = level(h, skips, condition)
+            h = level(h, skips, condition, tokens)
         h = self.conv_out(F.silu(self.conv_norm_out(h)))
         return h[:, :, : x.shape[2], : x.shape[3]]

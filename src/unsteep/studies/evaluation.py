@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -34,6 +34,7 @@ from unsteep.progress import bar
 from unsteep.studies.subjects import BATCH, Drawn, Subject, aligned, check_alike, check_range
 
 KEPT = 1000
+FEWEST = 10  # samples, and real ones for the floor
 SHOWN = 48
 PAIRWISE = ("lpips", "clip-score")
 METRICS = (*MEASURES, "accuracy", *PAIRWISE, "memorization")
@@ -60,10 +61,23 @@ class Real:
         """The other half."""
         return self._halves()[1]
 
+    def floor_of(self, n: int) -> int:
+        """How many real pictures stand in for n samples, where there are so many."""
+        return min(n, len(self.unseen) if self.training is not None else len(self.unseen) // 2)
+
     def _halves(self) -> tuple[DataSet, DataSet]:
         data = self.reference if self.training is None else self.training
         order = permutation(len(data), 0, 0)
         return data.select(order[: len(data) // 2]), data.select(order[len(data) // 2 :])
+
+
+@dataclass(frozen=True, eq=False)
+class Pairwise:
+    """Metrics by weights of their own: `each`, by name, gives values for pictures uint8 (k, c, h, w), the first of the
+    samples, whose mean is the metric; `facts` about those weights go into the protocol."""
+
+    each: Mapping[str, Callable[[Tensor], Tensor]]
+    facts: Mapping[str, Fact]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,28 +113,29 @@ def evaluate(
     *,
     names: tuple[str, ...] = (),
     replicates: int = 1,
-    pairwise: Callable[[Tensor], dict[str, Interval]] | None = None,
+    pairwise: Pairwise | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress: bool = False,
 ) -> Evaluation:
     """Measures `metrics` of the subject's pictures. `names`: of the classes that the features' logits tell apart.
-    `pairwise`: takes LPIPS or CLIP scores of the pictures kept. ValueError for metrics that need what is not there.
+    `pairwise`: LPIPS or CLIP scores. ValueError for metrics that need what is not there.
     """
     started = time.monotonic()
     known = [name for name in metrics if name in MEASURES]
-    check_alike(subject, real.reference)
-    _check(subject, real, metrics, replicates)
-    subjects = [subject]
+    check(subject, real, metrics, replicates)
+    if pairwise is None and not set(metrics).isdisjoint(PAIRWISE):
+        raise ValueError("metrics: lpips and clip-score are taken by `pairwise`, of weights of their own")
+    seeded = []
     if isinstance(subject, Drawn):  # replicates share no sample
-        subjects = [replace(subject, seed=subject.seed + r * subject.n) for r in range(replicates)]
+        seeded = [replace(subject, seed=subject.seed + r * subject.n) for r in range(replicates)]
+    subjects: Sequence[Subject] = seeded or [subject]
     reference = gather(features, _batches(real.reference.x, progress, "the reference"))
     taken, first, kept_of = [], None, []
     for one in subjects:
         seen, kept = _look(features, one, progress)
-        check_range(kept, real.reference.x[:KEPT])
-        labels = aligned(one.labels, one.names, names or one.names)
-        evidence = Evidence(seen, kept, labels, reference, seed, told_apart=bool(names) and labels is not None)
+        check_range(kept, real.reference.x)
+        evidence = Evidence(seen, kept, *_labels(one, names), reference, seed)
         taken.append(measures.take(tuple(known), evidence))
         kept_of.append(kept)
         first = first or evidence
@@ -130,17 +145,23 @@ def evaluate(
     if "accuracy" in metrics:
         values["accuracy"], least["accuracy"] = _accuracy(subject, real, device, progress)
     if pairwise is not None:
-        values |= pairwise(kept_of[0])
+        values |= {name: Interval.of(each(kept_of[0])) for name, each in pairwise.each.items()}
+        if "lpips" in pairwise.each:  # a CLIP score is of prompts, and real pictures have none
+            least["lpips"] = Interval.of(pairwise.each["lpips"](real.unseen.x[: len(kept_of[0])]))
     copies = _copies(first, real, features, progress) if "memorization" in metrics else None
     too_few = frechet.too_few(subject.n, features.dimension, frechet.moments(reference.features))
-    notes = () if too_few is None or "fid" not in known else (too_few,)
+    notes: tuple[str, ...] = () if too_few is None or "fid" not in known else (too_few,)
     for note in notes:
         warnings.warn(note, stacklevel=2)
+    of = real.floor_of(subject.n)
+    if of < subject.n:
+        notes += (f"the floor is of {of} real pictures, for want of more, and that of a distance too high",)
     return Evaluation(
         values=values,
         floors=least,
         protocol={
             **subject.facts(),
+            **({"seeds": f"{seeded[0].seed} to {seeded[-1].seed + subject.n - 1}"} if seeded else {}),
             "samples": subject.n,
             "replicates": len(subjects),
             "reference": real.reference.source,
@@ -152,6 +173,7 @@ def evaluate(
             "features digest": features.digest,
             "feature dimension": features.dimension,
             "resize": features.resize,
+            **({} if pairwise is None else pairwise.facts),
             "quantisation": "uint8",
             "seed of resampling": seed,
             "unsteep": version("unsteep"),
@@ -166,14 +188,20 @@ def evaluate(
     )
 
 
-def _check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int) -> None:
-    """Refuses before the work what would fail after it."""
+def check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int = 1) -> None:
+    """ValueError before the work for what would fail after it."""
+    check_alike(subject, real.reference)
+    labels = subject.labels
     for name in metrics:
         if name not in METRICS:
             raise ValueError(f"metrics: unknown metric {name!r}; choose {', '.join(METRICS)}")
-    if subject.n < 10 or len(real.reference) < 10:
+        if name in MEASURES and "labels" in MEASURES[name].needs and labels is None:
+            raise ValueError(f"metrics: {name} needs samples with classes, and these have none; leave it out")
+    if subject.n < FEWEST or len(real.reference) < FEWEST or real.floor_of(FEWEST) < FEWEST:
+        least = FEWEST if real.training is not None else 4 * FEWEST  # half for features, a quarter against another
         raise ValueError(
-            f"evaluate: expected at least 10 samples and real pictures, got {subject.n} and {len(real.reference)}"
+            f"evaluate: expected at least {FEWEST} samples and {least} real pictures, got {subject.n} and "
+            f"{len(real.reference)}"
         )
     if replicates < 1 or (replicates > 1 and not isinstance(subject, Drawn)):
         raise ValueError(f"replicates: expected at least 1, of a model; got {replicates}")
@@ -183,7 +211,7 @@ def _check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int
                 f"metrics: {name} needs training pictures beside held-out ones; take the test split of data that "
                 "have one"
             )
-    if "accuracy" in metrics and aligned(subject.labels, subject.names, real.reference.names) is None:
+    if "accuracy" in metrics and aligned(labels, subject.names, real.reference.names) is None:
         raise ValueError("metrics: accuracy needs samples and real pictures of the same classes; leave it out")
 
 
@@ -229,21 +257,25 @@ def floors(
     see in it, if that is known."""
     if reference is None and real.training is not None:
         reference = gather(features, real.reference.x.split(BATCH))
-    unseen = real.unseen
-    if real.training is not None:
-        data = unseen.select(slice(0, n))
-        words = f"{len(data)} real pictures of the other split"
-    else:
-        half = min(n, len(unseen) // 2)
-        data = unseen.select(slice(0, half))
-        words = f"{half} real pictures against {half} others"
-        reference = gather(features, unseen.x[-half:].split(BATCH))
+    unseen, count = real.unseen, real.floor_of(n)
+    data = unseen.select(slice(0, count))
+    words = f"{count} real pictures of the other split"
+    if real.training is None:
+        words = f"{count} real pictures against {count} others"
+        reference = gather(features, unseen.x[-count:].split(BATCH))
     seen = gather(features, data.x.split(BATCH))
-    labels = aligned(data.labels, data.names, names or data.names)
+    labels, told_apart = _labels(data, names)
     assert reference is not None
-    evidence = Evidence(seen, data.x[:KEPT], labels, reference, seed, told_apart=bool(names) and labels is not None)
-    possible = tuple(name for name in metrics if not (labels is None and "labels" in MEASURES[name].needs))
+    evidence = Evidence(seen, data.x[:KEPT], labels, told_apart, reference, seed)
+    lacking = {need for need, there in (("labels", labels is not None), ("classifier", told_apart)) if not there}
+    possible = tuple(name for name in metrics if lacking.isdisjoint(MEASURES[name].needs))
     return measures.take(possible, evidence), words
+
+
+def _labels(of: Subject | DataSet, names: tuple[str, ...]) -> tuple[Tensor | None, bool]:
+    """The labels of pictures, and whether they are numbered as the features' classes, `names`."""
+    labels = aligned(of.labels, of.names, names)
+    return (of.labels, False) if labels is None else (labels, True)
 
 
 def _accuracy(subject: Subject, real: Real, device: str, progress: bool) -> tuple[Interval, Interval]:
@@ -261,13 +293,14 @@ def _accuracy(subject: Subject, real: Real, device: str, progress: bool) -> tupl
 def _copies(evidence: Evidence, real: Real, features: Features, progress: bool) -> Copies:
     """Nearest neighbours of the pictures kept, in pixels and in features."""
     assert real.training is not None
-    samples, training, held_out = evidence.kept, real.training.x, real.reference.x[:KEPT]
+    held = permutation(len(real.reference), 0, 0)[:KEPT]
+    samples, training, held_out = evidence.kept, real.training.x, real.reference.x[held]
     seen = gather(features, _batches(training, progress, "the training set")).features
     k = len(samples)
     pixels = memorization(samples, training, held_out)
     threshold = 0.5 * pixels.threshold  # twice as near as all but 1% of held-out pictures are
     return Copies(
         pixels,
-        memorization(evidence.seen.features[:k], seen, evidence.reference.features[: len(held_out)]),
+        memorization(evidence.seen.features[:k], seen, evidence.reference.features[held]),
         near_duplicates(training, threshold),
     )

@@ -30,7 +30,7 @@ def shown(value: Interval | None) -> str:
     """As in 12.34 [11.90, 12.81]; a dash for none."""
     if value is None:
         return "–"
-    digits = 2 if abs(value.value) >= 1 else 4
+    digits = 2 if abs(value.value) >= 1 else 4 if abs(value.value) >= 0.01 or value.half >= 0.001 else 6
     return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
@@ -54,7 +54,7 @@ def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
         ],
         ["metric", "samples", "floor: real pictures", "better", "what it is"],
     )
-    page.section("What was measured", "The first samples, none chosen by eye, and real pictures at random.")
+    page.section("What was measured", "Samples and real pictures, none chosen by eye.")
     for name, some in (("samples", evaluation.kept[:SHOWN]), ("real pictures", evaluation.real)):
         sheet = pictures.grid(some.numpy())
         pictures.save(sheet, out / f"{name.split()[0]}.png")

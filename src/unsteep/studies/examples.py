@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from unsteep.core.noise import permutation
-from unsteep.data import DataSet, Digits, Split
+from unsteep.data import DataSet, Digits, Folder, Split
 from unsteep.model import Model
 from unsteep.spaces import Pixels
 from unsteep.training.run import AnyData, read_run
@@ -26,7 +26,17 @@ def source_of(run: Path, path: Path | None = None) -> AnyData:
 
 def open_data(run: Path, path: Path | None = None, split: Split = "test") -> DataSet:
     """The data of the run in a folder, or data of the same kind from `path`."""
+    return open_split(run, source_of(run, path), split)
+
+
+def labelled_source(run: Path, path: Path | None = None) -> AnyData:
+    """The same source with classes, where sub-folders can be taken for them: a model without classes did not."""
     source = source_of(run, path)
+    return replace(source, labelled=True) if isinstance(source, Folder) else source
+
+
+def open_split(run: Path, source: AnyData, split: Split = "test") -> DataSet:
+    """A split of a source of the run's. ValueError where nothing was held out."""
     if split == "test" and getattr(source, "holdout", 1) == 0:
         raise ValueError(
             f"--split test: {run} held nothing out of its data; measure on --split train, or on other data with "

@@ -22,9 +22,9 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
-from unsteep.likelihood import dequantize, flow_log_prob
+from unsteep.likelihood import ReverseVariance, dequantize, flow_log_prob
 from unsteep.metrics.interval import Interval, intervals
-from unsteep.model import Model, ReverseVariance
+from unsteep.model import Model
 from unsteep.pages import plots
 from unsteep.pages.html import Page
 from unsteep.sampling import grid

@@ -18,9 +18,9 @@ from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.data import DataSet
-from unsteep.likelihood import RateDistortion, rate_distortion
+from unsteep.likelihood import RateDistortion, ReverseVariance, rate_distortion
 from unsteep.metrics.interval import Interval
-from unsteep.model import Model, ReverseVariance
+from unsteep.model import Model
 from unsteep.pages import pictures, plots
 from unsteep.pages.html import Page
 from unsteep.sampling import Ancestral, grid, initial_noise, sample, trajectory

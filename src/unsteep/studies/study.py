@@ -15,7 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
+from unsteep.metrics.protocol import Fact
 from unsteep.pages import pictures
 from unsteep.storage.lock import RunLock
 from unsteep.studies.evaluation_page import shown
@@ -33,12 +34,14 @@ Values = dict[str, Interval]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a cell came to: its `values` by metric, its first samples uint8 (k, c, h, w), and the seconds it took."""
+    """What a cell came to: its `values` by metric, none where training diverged; its first samples uint8 (k, c, h, w);
+    `facts` in numbers, and the `protocol` of its values; `seconds` that it took, which `run` measures."""
 
     values: Values
     samples: np.ndarray | None
-    seconds: float
     facts: Mapping[str, float] = field(default_factory=dict)
+    protocol: Mapping[str, Fact] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +113,12 @@ def run(
                 if outcome is None:
                     say("stopped and saved; the same command goes on")
                     return None
-                _write(outcome, folder, time.monotonic() - began)
+                outcome = replace(outcome, seconds=time.monotonic() - began)
+                _write(outcome, folder)
             done[cell.name] = outcome
-            numbers = ", ".join(f"{name} {shown(outcome.values[name])}" for name in study.metrics[:2])
-            say(f"{i:>3} of {len(study.cells)}  {cell.name:<24} {numbers}  {outcome.seconds:.0f} s")
+            numbers = [f"{name} {shown(outcome.values[name])}" for name in study.metrics if name in outcome.values]
+            words = ", ".join(numbers[:2]) or "diverged"
+            say(f"{i:>3} of {len(study.cells)}  {cell.name:<24} {words}  {outcome.seconds:.0f} s")
         write_page(study, done, out, command)
     return done
 
@@ -133,14 +138,20 @@ def _check(study: Study, out: Path, force: bool) -> None:
         )
 
 
-def _write(outcome: Outcome, folder: Path, seconds: float) -> None:
+def _write(outcome: Outcome, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if outcome.samples is not None:
         beside = folder / ".samples.npz"
         np.savez(beside, images=outcome.samples.transpose(0, 2, 3, 1))
         beside.replace(folder / "samples.npz")
+    write_json(numbers(outcome), folder / "result.json")
+
+
+def numbers(outcome: Outcome) -> dict[str, Any]:
+    """All but the samples, as JSON."""
     values = {name: asdict(value) for name, value in outcome.values.items()}
-    write_json({"values": values, "seconds": seconds, "facts": dict(outcome.facts)}, folder / "result.json")
+    rest = {"facts": dict(outcome.facts), "protocol": dict(outcome.protocol), "seconds": outcome.seconds}
+    return {"values": values, **rest}
 
 
 def read(folder: Path) -> Outcome | None:
@@ -153,7 +164,7 @@ def read(folder: Path) -> Outcome | None:
         with np.load(folder / "samples.npz") as arrays:
             samples = arrays["images"].transpose(0, 3, 1, 2)
     values = {name: Interval(**value) for name, value in stored["values"].items()}
-    return Outcome(values, samples, stored["seconds"], stored["facts"])
+    return Outcome(values, samples, stored["facts"], stored["protocol"], stored["seconds"])
 
 
 def conclusions(study: Study, done: Mapping[str, Outcome]) -> list[str]:
@@ -196,6 +207,8 @@ def _chance(study: Study, done: Mapping[str, Outcome]) -> str:
         for metric in study.metrics
         if metric in done[a].values and metric in done[b].values
     ]
+    if not parts:
+        return f"{a} and {b} differ in the seed alone, and of one of them training diverged."
     return f"Another seed of training alone ({a} and {b}) changes {', '.join(parts)}: smaller differences say little."
 
 

@@ -10,7 +10,7 @@ from unsteep.metrics.measures import BETTER
 from unsteep.pages import Page, plots
 from unsteep.studies.evaluation_page import shown
 from unsteep.studies.measuring import write_json
-from unsteep.studies.study import Outcome, Plot, Study, conclusions, strip
+from unsteep.studies.study import Outcome, Plot, Study, conclusions, numbers, strip
 
 
 def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: str) -> Path:
@@ -25,7 +25,8 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
         if cell.name in done:
             outcome = done[cell.name]
             values = [shown(outcome.values.get(metric)) for metric in metrics]
-            rows.append([cell.name, cell.says, *values, f"{outcome.seconds:.0f}"])
+            says = cell.says if outcome.values else f"{cell.says}: training diverged"
+            rows.append([cell.name, says, *values, f"{outcome.seconds:.0f}"])
     if study.floors:
         rows.append(
             ["real data", "as many real pictures", *(shown(study.floors.get(metric)) for metric in metrics), ""]
@@ -49,17 +50,12 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
             "study": study.name,
             "question": study.question,
             "asked": dict(study.asked),
+            "measured": [list(fact) for fact in study.facts],
             "command": command,
             "conclusions": found,
             "floors": {name: asdict(value) for name, value in study.floors.items()},
             "rows": [
-                {
-                    "cell": cell.name,
-                    "axes": dict(cell.axes),
-                    "values": {name: asdict(value) for name, value in done[cell.name].values.items()},
-                    "seconds": done[cell.name].seconds,
-                    "facts": dict(done[cell.name].facts),
-                }
+                {"cell": cell.name, "says": cell.says, "axes": dict(cell.axes), **numbers(done[cell.name])}
                 for cell in study.cells
                 if cell.name in done
             ],

@@ -23,6 +23,7 @@ from unsteep.metrics.protocol import Fact
 from unsteep.model import Model
 from unsteep.sampling import Adaptive
 from unsteep.spaces import Pixels
+from unsteep.storage.checkpoint import latest
 from unsteep.studies.measuring import weights_digest
 
 BATCH = 256
@@ -62,10 +63,11 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Pictures that are there."""
+    """Pictures that are there, those at `order`, or all: files come class by class, and a part of them must not."""
 
     data: DataSet
     kind: str
+    order: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.data.x.ndim != 4:
@@ -74,7 +76,7 @@ class Stored:
     @property
     def n(self) -> int:
         """How many."""
-        return len(self.data)
+        return len(self.data) if self.order is None else len(self.order)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,7 +86,7 @@ class Stored:
     @property
     def labels(self) -> Tensor | None:
         """(n,)."""
-        return self.data.labels
+        return self.data.labels if self.order is None or self.data.labels is None else self.data.labels[self.order]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,7 +96,8 @@ class Stored:
     def batches(self) -> Iterator[Tensor]:
         """In their order."""
         for start in range(0, self.n, BATCH):
-            yield self.data.x[start : start + BATCH]
+            rows = slice(start, start + BATCH)
+            yield self.data.x[rows if self.order is None else self.order[rows]]
 
     def facts(self) -> dict[str, Fact]:
         """Where they came from."""
@@ -112,6 +115,8 @@ class Drawn:
     how: dict[str, Any] = field(default_factory=dict)
     label: list[int | str] | None = None
     """Classes asked for in turn; None: as often as in the data."""
+    weights: str | None = None
+    """Which of a run's weights these are, as `weights_at` says it."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.model.space, Pixels):
@@ -146,19 +151,28 @@ class Drawn:
         solver, steps, grid = (self.how.get(name) for name in ("solver", "steps", "grid"))
         default = solver is None
         if default:
-            solver = self.model.resolved(None, self.labels, self.how.get("guidance", 1.0), self.model.default_steps)
+            most = steps or self.model.default_steps
+            solver = self.model.resolved(None, self.labels, self.how.get("guidance", 1.0), most)
         adaptive = isinstance(solver, Adaptive)
         return {
             "samples from": "model",
             "subject": self.source,
             "model": weights_digest(self.model),
+            "weights": self.weights,
             "seeds": f"{self.seed} to {self.seed + self.n - 1}",
             "solver": said(solver) + (" (default)" if default else ""),
             "steps": None if adaptive else steps or self.model.default_steps,
             "grid": None if adaptive else "the solver's own" if grid is None else str(grid),
             "guidance": float(self.how.get("guidance", 1.0)),
-            "classes": "as often as in the data" if self.label is None else "equally often",
+            "classes": "as often as in the data" if self.label is None else ", ".join(map(str, self.label)),
         }
+
+
+def weights_at(path: Path) -> str:
+    """Which weights `load` takes of a run, a checkpoint or a saved model."""
+    folder = latest(path / "checkpoints") if (path / "run.toml").exists() else path
+    averaged = folder is not None and (folder / "ema.safetensors").exists()
+    return "averaged while training (EMA)" if averaged else "as saved"
 
 
 def said(component: object) -> str:

@@ -11,15 +11,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from unsteep.description import Description
-from unsteep.storage import config
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
 from unsteep.storage.state import flatten_state, unflatten_state
 from unsteep.training.loop import State
 
 
-def save(root: Path, state: State, description: Description, statistics: dict[str, Tensor], digest: str) -> None:
-    """Writes the checkpoint of the state's step into `root`, atomically. `digest`: that of the training data."""
+def save(root: Path, state: State, texts: dict[str, str], statistics: dict[str, Tensor], digest: str) -> None:
+    """Writes the checkpoint of the state's step into `root`, atomically. `texts`: what says how to build the module, by
+    file name, as model.toml; `digest`: that of the training data."""
     optimizer, structure = flatten_state(state.optimizer.state_dict())
     save_folder(
         root / f"step-{state.step:08d}",
@@ -31,7 +30,7 @@ def save(root: Path, state: State, description: Description, statistics: dict[st
             "statistics": statistics,
         },
         texts={
-            "model.toml": config.dumps(description),
+            **texts,
             "state.json": json.dumps({"step": state.step, "data": digest}),
             "optimizer.json": json.dumps(structure),
         },

@@ -90,7 +90,8 @@ class Run:
                 raise ValueError(f"data: expected square pictures, got {height} x {width}; crop or pad them first")
             space = Pixels(channels=channels, size=height, levels=data.levels)
         names = data.names if self.condition.label else ()
-        return Description(model=self.model, schedule=self.schedule, space=space, names=names).filled()
+        drop = self.condition.drop
+        return Description(model=self.model, schedule=self.schedule, space=space, names=names, drop=drop).filled()
 
 
 class Batches:
@@ -197,10 +198,10 @@ def _go_on(
     model = Model(state.ema.module, description, statistics)  # type: ignore[arg-type]
 
     def save() -> None:
-        checkpoints.save(out / "checkpoints", state, description, statistics, digest)
+        checkpoints.save(out / "checkpoints", state, {"model.toml": config.dumps(description)}, statistics, digest)
         prune(out / "checkpoints", run.train.keep)
 
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         log = Log(out / "log.jsonl", state.step)
         try:
             with Progress(state.step, run.train.steps, run.train.batch) as progress:
@@ -245,7 +246,7 @@ def _introduce(run: Run, data: DataSet, state: State, out: Path, say: Callable[[
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Turns Ctrl-C and SIGTERM into a question that is asked between steps. A second Ctrl-C stops at once."""
     caught: list[int] = []
 

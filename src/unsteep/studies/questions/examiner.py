@@ -8,14 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unsteep.core.schedules import steps_of
 from unsteep.metrics.domain import Domain, domain_features
 from unsteep.metrics.interval import Interval
+from unsteep.metrics.measures import MEASURES
 from unsteep.model import Model
 from unsteep.opening import load
-from unsteep.studies.evaluation import Evaluation, Real, evaluate, floors
+from unsteep.studies.evaluation import FEWEST, Evaluation, Real, evaluate, floors
 from unsteep.studies.examples import examples_of
 from unsteep.studies.study import Cell, Outcome
-from unsteep.studies.subjects import Drawn
+from unsteep.studies.subjects import Drawn, weights_at
 from unsteep.studies.trained import trained
 from unsteep.training.loop import Diverged
 from unsteep.training.run import AnyData, Run
@@ -34,12 +36,20 @@ class Counts:
     terms: int = 50
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("samples", FEWEST), ("steps", 1), ("terms", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.images != 0 and self.images < 2:
+            raise ValueError(f"images: expected at least 2, for an interval, or 0 for none, got {self.images}")
+
 
 class Examiner:
-    """Real data of a source and features trained on them, read and trained when they are first needed."""
+    """Real data of a source and features trained on them, read and trained when they are first needed. `weights`: which
+    those of the model are, in words, where all cells measure one model."""
 
-    def __init__(self, source: AnyData, counts: Counts, device: str) -> None:
-        self.source, self.counts, self.device = source, counts, device
+    def __init__(self, source: AnyData, counts: Counts, device: str, weights: str | None = None) -> None:
+        self.source, self.counts, self.device, self.weights = source, counts, device, weights
 
     @cached_property
     def real(self) -> Real:
@@ -56,10 +66,11 @@ class Examiner:
         """Trained once on half of the training split."""
         return domain_features(self.real.learned_from, device=self.device, progress=True)
 
-    def evaluated(self, model: Model, metrics: Sequence[str], **how: Any) -> Evaluation:
+    def evaluated(self, model: Model, metrics: Sequence[str], weights: str | None = None, **how: Any) -> Evaluation:
         """The metrics of the model's samples; `how` goes to `Model.sample`."""
-        seed = self.counts.seed
-        drawn = Drawn(model, self.counts.samples, seed, "model", {"steps": self.counts.steps, "batch_size": 128, **how})
+        steps = min(self.counts.steps, steps_of(model.denoiser.schedule))  # of a chain no more than it has
+        seed, how = self.counts.seed, {"steps": steps, "batch_size": 128, **how}
+        drawn = Drawn(model, self.counts.samples, seed, "model", how, weights=weights or self.weights)
         usable = [name for name in metrics if name != "agreement" or (model.names and self.features.names)]
         return evaluate(drawn, self.real, self.features, usable, names=self.features.names, seed=seed, progress=True)
 
@@ -72,7 +83,8 @@ class Examiner:
 
     def floors(self, metrics: Sequence[str]) -> dict[str, Interval]:
         """The metrics of as many real pictures."""
-        names = [name for name in metrics if name != "bits-per-dim"]
+        known = self.features.names
+        names = [name for name in metrics if name in MEASURES and (name != "agreement" or known)]
         of = self.counts
         return floors(self.features, self.real, names, of.samples, self.features.names, of.seed)[0]
 
@@ -84,14 +96,15 @@ class Examiner:
                 if not trained(run, folder / "run", self.device):
                     return None
             except Diverged:
-                return Outcome({}, None, 0.0)
+                return Outcome({}, None)
             model = load(folder / "run", device=self.device)
-            found = self.evaluated(model, [name for name in metrics if name != "bits-per-dim"])
+            rest = [name for name in metrics if name != "bits-per-dim"]
+            found = self.evaluated(model, rest, weights_at(folder / "run"))
             values = dict(found.values)
             if self.counts.images:
                 values["bits-per-dim"] = self.bits(model)
             parameters = sum(p.numel() for p in model.denoiser.parameters())
-            return Outcome(values, found.kept[:SHOWN].numpy(), 0.0, {"parameters": float(parameters)})
+            return Outcome(values, found.kept[:SHOWN].numpy(), {"parameters": float(parameters)}, found.protocol)
 
         return do
 
@@ -99,10 +112,14 @@ class Examiner:
         """How models are measured."""
         of, real = self.counts, self.real
         return [
-            ("data", real.reference.source),
+            ("data", f"{real.reference.source}, SHA-256 {real.reference.digest()[:16]}"),
             ("samples", f"{of.samples} of each, seeds {of.seed} and up, the default solver in {of.steps} steps"),
             ("held against", f"{len(real.reference):,} real pictures, {real.split} split"),
-            ("features", f"{self.features.name}, {self.features.dimension} dimensions"),
+            ("floor", f"{real.floor_of(of.samples)} real pictures that features have not seen"),
+            (
+                "features",
+                f"{self.features.name}, {self.features.dimension} dimensions, SHA-256 {self.features.digest[:16]}",
+            ),
             *([("bits/dim", f"the bound on {of.images} unseen pictures, {of.terms} terms each")] if of.images else []),
         ]
 
@@ -110,7 +127,8 @@ class Examiner:
         """What decides the numbers."""
         from unsteep.storage import config
 
-        return {"counts": asdict(self.counts), "run": None if run is None else config.dumps(run)}
+        stated = None if run is None else config.dumps(run)
+        return {"counts": asdict(self.counts), "data": self.real.reference.digest(), "run": stated}
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from unsteep.core.schedules import steps_of
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
 from unsteep.sampling import DEIS, SOLVERS, Solver
@@ -21,7 +22,7 @@ from unsteep.studies.questions.examiner import SHOWN, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study
 
 STOCHASTIC = ("ancestral", "dpmpp-sde", "euler-maruyama", "langevin", "predictor-corrector")
-CALLS = (5, 10, 20, 50)
+CALLS = (5, 10, 20)
 STAGES = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3, "predictor-corrector": 2}
 """Network calls of a step, where it is not one."""
 ANSWER = 200  # steps to it
@@ -32,17 +33,22 @@ SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, names: Sequence[str] = ()) -> Study:
     """Every solver with each number of network calls: quality, the distance to the answer, and the time it took."""
     chosen = [name for name in ("default", *SOLVERS) if not names or name in names]
-    answer = Answer(model, examiner.counts.seed)
+    calls = list(dict.fromkeys(calls))
+    if not calls or min(calls) < 2:
+        raise ValueError(f"calls: expected at least 2 of the network, got {', '.join(map(str, calls)) or 'none'}")
+    answer, longest = Answer(model, examiner.counts.seed), steps_of(model.denoiser.schedule)
     metrics = ("fid", "kid", "precision", "recall", "distance")
     cells = []
     for most in calls:
         for name in chosen:
             steps = most // STAGES.get(name, 1)
-            if steps < 2:
+            if not 2 <= steps <= longest:  # of a chain no more than it has
                 continue
             do = _solved(examiner, model, answer, name, steps)
             says = f"{steps} steps, {'the default' if name == 'default' else type(SOLVERS[name]).__name__}"
             cells.append(Cell(f"{name}-{most}", says, do, {"calls": float(most)}))
+    if not cells:
+        raise ValueError(f"calls: no solver takes {', '.join(map(str, calls))} of the network here; ask for others")
     many, few = max(calls), min(calls)
     return Study(
         name="solvers",
@@ -51,13 +57,16 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
         asked={**examiner.asked(), "model": weights_digest(model), "calls": list(calls), "solvers": list(chosen)},
         metrics=metrics,
         facts=[
-            *examiner.facts(),
             ("samples", f"{examiner.counts.samples} of each, seeds {examiner.counts.seed} and up"),
+            *(fact for fact in examiner.facts() if fact[0] != "samples"),
             (
                 "calls",
                 f"{few} to {many} of the network for each sample, at most; each solver on its own grid, trailing",
             ),
-            ("distance", f"RMS of grey values to {ANSWER} steps of DEIS-3, {APART} samples; of deterministic solvers"),
+            (
+                "distance",
+                f"RMS of grey values to {answer.steps} steps of DEIS-3, {APART} samples; no stochastic solver's",
+            ),
         ],
         plots=[
             Plot("calls", "fid", "Frechet distance against network calls", xlog=True, ylog=True),
@@ -73,24 +82,25 @@ class Answer:
     """Where the probability flow takes the first samples: found once."""
 
     def __init__(self, model: Model, seed: int) -> None:
-        self.model, self.seed = model, seed
+        self.model, self.seed, self.steps = model, seed, min(ANSWER, steps_of(model.denoiser.schedule))
 
     @cached_property
     def pictures(self) -> Tensor:
         """(APART, c, h, w) uint8."""
-        return self._drawn(DEIS(order=3), ANSWER)
+        return self.drawn(DEIS(order=3), self.steps)
 
-    def distance(self, solver: Solver | None, steps: int) -> Interval:
-        """The root mean square difference of each sample to it, in mean."""
-        apart = (self._drawn(solver, steps).double() - self.pictures.double()).square().flatten(1).mean(1).sqrt()
-        return Interval.of(apart)
+    def distance(self, drawn: Tensor) -> Interval:
+        """The root mean square difference to it of each of the samples of the same seeds, in mean."""
+        return Interval.of((drawn.double() - self.pictures.double()).square().flatten(1).mean(1).sqrt())
 
-    def _drawn(self, solver: Solver | None, steps: int) -> Tensor:
+    def drawn(self, solver: Solver | None, steps: int) -> Tensor:
+        """The first samples by a solver."""
         return self.model.sample(APART, seed=self.seed, solver=solver, steps=steps, batch_size=128)
 
 
 def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES) -> Study:
     """How strong a guidance: what is asked for and how typical it is, against how varied."""
+    scales = list(dict.fromkeys(scales))
     if not model.names:
         raise ValueError("study guidance: this model has no condition to be guided by; train with condition.label=true")
     metrics = ("agreement", "fid", "precision", "recall", "density", "coverage", "intra-class")
@@ -99,8 +109,8 @@ def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES)
         def do(folder: Path) -> Outcome:
             with counted(model, "", None, shown=False) as asked:
                 found = examiner.evaluated(model, metrics, guidance=scale)
-            n = examiner.counts.samples
-            return Outcome(dict(found.values), found.kept[:SHOWN].numpy(), 0.0, {"network calls": asked.count / n})
+            facts = {"network calls": asked.count / examiner.counts.samples}
+            return Outcome(dict(found.values), found.kept[:SHOWN].numpy(), facts, found.protocol)
 
         return do
 
@@ -129,12 +139,12 @@ def _solved(examiner: Examiner, model: Model, answer: Answer, name: str, steps: 
     def do(folder: Path) -> Outcome:
         began = time.monotonic()
         with counted(model, "", None, shown=False) as asked:
-            found = examiner.evaluated(model, ("fid", "kid", "precision", "recall"), solver=solver, steps=steps)
+            drawn = answer.drawn(solver, steps)  # timed apart from features and metrics
+        facts = {"network calls": asked.count / APART, "ms a sample": 1000 * (time.monotonic() - began) / APART}
+        found = examiner.evaluated(model, ("fid", "kid", "precision", "recall"), solver=solver, steps=steps)
         values = dict(found.values)
-        n = examiner.counts.samples
-        facts = {"network calls": asked.count / n, "ms a sample": 1000 * (time.monotonic() - began) / n}
         if name not in STOCHASTIC:
-            values["distance"] = answer.distance(solver, steps)
-        return Outcome(values, found.kept[:SHOWN].numpy(), 0.0, facts)
+            values["distance"] = answer.distance(drawn)
+        return Outcome(values, found.kept[:SHOWN].numpy(), facts, found.protocol)
 
     return do

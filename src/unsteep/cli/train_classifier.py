@@ -1,0 +1,88 @@
+"""unsteep train-classifier: a classifier of noisy pictures, for classifier guidance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def train_classifier(
+    run: Path,
+    /,
+    *,
+    data: Path | None = None,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    control: bool = True,
+    n: Annotated[int, Parameter(name=["-n", "--n"])] = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "auto",
+) -> int:
+    """Train a classifier of noisy pictures at all levels, on the data of a run; its accuracy by level as a page.
+
+    Then: unsteep sample RUN --classifier RUN/classifier --label 7 --guidance 4. The same command goes on where it was
+    interrupted.
+
+    Parameters
+    ----------
+    run
+        The run whose data and schedule it shares; the model need not know classes.
+    data
+        Where the data are, if not where the run has them.
+    settings
+        Change one setting, as in --set train.steps=5000 or --set network.width=64; may be repeated.
+    control
+        Train the same classifier without noise, too, to show what noise in training is worth.
+    n
+        Unseen pictures that the accuracy is measured on.
+    seed
+        Of the noise they are measured with.
+    out
+        The classifier's folder; default RUN/classifier.
+    device
+        auto, cpu, cuda or mps.
+    """
+    import shlex
+    from dataclasses import replace
+
+    from unsteep.cli.common import chosen_device
+    from unsteep.objectives.classification import Classification
+    from unsteep.storage.config import override
+    from unsteep.studies.examples import labelled_source, open_split
+    from unsteep.studies.noisy_classifier import CONTROL, by_level, write
+    from unsteep.training.classifier import ClassifierConfig, open_classifier
+    from unsteep.training.classifier import train_classifier as train
+    from unsteep.training.run import read_run
+
+    where = chosen_device(device)
+    out = out or run / "classifier"
+    source = labelled_source(run, data)
+    training, unseen = source.read("train"), open_split(run, source)
+    chosen = override(ClassifierConfig(objective=Classification(schedule=read_run(run).schedule)), settings or [])
+    wanted = {"with noise": (chosen, out)}
+    if control:
+        clean = replace(chosen, objective=replace(chosen.objective, noisy=False))
+        wanted["without noise"] = (clean, out / CONTROL)
+    found = {}
+    for name, (config, folder) in wanted.items():
+        print(f"training {name}, {config.train.steps} steps of {config.train.batch}, in {folder}")
+        if not train(config, training, folder, device=where):
+            return 130
+        classifier, described = open_classifier(folder, where)
+        found[name] = by_level(classifier, unseen, described.space, config.objective.schedule, n=n, seed=seed)
+    facts = [
+        ("data", unseen.source),
+        ("measured on", f"{min(n, len(unseen))} pictures, noise of seeds {seed} and up"),
+        ("training", f"{chosen.train.steps:,} steps of {chosen.train.batch}, seed {chosen.train.seed}"),
+        ("classes", ", ".join(training.names)),
+    ]
+    words = ["unsteep", "train-classifier", str(run), *([] if data is None else ["--data", str(data)])]
+    words += [word for change in settings or [] for word in ("--set", change)]
+    words += [] if control else ["--no-control"]
+    page = write(found, out, facts, shlex.join([*words, "-n", str(n), "--seed", str(seed), "--out", str(out)]))
+    for name, levels in found.items():
+        print(f"{name:>14}  {levels.mean:.1%} right on average over {len(levels.times)} levels")
+    print(f"\nlook at  {page}")
+    return 0

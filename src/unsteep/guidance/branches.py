@@ -1,0 +1,91 @@
+"""Several answers about one x_t, and the point on the line through them: what most kinds of guidance share.
+
+Answers of one kind are affine in each other's kinds (`core.estimate`), so that
+
+    y = y_base + sum_i w_i (y_i - y_base)
+
+is the same x0 whichever kind y is. Answers of one network under k conditions come from one batch of k b rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unsteep.core.condition import Condition
+from unsteep.core.estimate import Estimate
+from unsteep.core.level import NoiseLevel
+from unsteep.denoiser import Denoise
+
+
+class Conditional(Protocol):
+    """A denoiser whose condition is not bound yet: a `Denoiser`, or a `Mixture` with labels."""
+
+    def __call__(self, x_t: Tensor, level: NoiseLevel, condition: Condition) -> Estimate: ...
+
+
+@runtime_checkable
+class Guided(Denoise, Protocol):
+    """A guided denoiser that still knows what it guides."""
+
+    @property
+    def plain(self) -> Denoise:
+        """What is guided."""
+        ...
+
+    def pair(self, x_t: Tensor, level: NoiseLevel) -> tuple[Estimate, Estimate]:
+        """(guided, plain) at x_t (b, ...), for no more network calls than the guided one alone takes."""
+        ...
+
+
+def answers(denoiser: Conditional, x_t: Tensor, level: NoiseLevel, conditions: Sequence[Condition]) -> list[Estimate]:
+    """The estimate at x_t (b, ...) under each condition, from one batch. `level` of shape () or (b,)."""
+    if len(conditions) == 1:
+        return [denoiser(x_t, level, conditions[0])]
+    k, row = len(conditions), level.expand(len(x_t))
+    rows = NoiseLevel(*(one.repeat(k) for one in (row.t, row.logsnr, row.alpha, row.sigma)))
+    told = denoiser(torch.cat([x_t] * k), rows, stacked(conditions))
+
+    def parts(of: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * k if of is None else of.chunk(k)
+
+    learned = zip(parts(told.variance_fraction), parts(told.log_variance), strict=True)
+    return [Estimate(told.kind, v, x_t, level, *of) for v, of in zip(told.value.chunk(k), learned, strict=True)]
+
+
+def stacked(conditions: Sequence[Condition]) -> Condition:
+    """Conditions on the same b samples, one after another as the rows of one.
+
+    A kind of condition that only some of them have is null in the others. Shorter texts are padded.
+    """
+    given = [_masked(one).tensors() for one in conditions]
+    known = {name: tensor for one in given for name, tensor in one.items()}
+    null = Condition(**known).null().tensors()
+    told = [{**null, **one} for one in given]
+    length = max((one["text"].shape[1] for one in told if "text" in one), default=0)
+    columns = {name: [_padded(one[name], length) if "text" in name else one[name] for one in told] for name in null}
+    return Condition(**{name: torch.cat(column) for name, column in columns.items()})
+
+
+def moved(base: Estimate, others: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """base + sum_i w_i (other_i - base), in the base's kind. A learned variance is the first other's."""
+    shift = sum(weight * (one.as_(base.kind) - base.value) for one, weight in zip(others, weights, strict=True))
+    return replace((*others, base)[0], kind=base.kind, value=base.value + shift)
+
+
+def _masked(condition: Condition) -> Condition:
+    """The condition with a mask of its text, where it had none: all of it is valid."""
+    if condition.text is None or condition.text_valid is not None:
+        return condition
+    every = torch.ones(condition.text.shape[:2], dtype=torch.bool, device=condition.text.device)
+    return replace(condition, text_valid=every)
+
+
+def _padded(text: Tensor, length: int) -> Tensor:
+    """Text (b, tokens, ...) or its mask (b, tokens), with zeros up to `length` tokens."""
+    return F.pad(text, (0, 0) * (text.ndim - 2) + (0, length - text.shape[1]))

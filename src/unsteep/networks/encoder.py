@@ -1,0 +1,86 @@
+"""The encoder half of the U-Net with a linear head: pictures to logits, as the classifier of Dhariwal & Nichol 2021.
+
+A convolution, the levels of the encoder, the middle; then GroupNorm, SiLU, the mean over all positions, and one linear
+layer that starts at zero, so that the untrained network holds all classes equally likely.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unsteep.networks.blocks import (
+    Attention,
+    DownLevel,
+    Downsample,
+    Middle,
+    NoAttention,
+    ResidualBlock,
+    conv3,
+    group_norm,
+)
+from unsteep.networks.checks import check_at_least, check_filled, check_width
+from unsteep.networks.embedding import ConditionedNetwork
+from unsteep.networks.initialization import initialized
+from unsteep.networks.unet import mirrored
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """An encoder before it is built; its fields as those of `UNetConfig`. `classes`: how many logits."""
+
+    channels: int = 0
+    classes: int = 0
+    width: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 1
+    groups: int = 32
+    dropout: float = 0.1
+    middle_attention: bool = True
+
+    def __post_init__(self) -> None:
+        check_at_least(0, channels=self.channels, classes=self.classes)
+        check_width(self.width)
+        check_at_least(1, blocks=self.blocks, groups=self.groups)
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers: expected positive whole numbers, one a level, got {self.multipliers}")
+        if self.width % self.groups:
+            raise ValueError(f"groups: expected a divisor of width {self.width}, got {self.groups}; change either one")
+
+    def build(self) -> "Encoder":
+        """The untrained network; ValueError if `channels` or `classes` is still to be filled from the data."""
+        check_filled(channels=self.channels, classes=self.classes)
+        return Encoder(self)
+
+
+class Encoder(ConditionedNetwork):
+    """x (b, channels, h, w), noise_label (b,) -> logits (b, classes)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        width, groups = config.width, config.groups
+        super().__init__(width=width, features=4 * width, labels=0)
+        self.multiple = 2 ** (len(config.multipliers) - 1)
+        block = partial(
+            ResidualBlock, condition_features=self.condition_features, groups=groups, dropout=config.dropout
+        )
+        self.conv_in = conv3(config.channels, width)
+        self.down_blocks = nn.ModuleList()
+        before, last = width, len(config.multipliers) - 1
+        for level, channels in enumerate(width * multiplier for multiplier in config.multipliers):
+            resnets = [block(before if i == 0 else channels, channels) for i in range(config.blocks)]
+            downsample = Downsample(channels) if level < last else None
+            self.down_blocks.append(DownLevel(resnets, [NoAttention() for _ in resnets], downsample))
+            before = channels
+        attention = Attention(before, groups) if config.middle_attention else NoAttention()
+        self.mid_block = Middle([block(before, before), block(before, before)], attention)
+        self.norm_out = group_norm(groups, before)
+        self.head = initialized(nn.Linear(before, config.classes), gain=0.0)
+
+    def forward(self, x: Tensor, noise_label: Tensor) -> Tensor:
+        condition = self.condition(noise_label, None)
+        h = self.conv_in(mirrored(x, self.multiple))
+        for level in self.down_blocks:
+            h = level(h, condition)[-1]
+        h = F.silu(self.norm_out(self.mid_block(h, condition)))
+        return self.head(h.mean((2, 3)))
