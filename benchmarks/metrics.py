@@ -23,7 +23,7 @@ from unsteep.metrics.features import gather
 from unsteep.metrics.frechet import fid, fid_infinity, frechet_distance, moments
 from unsteep.metrics.kid import kid
 from unsteep.metrics.manifold import manifold
-from unsteep.studies.evaluation import Real
+from unsteep.studies.held import Real
 
 
 def corruptions() -> dict[str, Callable[[DataSet], Tensor]]:

@@ -20,7 +20,8 @@ from scipy.stats import binomtest
 
 import unsteep.training.run as runs
 from unsteep.cli import main
-from unsteep.cli.ablate import _named, seconds as read_seconds
+from unsteep.cli.ablate import _named
+from unsteep.cli.ablate import seconds as read_seconds
 from unsteep.metrics.interval import Interval, wilson
 from unsteep.model import Model
 from unsteep.pages import plots

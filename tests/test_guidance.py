@@ -273,6 +273,13 @@ class TestTexts:
         one = self.reads(x_t, level, condition).x0
         torch.testing.assert_close(got, 9 + 3 * (one - 9), rtol=1e-12, atol=1e-12)
 
+    def test_the_null_of_a_picture_without_a_noise_level(self) -> None:
+        """The picture is clean, and what stands for none is noise."""
+        picture = Condition(picture=randn(2, 1, 2, 2))
+        rows = stacked([picture, picture.null()])
+        assert rows.picture_logsnr is not None
+        assert rows.picture_logsnr.tolist() == [torch.inf, torch.inf, -torch.inf, -torch.inf]
+
     def test_what_only_one_of_them_has_is_null_in_the_other(self) -> None:
         valid = torch.tensor([[True, True], [True, False]])
         picture = Condition(picture=randn(2, 1, 2, 2), picture_logsnr=torch.zeros(2), valid=valid)
@@ -462,6 +469,14 @@ class TestInterval:
             assert got.variance_fraction[:, 0].tolist() == [0.6, 0.3]
             assert got.log_variance is None
 
+    def test_clean_rows_have_no_eps_and_need_none(self) -> None:
+        def quiet(x_t: Tensor, level: NoiseLevel) -> Estimate:
+            return Estimate("eps", torch.zeros_like(x_t), x_t, level)
+
+        x0, level = randn(2, 3), VP()(torch.tensor([0.0, 0.5], dtype=torch.float64))
+        got = Interval(quiet, 0.2, 0.8, says("x0", x0))(randn(2, 3), level)
+        assert torch.equal(got.x0[0], x0[0])
+
     def test_errors(self) -> None:
         guided = ClassifierFree(DATA, label(), 3.0)
         for low, high in ((0.6, 0.2), (-0.1, 0.5), (0.5, 1.1), (0.5, 0.5)):
@@ -505,6 +520,11 @@ class TestRescale:
         got = Rescale(Flat(), 1.0)(randn(2, 6), VP()(0.5)).x0
         assert torch.equal(got[0], torch.full((6,), 0.5, dtype=torch.float64))
         torch.testing.assert_close(got[1].std(), randn(2, 6)[1].std(), rtol=1e-12, atol=0)
+
+    def test_one_number_has_no_contrast(self) -> None:
+        line = Mixture(torch.tensor([[-1.0], [1.0]]), torch.tensor([0.1, 0.1]), labels=torch.tensor([0, 1]))
+        guided, x_t = ClassifierFree(line, label(), 3.0), randn(8, 1)
+        assert torch.equal(Rescale(guided, 1.0)(x_t, VP()(0.5)).x0, guided(x_t, VP()(0.5)).x0)
 
     @pytest.mark.parametrize("phi", [-0.1, 1.1])
     def test_errors(self, phi: float) -> None:

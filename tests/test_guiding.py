@@ -9,6 +9,7 @@ from torch import Tensor
 
 from test_model import model_of, pictures
 from unsteep.classifier import NoisyClassifier
+from unsteep.core.chains import CosineBetas
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
 from unsteep.guidance import Auto, Classifier, ClassifierFree, Clip, DynamicThreshold, Interval, Rescale
@@ -152,6 +153,15 @@ class TestRefused:
     def test_two_guides(self, classifier: NoisyClassifier, model: Model) -> None:
         with pytest.raises(ValueError, match="exclude each other"):
             Guidance(classifier=classifier, weaker=model.denoiser)
+
+    def test_a_grid_that_was_tuned_for_something_else(self, model: Model) -> None:
+        with pytest.raises(ValueError, match="tuned grids are for a scale of guidance"):
+            model.sample(1, steps=2, grid="tuned", guidance=Guidance(scale=2.0, interval=(0.1, 0.9)))
+
+    def test_a_weaker_model_on_another_schedule(self, model: Model) -> None:
+        weaker = model_of(pictures(schedule=CosineBetas()))
+        with pytest.raises(ValueError, match="another schedule"):
+            model.sample(1, steps=2, guidance=Guidance(scale=2.0, weaker=weaker.denoiser))
 
     def test_a_classifier_without_a_class(self, classifier: NoisyClassifier) -> None:
         with pytest.raises(ValueError, match="needs a class"):

@@ -20,12 +20,17 @@ SHAPES = {  # of the data that each recipe is for
     "mnist": (1, 28, 28),
     "folder": (3, 64, 64),
     "array": (3, 32, 32),
+    "shapes": (3, 32, 32),
+    "captions": (3, 64, 64),
+    "emoji": (3, 32, 32),
     "vectors": (5,),
 }
+OF_THEIR_OWN = ("digits", "shapes")  # which need no --data
+CAPTIONED = ("shapes", "captions", "emoji")
 
 
 def run_of(name: str) -> Run:
-    return RECIPES[name]("" if name == "digits" else "data/here")
+    return RECIPES[name]("" if name in OF_THEIR_OWN else "data/here")
 
 
 def data_of(name: str, labelled: bool = True) -> DataSet:
@@ -33,6 +38,8 @@ def data_of(name: str, labelled: bool = True) -> DataSet:
     if len(shape) == 2:
         return DataSet(torch.randn(shape), source="made up")
     x = torch.zeros(shape, dtype=torch.uint8)
+    if name in CAPTIONED:
+        return DataSet(x, source="made up", captions=("a red circle", "two blue squares") * 3)
     return DataSet(x, torch.arange(6) % 2, ("a", "b"), source="made up") if labelled else DataSet(x, source="made up")
 
 
@@ -64,13 +71,14 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
         assert isinstance(network, MLPConfig)
         assert isinstance(description.space, Vectors)
         assert network.features == 5
+    assert bool(description.vocabulary) == (name in CAPTIONED)
     assert config.loads(Description, config.dumps(description)) == description
     with torch.device("meta"):
         parameters = sum(p.numel() for p in network.build().parameters())
     assert 1e5 < parameters < 4e7
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"digits"}))
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {*OF_THEIR_OWN, "emoji"}))
 def test_a_recipe_asks_for_its_data(name: str) -> None:
     with pytest.raises(ValueError, match=r"this recipe reads .*: give .* with --data (DIR|FILE)$"):
         RECIPES[name]("")
@@ -79,6 +87,16 @@ def test_a_recipe_asks_for_its_data(name: str) -> None:
 def test_digits_take_no_data() -> None:
     with pytest.raises(ValueError, match=r"digits come with scikit-learn and take no --data; .*unsteep train folder"):
         RECIPES["digits"]("photos")
+    with pytest.raises(ValueError, match=r"shapes are drawn and take no --data; .*unsteep train captions"):
+        RECIPES["shapes"]("photos")
+
+
+def test_text_that_the_data_or_the_network_do_not_have() -> None:
+    run = run_of("shapes")
+    with pytest.raises(ValueError, match=r"condition\.text: these data have no captions \(made up\)"):
+        run.describe(data_of("folder"))
+    with pytest.raises(ValueError, match=r"condition\.text: an MLP hears no text"):
+        replace(run, model=replace(run.model, network=MLPConfig())).describe(data_of("shapes"))
 
 
 @pytest.mark.parametrize(

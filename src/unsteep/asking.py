@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from unsteep.core.noise import NoiseSource
+from unsteep.description import Description
+from unsteep.networks import MLPConfig, TextEncoderConfig, Vocabulary
 
 Label = int | str
 _STREAM = -2  # where a sample draws its own label; the steps of a sampler use 0, 1, 2, ...
@@ -34,6 +36,26 @@ def labels_of(
     if len(label) != n:
         raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(label)}")
     return torch.tensor([number_of(names, one) for one in label])
+
+
+def text_of(
+    description: Description, n: int, prompt: str | Sequence[str] | None
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """The pieces of n prompts, int64 (n, length), and which are real, bool; (None, None) for a model without text.
+
+    `prompt`: one for all, one for each, or None for no text. Prompts that are too long are cut, with a warning.
+    """
+    if not description.vocabulary:
+        if prompt is not None:
+            raise ValueError("prompt: this model was trained without text; train with condition.text=bpe on captions")
+        return None, None
+    prompts = [prompt or ""] * n if prompt is None or isinstance(prompt, str) else list(prompt)
+    if len(prompts) != n:
+        raise ValueError(f"prompt: expected one or {n}, one for each sample; got {len(prompts)}")
+    network = description.model.network
+    assert not isinstance(network, MLPConfig)
+    assert isinstance(network.text, TextEncoderConfig)
+    return Vocabulary.from_json(description.vocabulary).encode(prompts, network.text.limit)
 
 
 def number_of(names: Sequence[str], label: Label) -> int:

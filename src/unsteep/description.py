@@ -7,9 +7,10 @@ from typing import Literal
 
 from unsteep.core.schedules import AnySchedule
 from unsteep.denoiser import Denoiser, Head, InputScale, LearnVariance, NoiseLabel
-from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.networks import DiTConfig, MLPConfig, TextEncoderConfig, UNetConfig, Vocabulary
 from unsteep.spaces import AnySpace, Pixels, Vectors
 
+AnyNetwork = UNetConfig | DiTConfig | MLPConfig
 VARIANCES: dict[str, LearnVariance] = {"fixed": False, "learned": "fraction", "diagonal": "diagonal"}
 
 
@@ -21,7 +22,7 @@ class ModelConfig:
     learned "diagonal" (the ablation of Ho et al. 2020).
     """
 
-    network: UNetConfig | MLPConfig = field(default_factory=UNetConfig)
+    network: AnyNetwork = field(default_factory=UNetConfig)
     prediction: Head = "eps"
     variance: Literal["fixed", "learned", "diagonal"] = "fixed"
     noise_label: NoiseLabel | None = None
@@ -38,6 +39,8 @@ class Description:
     names: tuple[str, ...] = ()
     drop: float | None = None
     """How often training hid the condition; None where that is unknown."""
+    vocabulary: str = ""
+    """Of the captions, as `Vocabulary` writes itself; empty for a model without text."""
 
     def build(self) -> Denoiser:
         """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the
@@ -54,10 +57,13 @@ class Description:
     def filled(self) -> Description:
         """The same description with the network's sizes stated: channels, size and labels are those of the data."""
         network, outputs = self.model.network, 1 if self.model.variance == "fixed" else 2
-        filled: UNetConfig | MLPConfig
-        if isinstance(network, UNetConfig) and isinstance(self.space, Pixels):
-            channels = self.space.channels
-            filled = replace(network, channels=channels, size=self.space.size, out_channels=outputs * channels)
+        filled: AnyNetwork
+        if isinstance(network, UNetConfig | DiTConfig) and isinstance(self.space, Pixels):
+            channels, text = self.space.channels, network.text
+            if self.vocabulary and isinstance(text, TextEncoderConfig):
+                text = replace(text, pieces=len(Vocabulary.from_json(self.vocabulary)))
+            size = self.space.size
+            filled = replace(network, channels=channels, size=size, out_channels=outputs * channels, text=text)
         elif isinstance(network, MLPConfig) and isinstance(self.space, Vectors):
             features = len(self.space.mean)
             filled = replace(network, features=features, out_features=outputs * features)

@@ -52,7 +52,12 @@ class Guidance:
     @property
     def frame_scale(self) -> float:
         """How far beyond the means of classes samples are driven: what a frame of the data should know."""
-        return self.scale if self.free else 1.0
+        return self.scale if self.free and self.interval is None and self.negative is None else 1.0
+
+    @property
+    def simple(self) -> bool:
+        """Whether it is a scale alone, for which a grid can have been tuned."""
+        return self == Guidance(scale=self.scale)
 
     def __getitem__(self, rows: slice) -> Guidance:
         """That of some samples."""
@@ -69,6 +74,8 @@ class Guidance:
                 raise ValueError("guidance: a classifier needs a class to guide to; give label")
             guided = Classifier(plain, self.classifier.log_prob(labels), self.scale)
         elif self.weaker is not None:
+            if self.weaker.schedule != denoiser.schedule:
+                raise ValueError("guidance: the weaker model has another schedule; train it on that of the better one")
             guided = Auto(plain, partial(self.weaker, condition=condition), self.scale)
         elif condition is not None:
             guided = ClassifierFree(denoiser, condition, self.scale, self.negative)

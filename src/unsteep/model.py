@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from unsteep.asking import check_finite, labels_of, seeds
+from unsteep.asking import check_finite, labels_of, seeds, text_of
 from unsteep.core.condition import Condition
 from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
@@ -94,6 +94,7 @@ class Model:
         n: int,
         *,
         label: int | str | Sequence[int | str] | None = None,
+        prompt: str | Sequence[str] | None = None,
         guidance: float | Guidance = 1.0,
         steps: int | None = None,
         solver: Solver | Adaptive | None = None,
@@ -107,6 +108,7 @@ class Model:
         """n samples in the data's own units: uint8 (n, c, h, w) for pictures, float32 (n, d) for vectors.
 
         `label`: a class by number or name, or one for each sample; None draws classes as often as the data has them.
+        `prompt`: a text, or one for each sample, for a model that hears text; None is no text.
         `guidance`: the scale of classifier-free guidance, 1 for none; or a `Guidance`, which says more.
         `steps`: default 20, or the chain's where it has fewer. `solver`: default, see `resolved`; an `Adaptive` one
         chooses its own steps. `grid`: the name of a spacing, tuned, times that fall to 0, or levels; default, the
@@ -119,7 +121,7 @@ class Model:
             raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
         if start is not None and start.shape != (n, *self.space.shape):
             raise ValueError(f"start: expected latents of shape {(n, *self.space.shape)}, got {tuple(start.shape)}")
-        condition, guided = self.condition_of(n, label, seed), guidance_of(guidance)
+        condition, guided = self.condition_of(n, label, prompt, seed), guidance_of(guidance)
         done = []
         starts = range(0, n, batch_size)
         per_batch = 1 if isinstance(solver, Adaptive) else self.default_steps if steps is None else steps
@@ -172,8 +174,10 @@ class Model:
 
     def levels(self, grid: Grid | None, steps: int, solver: Solver, guidance: float | Guidance = 1.0) -> NoiseLevel:
         """The levels of a grid, for a solver as `resolved` gives it (see `sampling.default.levels_for`)."""
-        scale = guidance_of(guidance).frame_scale
-        return levels_for(grid, self.denoiser.schedule, steps, solver, self.statistics, scale)
+        how = guidance_of(guidance)
+        if grid == "tuned" and not how.simple:
+            raise ValueError("grid: tuned grids are for a scale of guidance and nothing beside it; take another grid")
+        return levels_for(grid, self.denoiser.schedule, steps, solver, self.statistics, how.frame_scale)
 
     def resolved(
         self,
@@ -278,10 +282,16 @@ class Model:
         return labels_of(self.names, counts, drawn, label)
 
     def condition_of(
-        self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0
+        self,
+        n: int,
+        label: int | str | Sequence[int | str] | None = None,
+        prompt: str | Sequence[str] | None = None,
+        seed: int = 0,
     ) -> Condition | None:
         """What n samples are asked to be, or None for an unconditional model (see `sample`)."""
-        return as_condition(self.labels_of(n, label, seed))
+        labels = self.labels_of(n, label, seed)
+        text, valid = text_of(self.description, n, prompt)
+        return None if labels is None and text is None else Condition(label=labels, text=text, text_valid=valid)
 
     def save(self, path: str | Path) -> None:
         """Writes the model as a folder of safetensors, its description, and a manifest; atomically.

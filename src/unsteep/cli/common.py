@@ -126,19 +126,23 @@ def torch_labels(labels: Sequence[int]) -> Tensor:
 
 
 @contextmanager
-def evaluations(model: Model) -> Iterator[Callable[[], int]]:
-    """Counts the rows that go through the model's network: its evaluations, over all samples."""
+def evaluations(model: Model, guidance: Guidance | None = None) -> Iterator[Callable[[], int]]:
+    """Counts the rows that go through the model's network, and through that of a weaker model or a classifier that
+    guides it: evaluations, over all samples."""
     rows = 0
 
     def count(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal rows
         rows += len(output)
 
-    handle = model.denoiser.network.register_forward_hook(count)
+    others = () if guidance is None else (guidance.weaker, guidance.classifier)
+    networks = [model.denoiser.network, *(other.network for other in others if other is not None)]
+    handles = [network.register_forward_hook(count) for network in networks]
     try:
         yield lambda: rows
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def read_latents(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:

@@ -112,7 +112,7 @@ def _names(subjects: tuple[Path, ...]) -> list[str]:
 
 def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: str) -> Result:
     """What was measured before, or is measured now."""
-    from unsteep.cli.evaluate import is_model, measured
+    from unsteep.cli.evaluating import is_model, measured
     from unsteep.studies.comparison import Result
     from unsteep.studies.evaluation import USUAL
     from unsteep.studies.evaluation_page import RESULTS, read

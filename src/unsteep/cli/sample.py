@@ -19,6 +19,7 @@ def sample(
     *,
     n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
     label: str | None = None,
+    prompt: Annotated[list[str] | None, Parameter(negative=())] = None,
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float = 0.0,
@@ -51,6 +52,8 @@ def sample(
         How many samples, default 64; they are those of the seeds from --seed on.
     label
         A class by number or name, several as 1,4,7 (in turn), or all; default: as often as in the data.
+    prompt
+        A text, for a model that was trained with captions; may be repeated, and prompts are then taken in turn.
     guidance
         The scale of guidance: 1 is none, 2 to 4 more typical and less varied. By the condition itself, or by
         --classifier (where 0 is none), or by --weaker.
@@ -136,16 +139,18 @@ def sample(
     by_classifier = guided.labels is not None and not model.names
     asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
     labels = None if by_classifier else model.labels_of(n, asked, seed)
+    prompts = None if prompt is None else [prompt[i % len(prompt)] for i in range(n)]
     start = None if start is None else start[:n]
     if out is not None:
-        with evaluations(model) as calls:
-            _write(model, out, labels, n=n, seed=seed, start=start, batch_size=batch, **how)
+        with evaluations(model, guided) as calls:
+            _write(model, out, labels, prompt=prompts, n=n, seed=seed, start=start, batch_size=batch, **how)
         print(f"{n} samples in {out}, {calls() / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
 
         few = min(n, 16)
-        rows = None if labels is None else labels[:few]
+        chosen = None if labels is None else labels[:few].tolist()
+        rows = model.condition_of(few, chosen, None if prompts is None else prompts[:few], seed)
         how["guidance"] = guided[slice(0, few)]
         film(model, list(model.trajectory(seed, few, rows, start=None if start is None else start[:few], **how)), movie)
         print(f"the way of {few} samples in {movie}")

@@ -61,10 +61,13 @@ class Condition:
         text_valid = self.text_valid
         if self.text is not None and text_valid is None:
             text_valid = torch.ones(self.text.shape[:2], dtype=torch.bool, device=self.text.device)
+        logsnr = self.picture_logsnr
+        if self.picture is not None and logsnr is None:  # a dropped picture is not a clean grey one
+            logsnr = torch.full((len(self.picture),), torch.inf, dtype=torch.float64, device=self.picture.device)
         return replace(
             self,
             label=nulled(self.label, NULL_LABEL),
             text_valid=nulled(text_valid, False),
             picture=nulled(self.picture, 0.0),
-            picture_logsnr=nulled(self.picture_logsnr, -torch.inf),
+            picture_logsnr=nulled(logsnr, -torch.inf),
         )

@@ -142,6 +142,7 @@ def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_finite(array: np.ndarray, name: str) -> None:
+    array = np.atleast_1d(array)
     with np.errstate(over="ignore"):  # a number too large for float32 is as bad as an infinite one
         broken = ~np.isfinite(array.astype(np.float32)).reshape(len(array), -1).all(1)
     if broken.any():

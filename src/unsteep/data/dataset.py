@@ -19,16 +19,18 @@ Split = Literal["train", "test", "all"]
 
 SHOWN_CLASSES = 12
 SHOWN_SKIPPED = 3
+SHOWN_CAPTIONS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Examples, with their classes where they have any.
+    """Examples, with their classes and captions where they have any.
 
     x: uint8 pictures (n, c, h, w), or float32 vectors (n, d).
     labels: int64 (n,), each an index into `names`; None without classes.
     names: the classes' names, () without classes.
     files: names relative to the folder read, () for other sources.
+    captions: a text for each example, () without.
     levels: how many grey values the source is taken to have.
     skipped: (file, reason) of what could not be read.
     source: one line telling where the examples came from.
@@ -41,6 +43,7 @@ class DataSet:
     levels: int = 256
     skipped: tuple[tuple[str, str], ...] = ()
     source: str = ""
+    captions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -53,11 +56,14 @@ class DataSet:
             x=self.x[index],
             labels=None if self.labels is None else self.labels[index],
             files=tuple(self.files[row] for row in rows) if self.files else (),
+            captions=tuple(self.captions[row] for row in rows) if self.captions else (),
         )
 
     def digest(self) -> str:
-        """SHA-256 (64 hex digits) of the examples, their labels and the class names."""
+        """SHA-256 (64 hex digits) of the examples, their labels and the class names, and their captions."""
         head = [str(self.x.dtype), list(self.x.shape), self.labels is not None, self.names]
+        if self.captions:
+            head.append(self.captions)
         sha = hashlib.sha256(json.dumps(head).encode())
         for tensor in (self.x, self.labels):
             if tensor is not None:
@@ -82,6 +88,9 @@ class DataSet:
             counts = torch.bincount(self.labels, minlength=len(self.names)).tolist()
             shares = [f"{name}: {count:,}" for name, count in zip(self.names, counts, strict=True)]
             rows.append(("classes", f"{len(counts):,} ({shorten(shares, SHOWN_CLASSES)})"))
+        if self.captions:
+            different = [f'"{caption}"' for caption in dict.fromkeys(self.captions)]
+            rows.append(("captions", f"{len(different):,} different: {shorten(different, SHOWN_CAPTIONS)}"))
         if self.skipped:
             reasons = [f"{file} ({reason})" for file, reason in self.skipped]
             rows.append(("skipped", f"{len(reasons):,}: {shorten(reasons, SHOWN_SKIPPED)}"))

@@ -83,7 +83,7 @@ class Folder:
             classes=classes,
             labels=self.labels,
         )
-        x, kept, bad = self._decode(root, [files[i] for i in chosen.index])
+        x, kept, bad = self.decode(root, [files[i] for i in chosen.index])
         return DataSet(
             torch.from_numpy(x),
             None if chosen.labels is None else chosen.labels[kept],
@@ -93,8 +93,11 @@ class Folder:
             source=f"{root}, {'cropped' if self.crop == 'center' else 'stretched'} to {self.size} x {self.size}",
         )
 
-    def _decode(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-        """Pictures (n, c, size, size), the positions in `files` they have, and (file, reason) of the bad ones met."""
+    def decode(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
+        """Pictures (n, c, size, size), the positions in `files` they have, and (file, reason) of the bad ones met.
+
+        At most `limit` of them. ValueError where none can be read, or more than the share `max_bad` cannot.
+        """
 
         def attempt(file: str) -> np.ndarray | str:
             try:

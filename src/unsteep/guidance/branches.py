@@ -63,7 +63,9 @@ def stacked(conditions: Sequence[Condition]) -> Condition:
 
     A kind of condition that only some of them have is null in the others. Shorter texts are padded.
     """
-    given = [_masked(one).tensors() for one in conditions]
+    b = next((len(tensor) for one in conditions for tensor in one.tensors().values()), 0)
+    nobody = torch.zeros(b, dtype=torch.bool)  # dropped from nobody, a condition says all that it took for granted
+    given = [one.drop(nobody).tensors() for one in conditions]
     known = {name: tensor for one in given for name, tensor in one.items()}
     null = Condition(**known).null().tensors()
     told = [{**null, **one} for one in given]
@@ -76,14 +78,6 @@ def moved(base: Estimate, others: Sequence[Estimate], weights: Sequence[float]) 
     """base + sum_i w_i (other_i - base), in the base's kind. A learned variance is the first other's."""
     shift = sum(weight * (one.as_(base.kind) - base.value) for one, weight in zip(others, weights, strict=True))
     return replace((*others, base)[0], kind=base.kind, value=base.value + shift)
-
-
-def _masked(condition: Condition) -> Condition:
-    """The condition with a mask of its text, where it had none: all of it is valid."""
-    if condition.text is None or condition.text_valid is not None:
-        return condition
-    every = torch.ones(condition.text.shape[:2], dtype=torch.bool, device=condition.text.device)
-    return replace(condition, text_valid=every)
 
 
 def _padded(text: Tensor, length: int) -> Tensor:

@@ -102,6 +102,22 @@ BETTER: dict[str, Better] = {
 }
 
 
+SAYS = {
+    **{name: measure.says for name, measure in MEASURES.items()},
+    "fid-infinity": "the same, extrapolated to infinitely many samples (Chong & Forsyth 2020)",
+    "lpips": "distance of random pairs (Zhang et al. 2018)",
+    "clip-score": "how well pictures fit their prompts (Hessel et al. 2021)",
+    "accuracy": "of a classifier trained on the samples, on real pictures (Ravuri & Vinyals 2019)",
+}
+
+ARROWS = {"lower": "↓", "higher": "↑", "": ""}
+
+
+def titled(name: str) -> str:
+    """A metric's name with an arrow that says which way is better."""
+    return f"{name} {ARROWS[BETTER.get(name, '')]}".rstrip()
+
+
 def take(names: tuple[str, ...], evidence: Evidence) -> dict[str, Interval]:
     """The metrics in `names`, in that order, each by its name; those taken together are taken once.
 

@@ -151,6 +151,11 @@ class Page:
         return Path(path)
 
 
+def unbroken(words: str) -> str:
+    """Words that stay on one line, as an interval in a narrow column should."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _img(picture: PathLike | Image.Image, caption: str) -> str:
     if isinstance(picture, Image.Image):
         buffer = io.BytesIO()

@@ -182,6 +182,19 @@ def panels(path: PathLike, curves: Mapping[str, tuple[str, ArrayLike, str, Array
     return Path(path)
 
 
+def brackets(path: PathLike, values: Mapping[str, tuple[float, float, float]], *, xlabel: str = "") -> Path:
+    """One row each: a mark at the value, and a line from its low to its high end. name -> (value, low, high)."""
+    if not values:
+        raise ValueError("brackets need at least one value, got none: give name -> (value, low, high)")
+    with _figure(path, (6.4, 0.7 + 0.32 * len(values))) as figure:
+        axes = figure.subplots()
+        for row, (value, low, high) in enumerate(values.values()):
+            axes.plot([low, high], [row, row], color=COLOURS[0], linewidth=1.6, solid_capstyle="butt")
+            axes.plot([value], [row], "o", color=COLOURS[0], markersize=5)
+        axes.set(xlabel=xlabel, yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.5, -0.5))
+    return Path(path)
+
+
 def scatter(path: PathLike, clouds: Mapping[str, ArrayLike], *, title: str = "") -> Path:
     """Clouds of points side by side on equal axes: name -> (n, d); the first two features, or one against its rank."""
     if not clouds:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unsteep.data import Array, Digits, Folder, Idx
+from unsteep.data import Array, Captions, Digits, Emoji, Folder, Idx, Shapes
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.training.loop import TrainConfig
@@ -65,6 +65,43 @@ def array(path: str = "") -> Run:
     )
 
 
+def shapes(path: str = "") -> Run:
+    """Drawn shapes with captions: colours, numbers, relations. Nothing to download."""
+    if path:
+        raise ValueError("shapes are drawn and take no --data; for your own: unsteep train captions --data DIR")
+    network = UNetConfig(width=48, multipliers=(1, 2, 2), blocks=1, attention=(16, 8), groups=16)
+    return Run(
+        data=Shapes(),
+        condition=Conditioning(text="bpe", drop=0.1),
+        model=ModelConfig(network=network, prediction="v"),
+        train=TrainConfig(steps=20_000, batch=64, learning_rate=1e-3, warmup=500, final_learning_rate=1e-5, ema=0.999),
+    )
+
+
+def captions(path: str = "") -> Run:
+    """Your own pictures with captions: a.png with a.txt, a CSV or JSON lines; resized to 64x64."""
+    if not path:
+        raise ValueError("this recipe reads pictures with captions: give their folder with --data DIR")
+    network = UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(16, 8), dropout=0.1)
+    return Run(
+        data=Captions(path=path),
+        condition=Conditioning(text="bpe", drop=0.1),
+        model=ModelConfig(network=network, prediction="v"),
+        train=TrainConfig(steps=50_000, batch=32),
+    )
+
+
+def emoji(path: str = "") -> Run:
+    """The emoji of Noto Color Emoji by their Unicode names, at 32x32; --data gives another font file."""
+    network = UNetConfig(width=64, multipliers=(1, 2, 2), attention=(16, 8), dropout=0.1)
+    return Run(
+        data=Emoji(path=path, size=32) if path else Emoji(size=32),
+        condition=Conditioning(text="bpe", drop=0.1),
+        model=ModelConfig(network=network, prediction="v"),
+        train=TrainConfig(steps=20_000, batch=64, learning_rate=5e-4, final_learning_rate=1e-5, ema=0.999),
+    )
+
+
 def vectors(path: str = "") -> Run:
     """Rows of numbers, from a .npy or .npz file (n, d), with a small network of full connections."""
     if not path:
@@ -82,5 +119,8 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "mnist": idx,
     "folder": folder,
     "array": array,
+    "shapes": shapes,
+    "captions": captions,
+    "emoji": emoji,
     "vectors": vectors,
 }

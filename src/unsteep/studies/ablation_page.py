@@ -12,7 +12,7 @@ from unsteep.data import DataSet
 from unsteep.metrics.interval import Interval
 from unsteep.pages import pictures, plots
 from unsteep.pages.html import Cell as TableCell
-from unsteep.pages.html import Page
+from unsteep.pages.html import Page, unbroken
 from unsteep.spaces import Pixels
 from unsteep.storage import config
 from unsteep.studies.ablation import GRID, Cell, Plan
@@ -116,7 +116,7 @@ def _row(cell: Cell, result: Result | None) -> list[TableCell]:
     if result.bits is None:
         return [*head, f"diverged {result.diverged}", None, None]
     bits = f"{result.bits.value:.3f} ± {result.bits.high - result.bits.value:.3f}"
-    return [*head, _unbroken(bits), _energy(result.energy), _share(result.agreement)]
+    return [*head, unbroken(bits), _energy(result.energy), _share(result.agreement)]
 
 
 def _reference(judge: Judge) -> list[TableCell]:
@@ -127,19 +127,13 @@ def _reference(judge: Judge) -> list[TableCell]:
 def _energy(value: Interval | None) -> str | None:
     if value is None:
         return None
-    return _unbroken(f"{1000 * value.value:.1f} [{1000 * value.low:.1f}, {1000 * value.high:.1f}]")
+    return unbroken(f"{1000 * value.value:.1f} [{1000 * value.low:.1f}, {1000 * value.high:.1f}]")
 
 
 def _share(value: Interval | None) -> str | None:
     return (
-        None
-        if value is None
-        else _unbroken(f"{100 * value.value:.0f}% [{100 * value.low:.0f}, {100 * value.high:.0f}]")
+        None if value is None else unbroken(f"{100 * value.value:.0f}% [{100 * value.low:.0f}, {100 * value.high:.0f}]")
     )
-
-
-def _unbroken(words: str) -> str:
-    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _show_samples(page: Page, folders: Mapping[str, Path], judge: Judge, out: Path) -> None:

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from unsteep.core.noise import permutation
-from unsteep.data import DataSet
 from unsteep.metrics import frechet, measures
 from unsteep.metrics.accuracy import classification_accuracy_score
 from unsteep.metrics.features import Features, Seen, gather
@@ -31,44 +30,13 @@ from unsteep.metrics.measures import MEASURES, Evidence
 from unsteep.metrics.memorization import Duplicates, Memorization, memorization, near_duplicates
 from unsteep.metrics.protocol import Fact
 from unsteep.progress import bar
+from unsteep.studies.held import FEWEST, KEPT, Held, Real, labels_among, watched
 from unsteep.studies.subjects import BATCH, Drawn, Subject, aligned, check_alike, check_range
 
-KEPT = 1000
-FEWEST = 10  # samples, and real ones for the floor
 SHOWN = 48
 PAIRWISE = ("lpips", "clip-score")
 METRICS = (*MEASURES, "accuracy", *PAIRWISE, "memorization")
 USUAL = ("fid", "kid", "precision", "recall", "density", "coverage")
-
-
-@dataclass(frozen=True, eq=False)
-class Real:
-    """`reference`: the real pictures that samples are held against; `training`: those that the model was trained on,
-    () where that is unknown; `split`: as the protocol names the reference."""
-
-    reference: DataSet
-    training: DataSet | None = None
-    split: str = "all"
-
-    @property
-    def learned_from(self) -> DataSet:
-        """The half of the training pictures that features may be trained on; of the reference, if those are unknown.
-        A net has seen these, and sees them otherwise than fresh ones: the floor must not be of them."""
-        return self._halves()[0]
-
-    @property
-    def unseen(self) -> DataSet:
-        """The other half."""
-        return self._halves()[1]
-
-    def floor_of(self, n: int) -> int:
-        """How many real pictures stand in for n samples, where there are so many."""
-        return min(n, len(self.unseen) if self.training is not None else len(self.unseen) // 2)
-
-    def _halves(self) -> tuple[DataSet, DataSet]:
-        data = self.reference if self.training is None else self.training
-        order = permutation(len(data), 0, 0)
-        return data.select(order[: len(data) // 2]), data.select(order[len(data) // 2 :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +83,13 @@ def evaluate(
     replicates: int = 1,
     pairwise: Pairwise | None = None,
     seed: int = 0,
+    held: Held | None = None,
     device: str = "cpu",
     progress: bool = False,
 ) -> Evaluation:
     """Measures `metrics` of the subject's pictures. `names`: of the classes that the features' logits tell apart.
-    `pairwise`: LPIPS or CLIP scores. ValueError for metrics that need what is not there.
+    `pairwise`: LPIPS or CLIP scores. `held`: what is the same for all subjects of as many pictures, if it is known.
+    ValueError for metrics that need what is not there.
     """
     started = time.monotonic()
     known = [name for name in metrics if name in MEASURES]
@@ -130,18 +100,19 @@ def evaluate(
     if isinstance(subject, Drawn):  # replicates share no sample
         seeded = [replace(subject, seed=subject.seed + r * subject.n) for r in range(replicates)]
     subjects: Sequence[Subject] = seeded or [subject]
-    reference = gather(features, _batches(real.reference.x, progress, "the reference"))
+    held = held or Held.of(features, real, known, subject.n, names, seed, progress)
+    reference = held.reference
     taken, first, kept_of = [], None, []
     for one in subjects:
         seen, kept = _look(features, one, progress)
         check_range(kept, real.reference.x)
-        evidence = Evidence(seen, kept, *_labels(one, names), reference, seed)
+        evidence = Evidence(seen, kept, *labels_among(one, names), reference, seed)
         taken.append(measures.take(tuple(known), evidence))
         kept_of.append(kept)
         first = first or evidence
     assert first is not None
     values = taken[0] if len(taken) == 1 else {name: _over([one[name] for one in taken]) for name in taken[0]}
-    least, floor_of = floors(features, real, known, subject.n, names, seed, reference)
+    least = {name: value for name, value in held.floors.items() if name in values}
     if "accuracy" in metrics:
         values["accuracy"], least["accuracy"] = _accuracy(subject, real, device, progress)
     if pairwise is not None:
@@ -168,7 +139,7 @@ def evaluate(
             "reference pictures": len(real.reference),
             "reference digest": real.reference.digest(),
             "split": real.split,
-            "floor": floor_of,
+            "floor": held.floor_of,
             "features": features.name,
             "features digest": features.digest,
             "feature dimension": features.dimension,
@@ -231,51 +202,10 @@ def _look(features: Features, subject: Subject, progress: bool) -> tuple[Seen, T
     return gather(features, passing()), torch.cat(kept) if kept else torch.empty(0)
 
 
-def _batches(pictures: Tensor, progress: bool, what: str) -> Iterator[Tensor]:
-    with bar(progress, -(-len(pictures) // BATCH), what) as advance:
-        for batch in pictures.split(BATCH):
-            yield batch
-            advance()
-
-
 def _over(replicates: list[Interval]) -> Interval:
     """The mean of independent replicates, and Student's interval."""
     values = torch.tensor([one.value for one in replicates], dtype=torch.float64)
     return Interval.of_few(values)
-
-
-def floors(
-    features: Features,
-    real: Real,
-    metrics: Sequence[str],
-    n: int,
-    names: tuple[str, ...],
-    seed: int = 0,
-    reference: Seen | None = None,
-) -> tuple[dict[str, Interval], str]:
-    """The metrics of n real pictures that are not in the reference, and what those are. `reference`: what the features
-    see in it, if that is known."""
-    if reference is None and real.training is not None:
-        reference = gather(features, real.reference.x.split(BATCH))
-    unseen, count = real.unseen, real.floor_of(n)
-    data = unseen.select(slice(0, count))
-    words = f"{count} real pictures of the other split"
-    if real.training is None:
-        words = f"{count} real pictures against {count} others"
-        reference = gather(features, unseen.x[-count:].split(BATCH))
-    seen = gather(features, data.x.split(BATCH))
-    labels, told_apart = _labels(data, names)
-    assert reference is not None
-    evidence = Evidence(seen, data.x[:KEPT], labels, told_apart, reference, seed)
-    lacking = {need for need, there in (("labels", labels is not None), ("classifier", told_apart)) if not there}
-    possible = tuple(name for name in metrics if lacking.isdisjoint(MEASURES[name].needs))
-    return measures.take(possible, evidence), words
-
-
-def _labels(of: Subject | DataSet, names: tuple[str, ...]) -> tuple[Tensor | None, bool]:
-    """The labels of pictures, and whether they are numbered as the features' classes, `names`."""
-    labels = aligned(of.labels, of.names, names)
-    return (of.labels, False) if labels is None else (labels, True)
 
 
 def _accuracy(subject: Subject, real: Real, device: str, progress: bool) -> tuple[Interval, Interval]:
@@ -295,7 +225,7 @@ def _copies(evidence: Evidence, real: Real, features: Features, progress: bool) 
     assert real.training is not None
     held = permutation(len(real.reference), 0, 0)[:KEPT]
     samples, training, held_out = evidence.kept, real.training.x, real.reference.x[held]
-    seen = gather(features, _batches(training, progress, "the training set")).features
+    seen = gather(features, watched(training, progress, "the training set")).features
     k = len(samples)
     pixels = memorization(samples, training, held_out)
     threshold = 0.5 * pixels.threshold  # twice as near as all but 1% of held-out pictures are

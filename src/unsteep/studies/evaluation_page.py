@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from unsteep.metrics.interval import Interval
-from unsteep.metrics.measures import BETTER, MEASURES
+from unsteep.metrics.measures import SAYS, titled
 from unsteep.metrics.memorization import Memorization, Nearness
 from unsteep.metrics.protocol import Fact
 from unsteep.pages import Page, pictures
+from unsteep.pages.html import unbroken
 from unsteep.studies.evaluation import SHOWN, Evaluation
 from unsteep.studies.measuring import write_json
 
@@ -34,6 +35,14 @@ def shown(value: Interval | None) -> str:
     return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
+def brief(value: Interval | None) -> str:
+    """As in 12.34 ± 0.46, on one line, for tables of many columns."""
+    if value is None:
+        return "–"
+    digits = 2 if abs(value.value) >= 1 else 3
+    return unbroken(f"{value.value:.{digits}f} ± {value.half:.{digits}f}")
+
+
 def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
     """Writes all into the folder `out`; the page's path."""
     out.mkdir(parents=True, exist_ok=True)
@@ -49,10 +58,10 @@ def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
     )
     page.table(
         [
-            (name, shown(value), shown(floor), BETTER.get(name, ""), MEASURES[name].says if name in MEASURES else "")
+            (unbroken(titled(name)), unbroken(shown(value)), unbroken(shown(floor)), SAYS.get(name, ""))
             for name, value, floor in rows(evaluation)
         ],
-        ["metric", "samples", "floor: real pictures", "better", "what it is"],
+        ["metric", "samples", "floor: real pictures", "what it is"],
     )
     page.section("What was measured", "Samples and real pictures, none chosen by eye.")
     for name, some in (("samples", evaluation.kept[:SHOWN]), ("real pictures", evaluation.real)):

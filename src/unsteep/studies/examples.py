@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from unsteep.core.noise import permutation
-from unsteep.data import DataSet, Digits, Folder, Split
+from unsteep.data import DataSet, Digits, Folder, Shapes, Split
 from unsteep.model import Model
 from unsteep.spaces import Pixels
 from unsteep.training.run import AnyData, read_run
@@ -19,8 +19,8 @@ def source_of(run: Path, path: Path | None = None) -> AnyData:
     source = read_run(run).data
     if path is None:
         return source
-    if isinstance(source, Digits):
-        raise ValueError(f"--data: the digits that {run} was trained on come from no folder; leave it out")
+    if isinstance(source, Digits | Shapes):
+        raise ValueError(f"--data: the data that {run} was trained on come from no folder; leave it out")
     return replace(source, path=str(path))
 
 

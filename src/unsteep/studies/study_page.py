@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from unsteep.metrics.measures import BETTER
+from unsteep.metrics.measures import BETTER, titled
 from unsteep.pages import Page, plots
-from unsteep.studies.evaluation_page import shown
+from unsteep.pages.html import unbroken
+from unsteep.studies.evaluation_page import brief
 from unsteep.studies.measuring import write_json
 from unsteep.studies.study import Outcome, Plot, Study, conclusions, numbers, strip
 
@@ -18,20 +19,22 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
     found = conclusions(study, done)
     page = Page(study.question, f"A study of {len(done)} cells")
     page.section("What follows", "\n\n".join(found) if found else "Nothing can be compared yet.")
-    metrics = [name for name in study.metrics if any(name in outcome.values for outcome in done.values())]
-    page.section("The table", "Intervals are of 95%; better: " + ", ".join(f"{m} {BETTER.get(m, '')}" for m in metrics))
-    rows: list[list[str]] = []
-    for cell in study.cells:
-        if cell.name in done:
-            outcome = done[cell.name]
-            values = [shown(outcome.values.get(metric)) for metric in metrics]
-            says = cell.says if outcome.values else f"{cell.says}: training diverged"
-            rows.append([cell.name, says, *values, f"{outcome.seconds:.0f}"])
+    known = [name for name in study.metrics if any(name in outcome.values for outcome in done.values())]
+    metrics = known or list(study.metrics[:1])  # where all diverged there is none
+    page.section("The table", "Intervals are of 95%; an arrow says which way is better.")
+    rows = []
+    for name, outcome in done.items():
+        diverged = [] if outcome.values else ["diverged"]
+        values = diverged + [brief(outcome.values.get(metric)) for metric in metrics[len(diverged) :]]
+        rows.append([unbroken(name), *values, f"{outcome.seconds:.0f}"])
     if study.floors:
-        rows.append(
-            ["real data", "as many real pictures", *(shown(study.floors.get(metric)) for metric in metrics), ""]
-        )
-    page.table(rows, ["cell", "what it is", *metrics, "seconds"])
+        rows.append([unbroken("real data"), *(brief(study.floors.get(metric)) for metric in metrics), ""])
+    page.table(rows, ["cell", *map(titled, metrics), "seconds"])
+    page.facts([(cell.name, cell.says) for cell in study.cells if cell.name in done])
+    if not study.plots:
+        page.section("As pictures", "The same numbers; the floor, of as many real pictures, below them.")
+        for metric in known[:2]:
+            page.figure(_brackets(metric, study, done, out))
     drawn = [path for plot in study.plots if (path := _plot(plot, study, done, out))]
     if drawn:
         page.section("As pictures")
@@ -63,6 +66,15 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
         out / "results.json",
     )
     return page.write(out / "index.html")
+
+
+def _brackets(metric: str, study: Study, done: Mapping[str, Outcome], out: Path) -> Path:
+    """A metric of all cells, and its floor."""
+    values = {name: outcome.values[metric] for name, outcome in done.items() if metric in outcome.values}
+    if metric in study.floors:
+        values["real data"] = study.floors[metric]
+    rows = {name: (value.value, value.low, value.high) for name, value in values.items()}
+    return plots.brackets(out / f"{metric}.png", rows, xlabel=titled(metric))
 
 
 def _plot(plot: Plot, study: Study, done: Mapping[str, Outcome], out: Path) -> Path | None:

@@ -19,15 +19,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from unsteep.core.condition import Condition
 from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import AnySchedule, LinearBetas
-from unsteep.data import Array, DataSet, Digits, Folder, Idx
+from unsteep.data import Array, Captions, DataSet, Digits, Emoji, Folder, Idx, Shapes
 from unsteep.data.batch import Batch, shuffled
 from unsteep.model import Description, Model, ModelConfig
+from unsteep.networks import MLPConfig, TextEncoderConfig, Vocabulary
 from unsteep.objectives import AnyObjective, Simple, fill_values, needs_learned_variance
 from unsteep.pages.files import replacing
 from unsteep.spaces import AnySpace, Pixels, Vectors
@@ -40,18 +42,26 @@ from unsteep.training.loop import Diverged, State, TrainConfig, train
 from unsteep.training.report import preview, report
 from unsteep.training.statistics import measure, probe
 
-AnyData = Digits | Idx | Folder | Array
+AnyData = Digits | Idx | Folder | Array | Shapes | Captions | Emoji
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
-    """What the model is conditioned on: `label`, the class. `drop`: how often training hides the condition."""
+    """What the model is conditioned on: `label`, the class; `text`, the caption, in pieces of a vocabulary learned from
+    the captions, at most `pieces` of them, prompts no longer than `limit` pieces. `drop`: how often training hides the
+    condition, all of it."""
 
     label: bool = False
+    text: Literal["none", "bpe", "characters"] = "none"
+    pieces: int = 512
+    limit: int = 48
     drop: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("pieces", "limit"):
+            if getattr(self, name) < 3:
+                raise ValueError(f"{name}: expected at least 3, got {getattr(self, name)}")
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop: expected a share from 0 to below 1, got {self.drop}")
 
@@ -89,16 +99,40 @@ class Run:
             if height != width:
                 raise ValueError(f"data: expected square pictures, got {height} x {width}; crop or pad them first")
             space = Pixels(channels=channels, size=height, levels=data.levels)
-        names = data.names if self.condition.label else ()
-        drop = self.condition.drop
-        return Description(model=self.model, schedule=self.schedule, space=space, names=names, drop=drop).filled()
+        model, vocabulary = self._with_text(data)
+        return Description(
+            model=model,
+            schedule=self.schedule,
+            space=space,
+            names=data.names if self.condition.label else (),
+            drop=self.condition.drop,
+            vocabulary=vocabulary,
+        ).filled()
+
+    def _with_text(self, data: DataSet) -> tuple[ModelConfig, str]:
+        """The model with an encoder of captions, if it hears any, and their vocabulary."""
+        kind, network = self.condition.text, self.model.network
+        if kind == "none":
+            return self.model, ""
+        if not data.captions:
+            raise ValueError(f"condition.text: these data have no captions ({data.source}); set condition.text=none")
+        if isinstance(network, MLPConfig):
+            raise ValueError("condition.text: an MLP hears no text; set model.network=UNet or DiT")
+        text = network.text or TextEncoderConfig(limit=self.condition.limit)
+        if not isinstance(text, TextEncoderConfig):
+            raise ValueError("model.network.text: expected an encoder that is trained along; set it to TextEncoder")
+        vocabulary = Vocabulary.learn(data.captions, kind=kind, size=self.condition.pieces)
+        return replace(self.model, network=replace(network, text=text)), vocabulary.to_json()
 
 
 class Batches:
     """The batches of a run: `batches(step)` yields (batch, draw) for each part of step 0, 1, ..."""
 
-    def __init__(self, run: Run, data: DataSet, space: AnySpace, device: torch.device) -> None:
+    def __init__(self, run: Run, data: DataSet, space: AnySpace, device: torch.device, vocabulary: str = "") -> None:
         self.run, self.data, self.space, self.device = run, data, space, device
+        self.text: tuple[torch.Tensor, torch.Tensor] | None = None
+        if vocabulary:
+            self.text = Vocabulary.from_json(vocabulary).encode(data.captions, run.condition.limit)
 
     def __call__(self, step: int) -> Iterator[tuple[Batch, Draw]]:
         of = self.run.train
@@ -112,12 +146,16 @@ class Batches:
         if self.run.train.flip:
             flipped = draw.uniform(Purpose.FLIP) < 0.5
             x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
-        condition = None
+        label = text = valid = None
         if self.run.condition.label:
             assert self.data.labels is not None
-            condition = Condition(label=self.data.labels[index])
-            condition = condition.drop(draw.uniform(Purpose.DROP) < self.run.condition.drop)
-        return Batch(x, condition, index)
+            label = self.data.labels[index]
+        if self.text is not None:
+            text, valid = (of[index] for of in self.text)
+        if label is None and text is None:
+            return Batch(x, None, index)
+        condition = Condition(label=label, text=text, text_valid=valid)
+        return Batch(x, condition.drop(draw.uniform(Purpose.DROP) < self.run.condition.drop), index)
 
 
 def start(run: Run, out: Path, *, force: bool = False, device: str = "cpu", say: Callable[[str], None] = print) -> bool:
@@ -194,7 +232,7 @@ def _go_on(
 ) -> bool:
     statistics = measure(data, description, run.train.flip)
     digest, began, first = data.digest(), time.monotonic(), state.step
-    batches = Batches(run, data, description.space, torch.device(device))
+    batches = Batches(run, data, description.space, torch.device(device), description.vocabulary)
     model = Model(state.ema.module, description, statistics)  # type: ignore[arg-type]
 
     def save() -> None:

@@ -8,14 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unsteep.core.noise import permutation
 from unsteep.core.schedules import steps_of
 from unsteep.metrics.domain import Domain, domain_features
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import MEASURES
 from unsteep.model import Model
 from unsteep.opening import load
-from unsteep.studies.evaluation import FEWEST, Evaluation, Real, evaluate, floors
+from unsteep.studies.evaluation import Evaluation, evaluate
 from unsteep.studies.examples import examples_of
+from unsteep.studies.held import FEWEST, Held, Real
 from unsteep.studies.study import Cell, Outcome
 from unsteep.studies.subjects import Drawn, weights_at
 from unsteep.studies.trained import trained
@@ -23,6 +25,7 @@ from unsteep.training.loop import Diverged
 from unsteep.training.run import AnyData, Run
 
 SHOWN = 12
+REFERENCE = 5000  # real pictures at most, of the split that samples are held against
 QUALITY = ("fid", "kid", "precision", "recall")
 
 
@@ -50,6 +53,7 @@ class Examiner:
 
     def __init__(self, source: AnyData, counts: Counts, device: str, weights: str | None = None) -> None:
         self.source, self.counts, self.device, self.weights = source, counts, device, weights
+        self._held: Held | None = None
 
     @cached_property
     def real(self) -> Real:
@@ -59,6 +63,7 @@ class Examiner:
         if training.x.ndim != 4:
             raise ValueError("study: these features are of pictures, and the data are rows of numbers")
         reference = self.source.read("test") if held_out else training
+        reference = reference.select(permutation(len(reference), 0, 0)[:REFERENCE])
         return Real(reference, training if held_out else None, "test" if held_out else "train")
 
     @cached_property
@@ -72,7 +77,9 @@ class Examiner:
         seed, how = self.counts.seed, {"steps": steps, "batch_size": 128, **how}
         drawn = Drawn(model, self.counts.samples, seed, "model", how, weights=weights or self.weights)
         usable = [name for name in metrics if name != "agreement" or (model.names and self.features.names)]
-        return evaluate(drawn, self.real, self.features, usable, names=self.features.names, seed=seed, progress=True)
+        self.floors(usable)
+        names = self.features.names
+        return evaluate(drawn, self.real, self.features, usable, names=names, seed=seed, held=self._held, progress=True)
 
     def bits(self, model: Model) -> Interval:
         """Bits per dimension of unseen pictures."""
@@ -84,9 +91,10 @@ class Examiner:
     def floors(self, metrics: Sequence[str]) -> dict[str, Interval]:
         """The metrics of as many real pictures."""
         known = self.features.names
-        names = [name for name in metrics if name in MEASURES and (name != "agreement" or known)]
-        of = self.counts
-        return floors(self.features, self.real, names, of.samples, self.features.names, of.seed)[0]
+        names = tuple(name for name in metrics if name in MEASURES and (name != "agreement" or known))
+        if self._held is None or not set(names) <= self._held.floors.keys():
+            self._held = Held.of(self.features, self.real, names, self.counts.samples, known, self.counts.seed, True)
+        return self._held.floors
 
     def trains(self, run: Run, metrics: Sequence[str]) -> Callable[[Path], Outcome | None]:
         """What trains a run in a cell's folder and measures it."""

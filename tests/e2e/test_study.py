@@ -1,0 +1,121 @@
+"""Studies from the command line."""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import unsteep.training.run as runs
+from unsteep.cli import main
+from unsteep.metrics import domain
+from unsteep.metrics.domain import DomainNet
+from unsteep.pages import plots
+from unsteep.studies.questions import training
+from unsteep.studies.questions.training import Study, schedules
+
+TINY = [
+    *("data.limit=200", "schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "train.warmup=1"),
+    *("model.network.width=8", "model.network.groups=4", "model.network.blocks=1", "model.network.attention="),
+]
+SETS = [part for one in TINY for part in ("--set", one)]
+
+
+def unsteep_(*arguments: object) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def made(*arguments: object) -> str:
+    code, out, err = unsteep_(*arguments)
+    assert code == 0, err
+    return out
+
+
+def blank(path: Path, *_: object, **__: object) -> Path:
+    Image.new("L", (1, 1)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("home")
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(domain, "DomainNet", lambda: DomainNet(steps=10, batch=32, width=4, dimension=4))
+        patch.setattr(runs, "report", lambda model, out, *_: (out / "report.html").write_text(""))
+        patch.setattr(plots, "lines", blank)
+        made("train", "digits", *SETS, "--set", "train.steps=2", "--out", "runs/demo")
+        yield
+
+
+def test_solvers() -> None:
+    asked = ("study", "solvers", "runs/demo", "--solvers", "ddim", "heun", "--calls", 4, 5, "--samples", 12)
+    out = made(*asked)
+    for words in ("Which solver", "4 of 4", "fid at 4 calls:", "distance at 5 calls:", "runs/study-solvers/index.html"):
+        assert words in out
+    stored = json.loads(Path("runs/study-solvers/results.json").read_text(encoding="utf-8"))
+    assert [row["cell"] for row in stored["rows"]] == ["ddim-4", "heun-4", "ddim-5", "heun-5"]
+    before = Path("runs/study-solvers/cells/ddim-4/result.json").read_bytes()
+    made(*stored["command"].split()[1:])
+    assert Path("runs/study-solvers/cells/ddim-4/result.json").read_bytes() == before
+    code, _, err = unsteep_(*asked, "--seed", 1)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds a study with other settings" in err
+
+
+def test_guidance() -> None:
+    out = made("study", "guidance", "runs/demo", "--scales", 1, 2, "--samples", 12, "--out", "g")
+    assert "How strong a guidance?" in out
+    assert json.loads(Path("g/results.json").read_text())["rows"][1]["protocol"]["guidance"] == 2
+
+
+def test_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two(*given: object) -> Study:
+        from dataclasses import replace
+
+        study = schedules(*given)  # type: ignore[arg-type]
+        return replace(study, cells=[cell for cell in study.cells if cell.name in ("linear", "flow")], repeat=None)
+
+    monkeypatch.setitem(training.QUESTIONS, "schedules", two)
+    monkeypatch.setattr(training, "images_per_second", lambda *_: 8.0)
+    asked = ("study", "schedules", *SETS, "--budget", "1s", "--samples", 12, "--images", 2, "--out", "s")
+    out = made(*asked)
+    assert "2 of 2" in out
+    assert "bits-per-dim:" in out
+    flow = runs.read_run(Path("s/cells/flow/run"))
+    assert (type(flow.schedule).__name__, flow.model.prediction) == ("Flow", "flow")
+    assert flow.train.steps == 2  # 1 s of 8 images/s, in batches of 4
+    monkeypatch.setattr(training, "images_per_second", lambda *_: 800.0)
+    monkeypatch.setattr(runs, "start", None)
+    made(*asked)  # goes on with the steps that the budget came to
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("study sampler", "sampler"),
+        ("study solvers", "name a trained run, as in unsteep study solvers runs/demo"),
+        ("study solvers runs/absent", "runs/absent"),
+        ("study solvers runs/demo --solvers dimm", "unknown solver 'dimm'; did you mean ddim"),
+        ("study solvers runs/demo --calls 1", "calls: expected at least 2"),
+        ("study guidance runs/demo --samples 0", "samples: expected at least 10, got 0"),
+        ("study schedules runs/demo", "trains its own runs; name data with --data DIR"),
+        ("study schedules --recipe digit", "unknown recipe 'digit'; did you mean digits"),
+        ("study schedules --budget soon", "--budget: expected a time such as 90s"),
+        ("study schedules --steps 0", "--steps: expected at least 1, got 0"),
+        ("study schedules --steps 2 --images 1", "images: expected at least 2"),
+        ("study schedules --steps 2 --set train.stepz=3", "train.stepz"),
+        ("study scale --steps 2 --data absent.npz", "absent.npz"),
+    ],
+)
+def test_mistakes(command: str, words: str) -> None:
+    code, _, err = unsteep_(*command.split(), "--out", "never")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert words in err
+    assert not Path("never").exists()
