@@ -12,12 +12,11 @@ from unsteep.description import Description
 from unsteep.networks import MLPConfig, TextEncoderConfig, Vocabulary
 
 Label = int | str
+Labels = Label | Sequence[Label] | None  # one for all, one for each, or drawn
 _STREAM = -2  # where a sample draws its own label; the steps of a sampler use 0, 1, 2, ...
 
 
-def labels_of(
-    names: Sequence[str], counts: Tensor, seeds: Sequence[int], label: Label | Sequence[Label] | None
-) -> Tensor | None:
+def labels_of(names: Sequence[str], counts: Tensor, seeds: Sequence[int], label: Labels) -> Tensor | None:
     """The class of each of n samples of these seeds, int64 (n,), or None where there are no classes.
 
     `names` of the classes, and `counts` (classes,) in the data. `label`: one for all, one for each, or None to draw.

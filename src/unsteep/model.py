@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from unsteep.asking import check_finite, labels_of, seeds, text_of
+from unsteep.asking import Labels, check_finite, labels_of, seeds, text_of
 from unsteep.core.condition import Condition
 from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
@@ -93,7 +93,7 @@ class Model:
         self,
         n: int,
         *,
-        label: int | str | Sequence[int | str] | None = None,
+        label: Labels = None,
         prompt: str | Sequence[str] | None = None,
         guidance: float | Guidance = 1.0,
         steps: int | None = None,
@@ -276,17 +276,13 @@ class Model:
         """The variance of reverse steps by name; default "learned" where the model has it, else "beta"."""
         return reverse_variance(name, bool(self.denoiser.learn_variance), self.statistics.get("x0_error"))
 
-    def labels_of(self, n: int, label: int | str | Sequence[int | str] | None = None, seed: int = 0) -> Tensor | None:
+    def labels_of(self, n: int, label: Labels = None, seed: int = 0) -> Tensor | None:
         """The class of each of n samples, int64 (n,), or None for an unconditional model (see `sample`)."""
         drawn, counts = seeds(seed, n), self.statistics.get("label_counts", torch.ones(len(self.names)))
         return labels_of(self.names, counts, drawn, label)
 
     def condition_of(
-        self,
-        n: int,
-        label: int | str | Sequence[int | str] | None = None,
-        prompt: str | Sequence[str] | None = None,
-        seed: int = 0,
+        self, n: int, label: Labels = None, prompt: str | Sequence[str] | None = None, seed: int = 0
     ) -> Condition | None:
         """What n samples are asked to be, or None for an unconditional model (see `sample`)."""
         labels = self.labels_of(n, label, seed)
