@@ -76,12 +76,16 @@ def seeds(first: int, n: int) -> range:
     return range(first, first + n)
 
 
+class NotFinite(ValueError):
+    """Samples that are not finite."""
+
+
 def check_finite(samples: Tensor, first: int) -> None:
-    """ValueError where some of the samples (n, ...), of the seeds from `first` on, are not finite."""
+    """NotFinite where some of the samples (n, ...), of the seeds from `first` on, are not finite."""
     broken = (~samples.isfinite().flatten(1).all(1)).nonzero().flatten() + first
     if len(broken):
         named = ", ".join(map(str, broken[:5].tolist()))
-        raise ValueError(
+        raise NotFinite(
             f"sampling: {len(broken)} of {len(samples)} samples are not finite, those of seeds {named}"
             f"{' and more' if len(broken) > 5 else ''}; take more steps or another solver, or see how training ended"
         )

@@ -39,7 +39,7 @@ def brief(value: Interval | None) -> str:
     """As in 12.34 ± 0.46, on one line, for tables of many columns."""
     if value is None:
         return "–"
-    digits = 2 if abs(value.value) >= 1 else 3
+    digits = 2 if abs(value.value) >= 1 else 3 if value.half >= 0.0005 else 5
     return unbroken(f"{value.value:.{digits}f} ± {value.half:.{digits}f}")
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from unsteep.asking import NotFinite
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
 from unsteep.metrics.protocol import Fact
@@ -109,7 +110,11 @@ def run(
             outcome = read(folder)
             if outcome is None:
                 began = time.monotonic()
-                outcome = cell.do(folder)
+                try:
+                    outcome = cell.do(folder)
+                except NotFinite as error:  # the answer of this cell, as that of a training that diverged
+                    say(f"{cell.name}: {error}")
+                    outcome = Outcome({}, None)
                 if outcome is None:
                     say("stopped and saved; the same command goes on")
                     return None
