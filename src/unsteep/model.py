@@ -210,7 +210,7 @@ class Model:
         """The denoiser with its condition bound, or labels (b,) int64, guided, and, if `clip`, its estimates kept in
         the range of pictures (see `sample`)."""
         how, given = guidance_of(guidance), as_condition(condition)
-        if how.asks_null and self.description.drop == 0:
+        if given is not None and how.asks_null and self.description.drop == 0:
             raise ValueError(
                 "guidance: this model was trained with condition.drop=0, and so never learned to go without its "
                 "condition; train with --set condition.drop=0.1, or guide by a classifier"

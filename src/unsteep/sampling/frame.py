@@ -50,34 +50,27 @@ class Frame:
         """std, float64, at least FLOOR."""
         return self.std.double().clamp(min=FLOOR)
 
-    @property
-    def _whole(self) -> bool:
-        """Whether the directions are all there are."""
-        return self.basis is not None and self.basis.shape[0] == self.basis.shape[1]
-
     def project(self, x: Tensor, alpha: Tensor) -> Tensor:
-        """x - alpha mean in the frame: (b, k + d) for x (b, *shape), or (b, d) where k = d."""
+        """x - alpha mean in the frame: (b, k + d) for x (b, *shape)."""
         centred = (x - like(alpha, x) * self.mean.to(x)).flatten(1)
         if self.basis is None:
             return centred
         basis = self.basis.to(x)
         coefficients = centred @ basis
-        return coefficients if self._whole else torch.cat([coefficients, centred - coefficients @ basis.T], 1)
+        # Where k = d the rest is what rounding of the basis leaves: without it, restoring would not undo this.
+        return torch.cat([coefficients, centred - coefficients @ basis.T], 1)
 
     def restore(self, coordinates: Tensor, x: Tensor, alpha: Tensor) -> Tensor:
         """The inverse of `project`, in the shape of x."""
         if self.basis is not None:
             k = self.basis.shape[1]
-            within = coordinates[:, :k] @ self.basis.to(x).T
-            coordinates = within if self._whole else coordinates[:, k:] + within
+            coordinates = coordinates[:, k:] + coordinates[:, :k] @ self.basis.to(x).T
         return like(alpha, x) * self.mean.to(x) + coordinates.reshape(x.shape)
 
     def wide(self, factor: Tensor, x: Tensor) -> Tensor:
         """A factor for each direction, (k + 1,) or (b, k + 1), for the coordinates of x."""
         if self.basis is None:
             return factor.to(x)
-        if self._whole:
-            return factor[..., :-1].to(x)
         d, k = self.basis.shape
         return torch.cat([factor[..., :k], factor[..., k:].expand(*factor.shape[:-1], d)], -1).to(x)
 
