@@ -26,7 +26,7 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
     for name, outcome in done.items():
         diverged = [] if outcome.values else ["diverged"]
         values = diverged + [brief(outcome.values.get(metric)) for metric in metrics[len(diverged) :]]
-        rows.append([unbroken(name), *values, f"{outcome.seconds:.0f}"])
+        rows.append([_whole(name), *values, f"{outcome.seconds:.0f}"])
     if study.floors:
         rows.append([unbroken("real data"), *(brief(study.floors.get(metric)) for metric in metrics), ""])
     page.table(rows, ["cell", *map(titled, metrics), "seconds"])
@@ -68,6 +68,11 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
     return page.write(out / "index.html")
 
 
+def _whole(name: str) -> str:
+    """A cell's name on one line, hyphens and all."""
+    return name.replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
 def _brackets(metric: str, study: Study, done: Mapping[str, Outcome], out: Path) -> Path:
     """A metric of all cells, and its floor."""
     values = {name: outcome.values[metric] for name, outcome in done.items() if metric in outcome.values}
@@ -91,9 +96,10 @@ def _plot(plot: Plot, study: Study, done: Mapping[str, Outcome], out: Path) -> P
         series.setdefault(study.group(cell.name), []).append((x, y.value, y.low, y.high))
     lines = {}
     for name, points in series.items():
-        if plot.x not in BETTER:  # along a metric the cells' own order is the path
-            points.sort()
-        lines[name] = tuple(zip(*points, strict=True))
+        if plot.x in BETTER:  # along a metric the cells' own order is the path, and a band would fold
+            lines[name] = tuple(zip(*[point[:2] for point in points], strict=True))
+        else:
+            lines[name] = tuple(zip(*sorted(points), strict=True))
     if not lines:
         return None
     path = out / f"{plot.y}-{plot.x}.png".replace(" ", "-").replace("/", "-")
