@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 
 from unsteep.pages import Page, gif, grid, lines, loss_curve, save, schedule_plot, strip
 from unsteep.pages.pictures import PAPER, near_square, plan
-from unsteep.pages.plots import _look, smoothed, spans_decades
+from unsteep.pages.plots import _look, brackets, smoothed, spans_decades
 
 TITLE = "A title, longer than everything that is below it, so that the sheet must grow to hold all of it"
 LABELS: dict[str, Any] = {
@@ -392,3 +392,16 @@ def test_a_file_appears_whole_or_stays_as_it_was(
         call(path)
     assert os.listdir(tmp_path) == [name]
     assert path.read_bytes() == before
+
+
+def test_brackets_are_drawn_where_they_lie(tmp_path: Path) -> None:
+    """A row each, top to bottom, as wide as the interval: the second's is three times the first's."""
+    path = brackets(tmp_path / "deep" / "x.png", {"a": (1.0, 0.5, 1.5), "b": (3.0, 1.5, 4.5)}, xlabel="fid")
+    ink = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    blue = (ink[:, :, 2] - ink[:, :, 0] > 40) & (ink.sum(2) < 400)
+    rows = np.flatnonzero(blue.any(1))
+    first, second = (rows[rows < rows.mean()], rows[rows >= rows.mean()])
+    widths = [np.ptp(np.flatnonzero(blue[part].any(0))) for part in (first, second)]
+    assert widths[1] / widths[0] == pytest.approx(3, rel=0.05)
+    with pytest.raises(ValueError, match="at least one value"):
+        brackets(tmp_path / "y.png", {})

@@ -1,0 +1,129 @@
+"""Conditions and guidance from the command line: classifiers, negatives, intervals, weaker models, prompts."""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import unsteep.training.run as runs
+from unsteep.cli import main
+
+TINY = [
+    *("schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "train.warmup=1", "train.steps=2"),
+    *("model.network.width=8", "model.network.groups=4", "model.network.blocks=1", "model.network.attention="),
+]
+
+
+def unsteep_(*arguments: object) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def made(*arguments: object) -> str:
+    code, out, err = unsteep_(*arguments)
+    assert code == 0, err
+    return out
+
+
+def trained(out: str, *settings: str, recipe: str = "digits") -> None:
+    made("train", recipe, *(part for one in (*TINY, *settings) for part in ("--set", one)), "--out", out)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with contextlib.chdir(tmp_path_factory.mktemp("home")), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "report", lambda model, out, *_: (out / "report.html").write_text(""))
+        trained("runs/demo", "data.limit=200")
+        trained("runs/blind", "data.limit=200", "condition.label=false", "condition.drop=0")
+        trained("runs/sure", "data.limit=200", "condition.drop=0")
+        small = ("data.size=16", "data.count=20", "data.test_count=5", "model.network.attention=8")
+        trained("runs/shapes", *small, "model.network.text_heads=4", recipe="shapes")
+        made("train-classifier", "runs/demo", *CLASSIFIER)
+        yield
+
+
+CLASSIFIER = [
+    part for one in ("train.steps=3", "train.batch=4", "network.width=8", "network.groups=4") for part in ("--set", one)
+] + ["-n", "20"]
+
+
+def sampled(run: str, *how: object) -> np.ndarray:
+    made("sample", run, "-n", 3, "--steps", 3, "--out", "x.npz", *how)
+    with np.load("x.npz") as stored:
+        return stored["images"]
+
+
+def test_a_classifier_and_its_page() -> None:
+    found = json.loads(Path("runs/demo/classifier/accuracy.json").read_text())
+    assert len(found["with noise"]["accuracy"]) == len(found["without noise"]["accuracy"]) == 12
+    page = Path("runs/demo/classifier/index.html").read_text()
+    assert "20 pictures" in page
+    assert "unsteep train-classifier runs/demo" in page
+    weights = next(Path("runs/demo/classifier/checkpoints").glob("*/ema.safetensors"))
+    before = weights.stat().st_mtime_ns
+    assert "right on average" in made("train-classifier", "runs/demo", *CLASSIFIER)  # nothing is left to train
+    assert weights.stat().st_mtime_ns == before
+    code, _, err = unsteep_("train-classifier", "runs/demo", *CLASSIFIER, "--set", "train.seed=7")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds a classifier with other settings" in err
+
+
+def test_it_guides_a_model_without_classes() -> None:
+    plain = sampled("runs/blind")
+    guided = sampled("runs/blind", "--classifier", "runs/demo/classifier", "--label", 7, "--guidance", 4)
+    assert plain.shape == guided.shape == (3, 8, 8, 1)
+    code, _, err = unsteep_(
+        "sample", "runs/blind", "--classifier", "runs/demo/classifier", "--label", "cat", "--guidance", 4
+    )
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'cat' is not a class" in err
+
+
+@pytest.mark.parametrize(
+    ("how", "calls"),
+    [
+        (("--guidance", 2), 6),
+        (("--guidance", 2, "--guidance-interval", 0.4, 0.8), 4),
+        (("--guidance", 2, "--guidance-rescale", 0.5, "--threshold", 0.9), 6),
+        (("--guidance", 2, "--negative-label", 3), 6),
+        (("--guidance", 2, "--weaker", "runs/sure"), 6),
+        (("--guidance", 1), 3),
+    ],
+)
+def test_what_guidance_costs(how: tuple[object, ...], calls: int) -> None:
+    asked = ("sample", "runs/demo", "-n", 2, "--steps", 3, "--solver", "ddim", "--out", "y.npz", "--label", 1)
+    assert f"{calls} network calls each" in made(*asked, *how)
+
+
+def test_prompts() -> None:
+    red = sampled("runs/shapes", "--prompt", "a red circle", "--guidance", 2)
+    two = sampled("runs/shapes", "--prompt", "a red circle", "--prompt", "two blue squares", "--guidance", 2)
+    assert red.shape == two.shape == (3, 16, 16, 3)
+    made("sample", "runs/shapes", "-n", 2, "--steps", 2, "--prompt", "a red circle", "--movie", "way.gif")
+    assert Path("way.gif").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("sample runs/sure -n 1 --guidance 2", "condition.drop=0, and so never learned"),
+        ("sample runs/demo -n 1 --guidance 2 --weaker runs/blind", "same data and classes"),
+        ("sample runs/demo -n 1 --guidance 2 --guidance-interval 0.8 0.2", "expected times 0 <= low < high <= 1"),
+        ("sample runs/demo -n 1 --guidance 2 --classifier runs/demo", "not a classifier"),
+        ("sample runs/demo -n 1 --prompt red", "trained without text"),
+        ("sample runs/demo -n 1 --guidance 2 --negative-label cat", "'cat' is not a class"),
+        ("train shapes --data here", "shapes are drawn and take no --data"),
+        ("train captions", "give their folder with --data DIR"),
+        ("train digits --set condition.text=bpe --out runs/x", "these data have no captions"),
+    ],
+)
+def test_a_mistake_is_one_line(asked: str, words: str) -> None:
+    code, _, err = unsteep_(*asked.split())
+    assert (code, err.count("\n")) == (2, 1)
+    assert words in err
