@@ -111,6 +111,11 @@ def test_the_subject_itself_may_differ() -> None:
     assert not {"seeds", "samples", "features digest", "reference digest", "guidance"} & set(SUBJECT)
 
 
+def test_what_came_with_the_models_may_differ() -> None:
+    sides = [replace(result(n, fid=(value, 0.1)), own={"chain": value}) for n, value in (("a", 1), ("b", 2))]
+    assert compare(sides)[0].verdict == ("worse",)
+
+
 def test_only_what_all_have_is_compared() -> None:
     sides = [result("a", fid=(1, 0.1), kid=(1, 0.1)), result("b", kid=(2, 0.1), recall=(0.5, 0.1))]
     assert [row.metric for row in compare(sides)] == ["kid"]
@@ -131,6 +136,9 @@ def test_the_page(tmp_path: Path) -> None:
     assert stored["results"] == {"first": PROTOCOL, "second": other}
     assert stored["rows"][0]["verdict"] == ["better"]
     assert stored["rows"][0]["difference"][0] == pytest.approx({"value": -1.0, "low": -1.5, "high": -0.5})
-    alike = [sides[0], replace(sides[1], protocol=PROTOCOL)]
+    alike = [sides[0], replace(sides[1], protocol=PROTOCOL, own={"chain": 17})]
     page = write(compare(alike), alike, tmp_path, "unsteep", False).read_text(encoding="utf-8")
     assert "not to be trusted" not in page
+    assert "<dt>second, chain</dt><dd>17</dd>" in page
+    stored = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert stored["own"] == {"first": {}, "second": {"chain": 17}}

@@ -4,7 +4,7 @@ import json
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from unsteep.core.chains import CosineBetas
 from unsteep.data import DataSet
+from unsteep.metrics.accuracy import classification_accuracy_score
+from unsteep.metrics.domain import DomainNet
 from unsteep.metrics.features import Seen, gather
 from unsteep.metrics.frechet import fid
 from unsteep.metrics.interval import Interval
@@ -164,8 +166,10 @@ def test_neither_order_nor_batches_matter(monkeypatch: pytest.MonkeyPatch) -> No
         assert turned.values[name].value == pytest.approx(straight.values[name].value, rel=1e-6), name
 
 
-def test_pictures_stream_and_only_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [(), ("accuracy",)], ids=str)
+def test_pictures_stream_and_only_the_first_are_kept(more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "KEPT", 25)
+    monkeypatch.setattr(evaluation, "classification_accuracy_score", lambda *_, **__: Interval(0.5, 0.4, 0.6))
     alive: list[weakref.ref[Tensor]] = []
     most = 0
 
@@ -186,13 +190,57 @@ def test_pictures_stream_and_only_the_first_are_kept(monkeypatch: pytest.MonkeyP
             return seen
 
     data = bars(200, 2)
-    found = evaluate(Streaming(data, "pictures"), REAL, Forgetful(), ("fid", "ms-ssim"))
+    found = evaluate(Streaming(data, "pictures"), REAL, Forgetful(), ("fid", "ms-ssim", *more))
     assert most <= 2
     assert torch.equal(found.kept, data.x[:25])
     assert found.values["fid"] == measured(data, ("fid",)).values["fid"]
 
 
+def test_halves_of_the_data_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    whole = DataSet.select
+
+    def select(self: DataSet, index: Tensor) -> DataSet:
+        taken.append(len(index))
+        return whole(self, index)
+
+    monkeypatch.setattr(DataSet, "select", select)
+    real = Real(bars(41, 0), bars(51, 1))
+    assert [len(part) for _ in range(3) for part in (real.learned_from, real.unseen)] == [25, 26] * 3
+    assert real.floor_of(100) == 26
+    assert taken == [25, 26]
+
+
 # What is drawn from a model.
+
+
+quick_score = partial(classification_accuracy_score, settings=DomainNet(steps=3, batch=16, width=4, dimension=4))
+
+
+def test_samples_are_drawn_once_whatever_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    whole = Model.sample
+
+    def sample(self: Model, n: int, **how: Any) -> Tensor:
+        asked.append(n)
+        return whole(self, n, **how)
+
+    subject = drawn(30)
+    samples, labels, floor = torch.cat(list(subject.batches())), subject.labels, REAL.unseen
+    assert labels is not None
+    assert floor.labels is not None
+    monkeypatch.setattr(Model, "sample", sample)
+    monkeypatch.setattr(evaluation, "classification_accuracy_score", quick_score)
+    monkeypatch.setattr(evaluation, "KEPT", 12)
+    monkeypatch.setattr(subjects, "BATCH", 7)  # of which none ends where those kept do
+    found = evaluate(subject, REAL, Quarters(), (*USUAL, "ms-ssim", "accuracy", "memorization"))
+    assert sum(asked) == 30
+    assert found.values["accuracy"] == quick_score(samples, labels, REAL.reference)
+    assert found.floors["accuracy"] == quick_score(floor.x[:30], floor.labels[:30], REAL.reference)
+    assert torch.equal(found.kept, samples[:12])
+    asked.clear()
+    evaluate(subject, REAL, Quarters(), ("accuracy",), replicates=2)
+    assert sum(asked) == 60
 
 
 def test_replicates_share_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import zoom
+from scipy.ndimage import sobel, zoom
 
 from unsteep.data import enlarged, low_resolution
-from unsteep.data.pairs import shrunk
+from unsteep.data.pairs import Aligned, shrunk, sketch
 
 PICTURES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 2, 12, 12), dtype=np.uint8))
 
@@ -40,3 +40,34 @@ def test_the_partner_is_aligned_and_what_is_flat_stays():
 def test_a_size_that_does_not_divide_is_refused(size):
     with pytest.raises(ValueError, match="divides 12 pixels"):
         low_resolution(PICTURES, size)
+
+
+def test_a_sketch_is_dark_where_the_brightness_is_steep():
+    """Against scipy's Sobel kernels, whose response to a step of 1 is 4."""
+    soft = 100 + PICTURES // 3  # so that not all of it is black
+    for lines, bright in zip(sketch(soft).numpy()[:, 0], soft.numpy().astype(float).mean(1) / 255, strict=True):
+        slope = np.hypot(sobel(bright, 0, mode="nearest"), sobel(bright, 1, mode="nearest")) / 4
+        assert abs(lines - 255 * (1 - np.minimum(1, slope / 0.25))).max() <= 0.5 + 1e-3
+        assert 0 < lines.mean() < 200
+    assert torch.equal(sketch(PICTURES.flip(-1)), sketch(PICTURES).flip(-1))
+    assert (sketch(torch.full((1, 3, 8, 8), 9, dtype=torch.uint8)) == 255).all()
+
+
+@pytest.mark.parametrize("words", ["", "low-resolution", "low-resolution:", "low-resolution:0", "sketch:8", "blur:8"])
+def test_an_aligned_picture_that_nobody_knows_is_refused(words):
+    with pytest.raises(ValueError, match=r"expected low-resolution:8 .*, sketch or given, got"):
+        Aligned.of(words)
+
+
+def test_what_somebody_has_is_made_to_fit():
+    small = Aligned.of("low-resolution:4")
+    assert torch.equal(small.fitted(shrunk(PICTURES, 4), 2, 12), low_resolution(PICTURES, 4))
+    assert torch.equal(small.fitted(PICTURES, 2, 12), small.made_from(PICTURES))
+    lines = sketch(PICTURES)
+    assert torch.equal(Aligned.of("sketch").fitted(lines, 2, 12), lines)
+    with pytest.raises(ValueError, match=r"expected pictures \(n, 1, 12, 12\), got \(3, 2, 12, 12\)"):
+        Aligned.of("sketch").fitted(PICTURES, 2, 12)
+    with pytest.raises(ValueError, match=r"\(n, 2, 4, 4\) or \(n, 2, 12, 12\), got \(3, 2, 6, 6\)"):
+        small.fitted(shrunk(PICTURES, 6), 2, 12)
+    with pytest.raises(ValueError, match=r"set data\.aligned"):
+        Aligned.of("given").made_from(PICTURES)

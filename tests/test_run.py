@@ -443,7 +443,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(times: Simple, run: Run) -> None:
         of = replace(run, model=plain, objective=times, train=replace(run.train, accumulate=accumulate, steps=4))
         description = of.describe(data)
         state = runs._state(of, description, "cpu")
-        batches = Batches(of, data, description.space, torch.device("cpu"))
+        batches = Batches(of, data, description, torch.device("cpu"))
         losses.append([record.loss for record in train(state, batches, of.train)])
         ends.append(flat(state.module))
     for loss, end in zip(losses[1:], ends[1:], strict=True):
@@ -494,7 +494,7 @@ def test_the_largest_seed_trains(run: Run, tmp_path: Path) -> None:
 def batches_of(run: Run, **changes: Any) -> tuple[Batches, Tensor]:
     run = replace(run, train=replace(run.train, **changes))
     data = run.data.read("train")
-    return Batches(run, data, run.describe(data).space, torch.device("cpu")), data.x
+    return Batches(run, data, run.describe(data), torch.device("cpu")), data.x
 
 
 def test_an_epoch_meets_every_example_once(run: Run) -> None:

@@ -169,6 +169,23 @@ def test_the_time_of_a_cell_is_that_of_its_work(tmp_path: Path, monkeypatch: pyt
     assert page.count("<td>30</td>") == 2
 
 
+def test_the_time_of_an_interrupted_cell_is_that_of_all_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unsteep.studies import study
+
+    def fail(folder: Path) -> Outcome:
+        raise KeyboardInterrupt
+
+    ticks = iter([0.0, 30.0, 100.0, 140.0, 200.0, 205.0, 300.0, 325.0, 400.0, 410.0])
+    monkeypatch.setattr(study.time, "monotonic", lambda: next(ticks))
+    assert run(Made(fails="b-5").study, tmp_path, say=quiet) is None
+    cells = list(Made().study.cells)
+    with pytest.raises(KeyboardInterrupt):
+        run(replace(Made().study, cells=[cells[0], replace(cells[1], do=fail)]), tmp_path, say=quiet)
+    done = run(Made().study, tmp_path, say=quiet)
+    assert done is not None
+    assert [outcome.seconds for outcome in done.values()] == [30, 40 + 5 + 25, 10]
+
+
 # The page.
 
 

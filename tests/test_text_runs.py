@@ -43,7 +43,7 @@ def test_a_batch_hears_the_captions_of_its_pictures() -> None:
     data = run.data.read("train")
     description = run.describe(data)
     vocabulary = Vocabulary.from_json(description.vocabulary)
-    ((batch, _),) = Batches(run, data, description.space, torch.device("cpu"), description.vocabulary)(0)
+    ((batch, _),) = Batches(run, data, description, torch.device("cpu"))(0)
     assert batch.condition is not None
     assert batch.condition.text is not None
     assert batch.condition.text_valid is not None
@@ -56,7 +56,7 @@ def test_some_captions_are_dropped() -> None:
     run = run_of(drop=0.5)
     data = run.data.read("train")
     description = run.describe(data)
-    batches = Batches(run, data, description.space, torch.device("cpu"), description.vocabulary)
+    batches = Batches(run, data, description, torch.device("cpu"))
     heard = [batch.condition.text_valid.any(1) for step in range(20) for batch, _ in batches(step)]  # type: ignore[union-attr]
     assert 0.35 < float(torch.cat(heard).float().mean()) < 0.65
 

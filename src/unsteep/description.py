@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from unsteep.core.schedules import AnySchedule
+from unsteep.data.pairs import Aligned
 from unsteep.denoiser import Denoiser, Head, InputScale, LearnVariance, NoiseLabel
-from unsteep.networks import DiTConfig, MLPConfig, TextEncoderConfig, UNetConfig, Vocabulary
+from unsteep.networks import DiTConfig, FrozenTextConfig, MLPConfig, TextEncoderConfig, UNetConfig, Vocabulary
 from unsteep.spaces import AnySpace, Pixels, Vectors
 
 AnyNetwork = UNetConfig | DiTConfig | MLPConfig
@@ -40,7 +41,22 @@ class Description:
     drop: float | None = None
     """How often training hid the condition; None where that is unknown."""
     vocabulary: str = ""
-    """Of the captions, as `Vocabulary` writes itself; empty for a model without text."""
+    """Of the captions, as `Vocabulary` writes itself; empty for a model that learned no pieces of text."""
+    picture: str = ""
+    """Which aligned picture it hears, as `Aligned.of` reads it; empty for none."""
+    augment: float = 0.0
+    """The latest time that the aligned picture was noised to in training."""
+
+    @property
+    def hears_text(self) -> bool:
+        """Whether it hears prompts."""
+        return bool(self.vocabulary) or isinstance(getattr(self.model.network, "text", None), FrozenTextConfig)
+
+    @property
+    def heard(self) -> str:
+        """What it is conditioned on, in words; empty for an unconditional model."""
+        text = "caption" if self.hears_text else ""
+        return ", ".join(filter(None, ["class" if self.names else "", text, self.picture]))
 
     def build(self) -> Denoiser:
         """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the
@@ -62,8 +78,11 @@ class Description:
             channels, text = self.space.channels, network.text
             if self.vocabulary and isinstance(text, TextEncoderConfig):
                 text = replace(text, pieces=len(Vocabulary.from_json(self.vocabulary)))
-            size = self.space.size
-            filled = replace(network, channels=channels, size=size, out_channels=outputs * channels, text=text)
+            beside = Aligned.of(self.picture).channels(channels) if self.picture else 0
+            size, out = self.space.size, outputs * channels
+            filled = replace(
+                network, channels=channels, size=size, out_channels=out, text=text, picture_channels=beside
+            )
         elif isinstance(network, MLPConfig) and isinstance(self.space, Vectors):
             features = len(self.space.mean)
             filled = replace(network, features=features, out_features=outputs * features)

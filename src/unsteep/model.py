@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from unsteep.asking import Labels, check_finite, labels_of, seeds, text_of
+from unsteep.asking import Labels, check_finite, condition_of, labels_of, seeds
 from unsteep.core.condition import Condition
 from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
@@ -40,9 +40,7 @@ from unsteep.sampling import (
     levels_for,
     trajectory,
 )
-from unsteep.sampling import (
-    grid as grid_of,
-)
+from unsteep.sampling.grids import grid as grid_of
 from unsteep.spaces import AnySpace, Pixels
 from unsteep.storage import config
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
@@ -52,10 +50,8 @@ __all__ = ["Description", "Model", "ModelConfig"]
 
 
 class Model:
-    """A denoiser that knows what its numbers mean.
-
-    `statistics`: what was measured on the training data, tensors by name (see `training.statistics`).
-    """
+    """A denoiser that knows what its numbers mean. `statistics`: what was measured on the training data, tensors by
+    name (see `training.statistics`)."""
 
     def __init__(
         self, denoiser: Denoiser, description: Description, statistics: dict[str, Tensor] | None = None
@@ -95,6 +91,9 @@ class Model:
         *,
         label: Labels = None,
         prompt: str | Sequence[str] | None = None,
+        picture: Tensor | None = None,
+        augment: float = 0.0,
+        condition: Condition | None = None,
         guidance: float | Guidance = 1.0,
         steps: int | None = None,
         solver: Solver | Adaptive | None = None,
@@ -108,7 +107,9 @@ class Model:
         """n samples in the data's own units: uint8 (n, c, h, w) for pictures, float32 (n, d) for vectors.
 
         `label`: a class by number or name, or one for each sample; None draws classes as often as the data has them.
-        `prompt`: a text, or one for each sample, for a model that hears text; None is no text.
+        `prompt`: a text, or one for each sample, for a model that hears text; None is no text. `picture`: the aligned
+        one, or one for each, uint8, noised to the time `augment` (see `asking.picture_of`). `condition`: of n rows, in
+        place of all these.
         `guidance`: the scale of classifier-free guidance, 1 for none; or a `Guidance`, which says more.
         `steps`: default 20, or the chain's where it has fewer. `solver`: default, see `resolved`; an `Adaptive` one
         chooses its own steps. `grid`: the name of a spacing, tuned, times that fall to 0, or levels; default, the
@@ -121,9 +122,9 @@ class Model:
             raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
         if start is not None and start.shape != (n, *self.space.shape):
             raise ValueError(f"start: expected latents of shape {(n, *self.space.shape)}, got {tuple(start.shape)}")
-        condition, guided = self.condition_of(n, label, prompt, seed), guidance_of(guidance)
-        done = []
-        starts = range(0, n, batch_size)
+        condition = condition or self.condition_of(n, label, prompt, seed, picture, augment)
+        guided = guidance_of(guidance)
+        done, starts = [], range(0, n, batch_size)
         per_batch = 1 if isinstance(solver, Adaptive) else self.default_steps if steps is None else steps
         with bar(progress, len(starts) * per_batch, "sampling") as advance:
             for first in starts:
@@ -132,9 +133,8 @@ class Model:
                 chosen = None if condition is None else condition[rows]
                 own, count, part = seed + first, rows.stop - first, guided[rows]
                 if isinstance(solver, Adaptive):
-                    schedule = self.denoiser.schedule
-                    x = self._start(own, count, schedule(1.0), latents)
-                    x, _ = solver.sample(self.denoise(chosen, clip, part), x, schedule)
+                    x = self._start(own, count, self.denoiser.schedule(1.0), latents)
+                    x, _ = solver.sample(self.denoise(chosen, clip, part), x, self.denoiser.schedule)
                     advance()
                 else:
                     how: Any = {"guidance": part, "steps": steps, "solver": solver, "grid": grid, "clip": clip}
@@ -191,8 +191,8 @@ class Model:
         labels, scale = getattr(as_condition(condition), "label", None), guidance_of(guidance).frame_scale
         frame = frame_of(self.statistics, labels, scale)
         if solver is None:
-            atoms = isinstance(self.space, Pixels)
-            return default_solver(frame, self.denoiser.schedule, steps, atoms=atoms, guidance=scale)
+            pixels = isinstance(self.space, Pixels)
+            return default_solver(frame, self.denoiser.schedule, steps, atoms=pixels, guidance=scale)
         if isinstance(solver, PredictorCorrector):
             return replace(solver, predictor=self.resolved(solver.predictor))  # type: ignore[arg-type]
         if isinstance(solver, Ancestral):
@@ -226,7 +226,7 @@ class Model:
     def likelihood(
         self,
         examples: Tensor,
-        labels: Tensor | None = None,
+        condition: Condition | Tensor | None = None,
         *,
         levels: NoiseLevel | None = None,
         terms: int | None = None,
@@ -240,7 +240,7 @@ class Model:
     ) -> Bound:
         """The variational bound on the likelihood of examples in the data's own units, every term of it, in nats.
 
-        `labels` (n,) for a conditional model. `levels`: default, every step of the chain. `terms`: evaluate only so
+        `condition` of n rows, or labels (n,). `levels`: default, every step of the chain. `terms`: evaluate only so
         many of the KLs for each example, one in each of as many strata of the chain; unbiased. `draws` of the noise
         to average over. `variance` of the model's steps: default "learned" where the model has it, else "beta".
         `decoder`: the variance of the last term, the pair's own or Ho's. Example i draws its noise from seed + i.
@@ -251,14 +251,13 @@ class Model:
         schedule = self.denoiser.schedule
         levels = grid_of(schedule, steps_of(schedule)) if levels is None else levels
         pairs, chosen = len(levels) - 2, self.reverse_variance(variance)
-        counted = Decoder(levels=self.space.levels, variance=decoder)
-        starts = range(0, len(examples), batch_size)
-        done = []
+        counted, heard = Decoder(levels=self.space.levels, variance=decoder), as_condition(condition)
+        done, starts = [], range(0, len(examples), batch_size)
         with bar(progress, len(starts) * draws, "measuring") as advance:
             for start in starts:
                 rows = slice(start, start + batch_size)
                 x0 = self.space.encode(examples[rows]).to(self.device)
-                denoise = self.denoise(None if labels is None else labels[rows], clip)
+                denoise = self.denoise(None if heard is None else heard[rows], clip)
                 parts = []
                 for draw in range(draws):
                     noise = NoiseSource(range(seed + start, seed + start + len(x0)), draw)
@@ -277,23 +276,26 @@ class Model:
         return reverse_variance(name, bool(self.denoiser.learn_variance), self.statistics.get("x0_error"))
 
     def labels_of(self, n: int, label: Labels = None, seed: int = 0) -> Tensor | None:
-        """The class of each of n samples, int64 (n,), or None for an unconditional model (see `sample`)."""
-        drawn, counts = seeds(seed, n), self.statistics.get("label_counts", torch.ones(len(self.names)))
-        return labels_of(self.names, counts, drawn, label)
+        """The class of each of n samples, int64 (n,), or None for a model without classes (see `sample`)."""
+        counts = self.statistics.get("label_counts", torch.ones(len(self.names)))
+        return labels_of(self.names, counts, seeds(seed, n), label)
 
     def condition_of(
-        self, n: int, label: Labels = None, prompt: str | Sequence[str] | None = None, seed: int = 0
+        self,
+        n: int,
+        label: Labels = None,
+        prompt: str | Sequence[str] | None = None,
+        seed: int = 0,
+        picture: Tensor | None = None,
+        augment: float = 0.0,
     ) -> Condition | None:
         """What n samples are asked to be, or None for an unconditional model (see `sample`)."""
         labels = self.labels_of(n, label, seed)
-        text, valid = text_of(self.description, n, prompt)
-        return None if labels is None and text is None else Condition(label=labels, text=text, text_valid=valid)
+        return condition_of(self.description, seeds(seed, n), labels, prompt, picture, augment)
 
     def save(self, path: str | Path) -> None:
-        """Writes the model as a folder of safetensors, its description, and a manifest; atomically.
-
-        A saved model that is there is replaced; ValueError for anything else that is.
-        """
+        """Writes the model as a folder of safetensors, its description, and a manifest; atomically. A saved model that
+        is there is replaced; ValueError for anything else that is."""
         path = Path(path)
         if path.exists() and not (path / "model.toml").exists():
             raise ValueError(f"{path} exists and is not a saved model; choose another path")
@@ -306,9 +308,7 @@ class Model:
     @classmethod
     def open(cls, path: str | Path, weights: str | None = None, device: torch.device | str = "cpu") -> Model:
         """Reads a folder written by `save` or a checkpoint of a run, after verifying it against its manifest.
-
-        `weights`: "ema" or "weights"; default: the averaged ones where there are any.
-        """
+        `weights`: "ema" or "weights"; default: the averaged ones where there are any."""
         folder = Path(path)
         verify(folder)
         description = config.loads(Description, load_text(folder, "model.toml"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import unsteep.training.run as runs
 from unsteep.cli import main
@@ -31,8 +32,16 @@ def made(*arguments: object) -> str:
     return out
 
 
-def trained(out: str, *settings: str, recipe: str = "digits") -> None:
-    made("train", recipe, *(part for one in (*TINY, *settings) for part in ("--set", one)), "--out", out)
+def trained(out: str, *settings: str, recipe: str = "digits", data: str = "") -> None:
+    given = ("--data", data) if data else ()
+    made("train", recipe, *given, *(part for one in (*TINY, *settings) for part in ("--set", one)), "--out", out)
+
+
+def pictures() -> None:
+    """A folder of twelve random pictures of 16 x 16."""
+    Path("pictures").mkdir()
+    for i, x in enumerate(np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)):
+        Image.fromarray(x).save(f"pictures/{i}.png")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +53,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         trained("runs/sure", "data.limit=200", "condition.drop=0")
         small = ("data.size=16", "data.count=20", "data.test_count=5", "model.network.attention=8")
         trained("runs/shapes", *small, "model.network.text_heads=4", recipe="shapes")
+        pictures()
+        larger = ("data.size=16", "condition.picture=low-resolution:4", "model.network.multipliers=[1,2]")
+        trained("runs/upscale", *larger, recipe="upscale", data="pictures")
         made("train-classifier", "runs/demo", *CLASSIFIER)
         yield
 
@@ -127,3 +139,44 @@ def test_a_mistake_is_one_line(asked: str, words: str) -> None:
     code, _, err = unsteep_(*asked.split())
     assert (code, err.count("\n")) == (2, 1)
     assert words in err
+
+
+def test_a_cascade_goes_through_files() -> None:
+    """Samples of one model are the pictures that another enlarges; a file is taken whole or small."""
+    made("sample", "runs/upscale", "-n", 3, "--steps", 2, "--out", "first.npz")
+    out = made(
+        "sample", "runs/upscale", "--picture", "first.npz", "--augment", 0.2, "--steps", 2, "--out", "second.npz"
+    )
+    assert "3 samples in second.npz, 2 network calls each" in out
+    with np.load("first.npz") as first, np.load("second.npz") as second:
+        assert first["images"].shape == second["images"].shape == (3, 16, 16, 3)
+        assert not np.array_equal(first["images"], second["images"])
+    Image.fromarray(np.asarray(Image.open("pictures/0.png").reduce(4))).save("small.png")
+    whole, small, other = (
+        sampled("runs/upscale", "--picture", picture) for picture in ("pictures/0.png", "small.png", "pictures/1.png")
+    )
+    assert np.abs(whole.astype(int) - small).max() <= 1
+    assert not np.array_equal(whole, other)
+
+
+def test_pictures_of_a_folder_stand_above_their_samples() -> None:
+    made("sample", "runs/upscale", "--picture", "pictures", "--steps", 2, "--out", "sheet.png")
+    one = made("sample", "runs/upscale", "--picture", "pictures/0.png", "--steps", 2, "--out", "one.png")
+    assert one.startswith("8 samples")
+    width, height = Image.open("sheet.png").size
+    assert width > 5 * height  # twelve columns of two
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("runs/demo", "--picture", "pictures"), "--picture: this model was trained without one"),
+        (("runs/upscale", "--picture", "nothing.png"), "nothing.png: expected a picture"),
+        (("runs/upscale", "--picture", "pictures", "--augment", "0.9"), "augment: expected a time from 0 to 0.5"),
+        (("runs/upscale", "--prompt", "a cat"), "trained without text"),
+    ],
+)
+def test_pictures_that_will_not_do_say_why(arguments: tuple[str, ...], says: str) -> None:
+    code, _, err = unsteep_("sample", *arguments, "-n", 2, "--steps", 2)
+    assert code != 0
+    assert says in " ".join(err.split())

@@ -161,6 +161,21 @@ def test_comparing() -> None:
     assert "not to be trusted" in Path(made("compare", "of-a", "of-b", "--mixed").split()[-1]).read_text()
 
 
+def test_the_chain_and_the_variance_of_a_model_are_its_own() -> None:
+    own = ("schedule.steps=60", "model.variance=learned")  # more steps than the bound has terms
+    made("train", "digits", *[part for one in (*TINY, *own) for part in ("--set", one)], "--out", "runs/longer")
+    made("compare", "runs/a", "runs/longer", "--metrics", "bits-per-dim", "--images", 4, "--out", "chains")
+    stored = json.loads(Path("chains/comparison.json").read_text(encoding="utf-8"))
+    assert len(stored["rows"][0]["difference"]) == 1
+    facts = [{key: of[f"bound: {key}"] for key in ("steps", "variance")} for of in stored["own"].values()]
+    assert facts == [{"steps": 5, "variance": "beta"}, {"steps": 60, "variance": "learned"}]
+    assert "<dt>longer, bound: steps</dt><dd>60</dd>" in Path("chains/index.html").read_text(encoding="utf-8")
+    asked = {"n": 4, "terms": 50, "draws": 1, "decoder": "pair", "seed": 0, "grey_levels": 17}
+    for protocol in stored["results"].values():
+        assert {key: protocol[f"bound: {key}"] for key in asked} == asked
+        assert "bound: data_sha256" in protocol
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [

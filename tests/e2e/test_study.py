@@ -11,6 +11,7 @@ from PIL import Image
 
 import unsteep.training.run as runs
 from unsteep.cli import main
+from unsteep.cli.study import OF_A_MODEL, TRAINING, USED_BY
 from unsteep.metrics import domain
 from unsteep.metrics.domain import DomainNet
 from unsteep.pages import plots
@@ -108,6 +109,7 @@ def test_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
         ("study schedules runs/demo", "trains its own runs; name data with --data DIR"),
         ("study schedules --recipe digit", "unknown recipe 'digit'; did you mean digits"),
         ("study schedules --budget soon", "--budget: expected a time such as 90s"),
+        ("study schedules --budget 1m --steps 2", "--budget: --steps says already how long"),
         ("study schedules --steps 0", "--steps: expected at least 1, got 0"),
         ("study schedules --steps 2 --images 1", "images: expected at least 2"),
         ("study schedules --steps 2 --set train.stepz=3", "train.stepz"),
@@ -119,3 +121,24 @@ def test_mistakes(command: str, words: str) -> None:
     assert (code, err.count("\n")) == (2, 1), err
     assert words in err
     assert not Path("never").exists()
+
+
+GIVEN = {"recipe": "array", "budget": "1s", "set": "train.batch=4", "calls": 5, "solvers": "ddim"}
+
+
+@pytest.mark.parametrize("question", [*TRAINING, *OF_A_MODEL])
+def test_options_that_a_question_does_not_use_are_refused(question: str) -> None:
+    """Those that it does use come as far as the data or the run, neither of which is there."""
+    of_training = frozenset({"recipe", "budget", "steps", "images", "set"})
+    used = {**dict.fromkeys(TRAINING, of_training), "solvers": {"calls", "solvers"}, "guidance": {"scales"}}
+    absent = ["absent"] if question in OF_A_MODEL else ["--data", "absent.npz"]
+    for option in ("recipe", "budget", "steps", "images", "set", "calls", "solvers", "scales"):
+        code, _, err = unsteep_("study", question, *absent, f"--{option}", GIVEN.get(option, 3), "--out", "never")
+        assert (code, err.count("\n")) == (2, 1), err
+        if option in used[question]:
+            assert "absent" in err
+            continue
+        assert f"--{option}: study {question} does not use it" in err
+        assert all(name in err for name in used if option in used[name])
+    assert not Path("never").exists()
+    assert {option for options in used.values() for option in options} == set(USED_BY)

@@ -125,6 +125,47 @@ def torch_labels(labels: Sequence[int]) -> Tensor:
     return torch.tensor(labels)
 
 
+def read_given(path: Path, model: Model) -> Tensor:
+    """Aligned pictures for a model that hears them, uint8 (n, c, h, w), as it takes them: one file, a folder of
+    pictures, or the array that unsteep sample wrote."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from unsteep.data import Array
+    from unsteep.data.folder import picture_files
+    from unsteep.data.pairs import Aligned
+    from unsteep.data.pictures import FORMATS, load_picture, reason
+    from unsteep.spaces import Pixels
+
+    of, space = model.description, model.space
+    if not of.picture or not isinstance(space, Pixels):
+        raise ValueError("--picture: this model was trained without one; see unsteep train upscale")
+    if path.suffix == ".npz":
+        return Array(path=str(path)).read("all").x
+    aligned, read = Aligned.of(of.picture), []
+    for file in [path / name for name in picture_files(path)] if path.is_dir() else [path]:
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                small = aligned.kind == "low-resolution" and max(image.size) <= aligned.side
+            side = aligned.side if small else space.size
+            read.append(load_picture(file, size=side, channels=aligned.channels(space.channels)))
+        except Exception as error:  # decoders raise nearly anything on damaged files
+            raise ValueError(f"--picture {file}: expected a picture, got {reason(error)}; give another") from None
+    sides = {one.shape for one in read}
+    if len(sides) > 1:
+        raise ValueError(f"--picture {path}: some are small, as the model takes them, and some whole; give one kind")
+    return torch.from_numpy(np.stack(read))
+
+
+def fitted(given: Tensor, model: Model) -> Tensor:
+    """Such pictures as the model hears them, before noise: uint8 (n, c, h, w) of its size."""
+    from unsteep.data.pairs import Aligned
+
+    channels, size, _ = model.space.shape
+    return Aligned.of(model.description.picture).fitted(given, channels, size)
+
+
 @contextmanager
 def evaluations(model: Model, guidance: Guidance | None = None) -> Iterator[Callable[[], int]]:
     """Counts the rows that go through the model's network, and through that of a weaker model or a classifier that

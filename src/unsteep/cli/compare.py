@@ -10,6 +10,9 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from unsteep.studies.comparison import Result
 
+TERMS = 50  # of the bound, for each picture
+ITS_OWN = ("weights_sha256", "steps", "variance")  # what a bound takes from the model where nothing else is asked for
+
 
 def compare(
     *subjects: Path,
@@ -121,7 +124,7 @@ def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: s
         return Result(name, *read(path))
     metrics = list(dict.fromkeys(asked["metrics"] or USUAL))
     others = [metric for metric in metrics if metric != "bits-per-dim"]
-    values, protocol, each = {}, {}, {}
+    values, protocol, each, own = {}, {}, {}, {}
     if others:
         found = measured(path, **{**asked, "metrics": others}, device=device)
         values, protocol = dict(found.values), dict(found.protocol)
@@ -134,12 +137,13 @@ def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: s
             raise ValueError(f"--metrics bits-per-dim is of runs, and {path} is none")
         model = load(path, device=device)
         data = open_data(path, asked["data"], asked["split"])
-        bound = likelihood(model, data, n=images, seed=asked["seed"], progress=True)
+        bound = likelihood(model, data, n=images, terms=TERMS, seed=asked["seed"], progress=True)
         values["bits-per-dim"], each["bits-per-dim"] = bound.bound, bound.each
         settings = {
-            f"bound: {key}": value for key, value in bound.settings.items() if key not in ("weights_sha256", "data")
+            f"bound: {key}": value if isinstance(value, int | float | str) else str(value)
+            for key, value in bound.settings.items()
+            if key not in ("data", "pairs")  # their digest says it better; the steps less two
         }
-        protocol |= {
-            key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()
-        }
-    return Result(name, values, protocol, each)
+        own = {key: settings.pop(key) for key in (f"bound: {name}" for name in ITS_OWN)}
+        protocol |= settings | {"bound: terms": TERMS}  # as asked for: a short chain has fewer
+    return Result(name, values, protocol, each, own)

@@ -107,7 +107,8 @@ def _model(
     asked: list[int | str] | None = None
     if label is not None:
         asked = list(model.names) if label == "all" and model.names else [*label.split(",")]
-    drawn = Drawn(model, 2000 if n is None else n, seed, run.resolve().name, how, asked, weights_at(run))
+    count, name = 2000 if n is None else n, run.resolve().name
+    drawn = Drawn(model, count, seed, name, how, asked, weights_at(run), reference)
     return drawn, Real(reference, training, split)
 
 

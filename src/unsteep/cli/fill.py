@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from unsteep.core.condition import Condition
     from unsteep.model import Model
     from unsteep.sampling import Solver, Step
 
@@ -27,6 +28,7 @@ def fill(
     mask: Path,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 8,
     label: str | None = None,
+    prompt: str | None = None,
     guidance: float = 1.0,
     method: str = "repaint",
     steps: int | None = None,
@@ -52,8 +54,10 @@ def fill(
         How many ways to fill it in; they are those of the seeds from --seed on.
     label
         A class by number or name, for all; default: no class.
+    prompt
+        A text, for a model that was trained with captions; default: no text.
     guidance
-        The scale of classifier-free guidance towards --label: 1 is none.
+        The scale of classifier-free guidance towards --label or --prompt: 1 is none.
     method
         repaint: the picture's surroundings are put in at every step, and stretches of steps are walked again to make
         the filling fit. pigdm: the model is guided by a gradient, in fewer but dearer calls.
@@ -76,7 +80,7 @@ def fill(
     """
     import torch
 
-    from unsteep.asking import seeds
+    from unsteep.asking import condition_of, seeds
     from unsteep.cli.common import chosen_device, evaluations, nearest
     from unsteep.core.schedules import steps_of
     from unsteep.inverse.repaint import passes
@@ -91,8 +95,8 @@ def fill(
         raise ValueError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")
     if solver is not None and solver not in SOLVERS:
         raise ValueError(f"--solver: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
-    if guidance != 1 and label is None:
-        raise ValueError(f"--guidance {guidance}: towards what? give a class with --label")
+    if guidance != 1 and label is None and prompt is None:
+        raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     if batch < 1:
         raise ValueError(f"--batch: expected at least 1 picture at a time, got {batch}")
     by_suffix(out, pictures.FORMATS, "a picture")
@@ -101,6 +105,7 @@ def fill(
     original = read(photo, model)
     known = read_mask(mask, photo, model)
     labels = None if label is None else model.labels_of(n, label)
+    condition = condition_of(model.description, drawn, labels, prompt)
     usual = min(REPAINT_STEPS, steps_of(model.denoiser.schedule)) if method == "repaint" else model.default_steps
     steps = usual if steps is None else steps
     jump = max(1, steps // 10) if jump is None else jump
@@ -109,7 +114,7 @@ def fill(
     with evaluations(model) as calls, bar(True, -(-n // batch) * each, "filling in") as advance:
         for start in range(0, n, batch):
             rows = drawn[start : start + batch]
-            some = None if labels is None else labels[start : start + batch]
+            some = None if condition is None else condition[slice(start, start + batch)]
             how: dict[str, Any] = {"guidance": guidance, "steps": steps, "solver": chosen}
             if method == "repaint":
                 walk = _repainted(model, x0, known, rows, some, jump=jump, resamples=resamples, **how)
@@ -158,7 +163,7 @@ def _repainted(
     x0: Tensor,
     known: Tensor,
     seeds: range,
-    labels: Tensor | None,
+    condition: Condition | None,
     *,
     guidance: float,
     steps: int,
@@ -169,10 +174,10 @@ def _repainted(
     from unsteep.core.noise import NoiseSource
     from unsteep.inverse import fill
 
-    chosen = model.resolved(solver, labels, guidance, steps)
+    chosen = model.resolved(solver, condition, guidance, steps)
     levels = model.levels(None, steps, chosen, guidance)
     wide, at = x0.expand(len(seeds), -1, -1, -1), model.denoiser.schedule.inverse
-    denoise, noise = model.denoise(labels, guidance=guidance), NoiseSource(seeds)
+    denoise, noise = model.denoise(condition, guidance=guidance), NoiseSource(seeds)
     return fill(denoise, wide, known, levels, chosen, noise, at, jump_length=jump, resamples=resamples)
 
 
@@ -181,7 +186,7 @@ def _guided(
     x0: Tensor,
     known: Tensor,
     seeds: range,
-    labels: Tensor | None,
+    condition: Condition | None,
     *,
     guidance: float,
     steps: int,
@@ -192,10 +197,10 @@ def _guided(
     from unsteep.inverse import Kept, Mask, PiGDM
     from unsteep.sampling import initial_noise, trajectory
 
-    chosen = model.resolved(solver, labels, guidance, steps)
+    chosen = model.resolved(solver, condition, guidance, steps)
     levels = model.levels(None, steps, chosen, guidance)
     mask, noise = Mask(known), NoiseSource(seeds)
-    posterior = PiGDM(model.denoise(labels, clip=False, guidance=guidance), mask, mask.forward(x0))
+    posterior = PiGDM(model.denoise(condition, clip=False, guidance=guidance), mask, mask.forward(x0))
     denoise = Kept(Clip(posterior), mask, x0)  # pictures lie in [-1, 1]
     x = initial_noise(x0.expand(len(seeds), -1, -1, -1), levels[0], noise)
     return trajectory(denoise, x, levels, chosen, noise, model.denoiser.schedule.inverse)

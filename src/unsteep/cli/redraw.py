@@ -16,6 +16,7 @@ def redraw(
     strength: float = 0.5,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 8,
     label: str | None = None,
+    prompt: str | None = None,
     guidance: float = 1.0,
     steps: int | None = None,
     solver: str | None = None,
@@ -38,8 +39,10 @@ def redraw(
         How many drawings; they are those of the seeds from --seed on.
     label
         A class by number or name, for all; default: no class.
+    prompt
+        A text, for a model that was trained with captions; default: no text.
     guidance
-        The scale of classifier-free guidance towards --label: 1 is none.
+        The scale of classifier-free guidance towards --label or --prompt: 1 is none.
     steps
         Steps of the solver from there to the clean picture; default 20, or the chain's below there if these are fewer.
     solver
@@ -55,7 +58,7 @@ def redraw(
     """
     import torch
 
-    from unsteep.asking import seeds
+    from unsteep.asking import condition_of, seeds
     from unsteep.cli.common import chosen_device, evaluations, nearest
     from unsteep.core.noise import NoiseSource
     from unsteep.inverse import redraw as redrawn
@@ -69,8 +72,8 @@ def redraw(
 
     if solver is not None and solver not in SOLVERS:
         raise ValueError(f"--solver: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
-    if guidance != 1 and label is None:
-        raise ValueError(f"--guidance {guidance}: towards what? give a class with --label")
+    if guidance != 1 and label is None and prompt is None:
+        raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     if batch < 1:
         raise ValueError(f"--batch: expected at least 1 picture at a time, got {batch}")
     if steps is not None and steps < 1:
@@ -80,13 +83,14 @@ def redraw(
     model = load(run, device=chosen_device(device))
     original = read(sketch, model)
     labels = None if label is None else model.labels_of(n, label)
+    condition = condition_of(model.description, drawn, labels, prompt)
     schedule = model.denoiser.schedule
     steps = min(model.default_steps, step_of(schedule, strength)) if steps is None else steps
     x0, done = model.space.encode(original[None]).to(model.device), []
     with evaluations(model) as calls, bar(True, -(-n // batch), "drawing") as advance:
         for start in range(0, n, batch):
             rows = drawn[start : start + batch]
-            some = None if labels is None else labels[start : start + batch]
+            some = None if condition is None else condition[slice(start, start + batch)]
             chosen = model.resolved(asked, some, guidance, steps)
             denoise, wide = model.denoise(some, guidance=guidance), x0.expand(len(rows), -1, -1, -1)
             done.append(

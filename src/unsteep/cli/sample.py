@@ -10,6 +10,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     import torch
 
+    from unsteep.core.condition import Condition
     from unsteep.model import Model
 
 
@@ -20,6 +21,8 @@ def sample(
     n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
     label: str | None = None,
     prompt: Annotated[list[str] | None, Parameter(negative=())] = None,
+    picture: Path | None = None,
+    augment: float = 0.0,
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float = 0.0,
@@ -49,11 +52,17 @@ def sample(
     run
         A run's folder, one of its checkpoints, or a saved model.
     n
-        How many samples, default 64; they are those of the seeds from --seed on.
+        How many samples, default 64, with --picture as many as there are, or 8 of one; they are those of the seeds from
+        --seed on.
     label
         A class by number or name, several as 1,4,7 (in turn), or all; default: as often as in the data.
     prompt
         A text, for a model that was trained with captions; may be repeated, and prompts are then taken in turn.
+    picture
+        What to make the samples after, for a model that was trained so: a picture file, a folder of them, or a .npz
+        that unsteep sample wrote; several are taken in turn.
+    augment
+        The time to which noise is added to --picture, as in training: more hides its flaws, and its detail.
     guidance
         The scale of guidance: 1 is none, 2 to 4 more typical and less varied. By the condition itself, or by
         --classifier (where 0 is none), or by --weaker.
@@ -106,6 +115,7 @@ def sample(
         chosen_guidance,
         chosen_solver,
         evaluations,
+        read_given,
         read_latents,
     )
     from unsteep.opening import load
@@ -119,15 +129,16 @@ def sample(
     model = load(run, device=chosen_device(device))
     _check_pictures(model, out, movie)
     start, stored = (None, None) if latents is None else read_latents(latents, model)
-    n = (64 if start is None else len(start)) if n is None else n
+    given = None if picture is None else read_given(picture, model)
+    n = _usual(start, given) if n is None else n
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
-    given = None if label is None or (label == "all" and not model.names) else label.split(",")
+    classes = None if label is None or (label == "all" and not model.names) else label.split(",")
     guided = chosen_guidance(
         model,
         n,
         guidance,
-        label=None if label == "all" else given,
+        label=None if label == "all" else classes,
         interval=guidance_interval,
         rescale=guidance_rescale,
         threshold=threshold,
@@ -138,19 +149,19 @@ def sample(
     how["guidance"] = guided
     by_classifier = guided.labels is not None and not model.names
     asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
-    labels = None if by_classifier else model.labels_of(n, asked, seed)
     prompts = None if prompt is None else [prompt[i % len(prompt)] for i in range(n)]
+    pictured = None if given is None else given[[i % len(given) for i in range(n)]]
+    condition = model.condition_of(n, None if by_classifier else asked, prompts, seed, pictured, augment)
     start = None if start is None else start[:n]
     if out is not None:
         with evaluations(model, guided) as calls:
-            _write(model, out, labels, prompt=prompts, n=n, seed=seed, start=start, batch_size=batch, **how)
+            _write(model, out, given, n=n, condition=condition, seed=seed, start=start, batch_size=batch, **how)
         print(f"{n} samples in {out}, {calls() / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
 
         few = min(n, 16)
-        chosen = None if labels is None else labels[:few].tolist()
-        rows = model.condition_of(few, chosen, None if prompts is None else prompts[:few], seed)
+        rows = None if condition is None else condition[slice(0, few)]
         how["guidance"] = guided[slice(0, few)]
         film(model, list(model.trajectory(seed, few, rows, start=None if start is None else start[:few], **how)), movie)
         print(f"the way of {few} samples in {movie}")
@@ -187,17 +198,30 @@ def _labels(model: Model, label: str | None, n: int) -> list[int | str] | None:
     return [asked[i % len(asked)] for i in range(n)]
 
 
-def _write(model: Model, out: Path, labels: torch.Tensor | None, **how: Any) -> None:
-    chosen = None if labels is None else labels.tolist()
-    samples = model.sample(label=chosen, progress=True, **how)
+def _usual(start: torch.Tensor | None, given: torch.Tensor | None) -> int:
+    """How many samples, where nobody says."""
+    if start is not None:
+        return len(start)
+    return 64 if given is None else len(given) if len(given) > 1 else 8
+
+
+def _write(model: Model, out: Path, given: torch.Tensor | None, condition: Condition | None, **how: Any) -> None:
+    samples = model.sample(condition=condition, progress=True, **how)
+    labels = None if condition is None else condition.label
     names = None if labels is None else [model.names[i] for i in labels.tolist()]
     if out.suffix == ".npz":
         _write_array(out, samples, labels)
     elif out.suffix:
+        from unsteep.cli.common import fitted
         from unsteep.pages import pictures
 
-        sheet = pictures.grid(samples.numpy())
-        pictures.save(sheet, out)
+        columns = None
+        if given is not None:  # before the samples, or, of several, above theirs
+            import torch
+
+            columns = len(given) if 1 < len(given) <= len(samples) else None
+            samples = torch.cat([fitted(given, model).expand(-1, samples.shape[1], -1, -1), samples])
+        pictures.save(pictures.grid(samples.numpy(), columns), out)
     else:
         _write_folder(out, samples, names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 Question = Literal["schedules", "solvers", "architecture", "scale", "guidance"]
 OF_A_MODEL = ("solvers", "guidance")
+TRAINING = ("schedules", "architecture", "scale")
+USED_BY = {
+    **dict.fromkeys(("recipe", "budget", "steps", "images", "set"), TRAINING),
+    **{"calls": ("solvers",), "solvers": ("solvers",), "scales": ("guidance",)},
+}
+"""The questions that use an option which not all do."""
 
 
 def study(
@@ -22,10 +29,10 @@ def study(
     *,
     data: Path | None = None,
     recipe: str | None = None,
-    budget: str = "2m",
+    budget: str | None = None,
     steps: int | None = None,
     samples: int | None = None,
-    images: int = 128,
+    images: int | None = None,
     calls: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     solvers: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     scales: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
@@ -52,13 +59,14 @@ def study(
     recipe
         The experiment that is changed; default: digits, fashion-mnist for idx files, folder for pictures.
     budget
-        Training time of each run, as 90s, 3m or 1h30m: measured once, and turned into equally many steps for all.
+        Training time of each run, as 90s, 3m or 1h30m: measured once, and turned into equally many steps for all;
+        default 2m.
     steps
         Training steps of each run, instead of --budget.
     samples
         Samples drawn of each cell; default 1000, for solvers 256.
     images
-        Unseen pictures whose bits/dim are measured; 0: not.
+        Unseen pictures whose bits/dim are measured by those that train; default 128, 0: not.
     calls
         For solvers: network calls; default 5 10 20.
     solvers
@@ -87,6 +95,8 @@ def study(
     from unsteep.studies.study import run as conduct
     from unsteep.studies.subjects import weights_at
 
+    given = {"recipe": recipe, "budget": budget, "steps": steps, "images": images, "set": settings}
+    _used(question, {**given, "calls": calls, "solvers": solvers, "scales": scales})
     if steps is not None and steps < 1:
         raise ValueError(f"--steps: expected at least 1, got {steps}")
     where = chosen_device(device)
@@ -112,12 +122,12 @@ def study(
         if run is not None:
             raise ValueError(f"study {question}: trains its own runs; name data with --data DIR, not a run")
         base = _base(data, recipe, settings or [])
-        counts = Counts(samples=of_each, images=images, seed=seed)
+        counts = Counts(samples=of_each, images=128 if images is None else images, seed=seed)
         stored = _stored_steps(out) if not force else None
-        long = steps or stored or training.steps_for(base, seconds(budget), where)
+        long = steps or stored or training.steps_for(base, seconds(budget or "2m"), where)
         asked = training.QUESTIONS[question](base, counts, long, where)
         words += [*([] if data is None else ["--data", str(data)]), *([] if recipe is None else ["--recipe", recipe])]
-        words += ["--steps", str(long), "--samples", str(counts.samples), "--images", str(images)]
+        words += ["--steps", str(long), "--samples", str(counts.samples), "--images", str(counts.images)]
         words += [word for change in settings or [] for word in ("--set", change)]
     command = shlex.join([*words, "--seed", str(seed), "--out", str(out)])
     done = conduct(asked, out, command=command, force=force)
@@ -128,6 +138,17 @@ def study(
     print("\n" + "\n".join(conclusions(asked, done)))
     print(f"\nlook at  {out / 'index.html'}")
     return 0
+
+
+def _used(question: Question, given: Mapping[str, object]) -> None:
+    """ValueError for an option that would be ignored."""
+    for name, value in given.items():
+        if value is not None and question not in USED_BY[name]:
+            raise ValueError(
+                f"--{name}: study {question} does not use it, only {', '.join(USED_BY[name])}; leave it out"
+            )
+    if given["budget"] is not None and given["steps"] is not None:
+        raise ValueError("--budget: --steps says already how long runs are trained; give one of the two")
 
 
 def _known(solvers: list[str]) -> None:

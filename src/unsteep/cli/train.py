@@ -25,7 +25,7 @@ def train(
 ) -> int:
     """Train a model and write a run: checkpoints, log, pictures and report.html.
 
-    Recipes: digits, fashion-mnist, mnist, folder, array, vectors.
+    Recipes: digits, fashion-mnist, mnist, folder, array, shapes, captions, emoji, upscale, vectors.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def train(
         auto, cpu, cuda or mps.
     """
     if recipe is None and config is None and not (resume and out):
-        raise ValueError("name a recipe (digits, fashion-mnist, mnist, folder, array, vectors), or give --config FILE")
+        raise ValueError("name a recipe (digits, folder, ...; see --help), or give --config FILE")
     out = out or Path("runs") / (recipe or "run")
     changes, moved = list(settings or []), [f"data.path={data}"] if data else []
 

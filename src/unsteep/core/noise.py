@@ -157,6 +157,8 @@ class Purpose(IntEnum):
     DROP = 2
     FLIP = 3
     ORDER = 4
+    PICTURE_TIME = 5
+    PICTURE_NOISE = 6
 
 
 class Draw:

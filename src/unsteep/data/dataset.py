@@ -31,6 +31,7 @@ class DataSet:
     names: the classes' names, () without classes.
     files: names relative to the folder read, () for other sources.
     captions: a text for each example, () without.
+    aligned: a picture beside each, uint8 (n, c', h, w) of the same size; None without.
     levels: how many grey values the source is taken to have.
     skipped: (file, reason) of what could not be read.
     source: one line telling where the examples came from.
@@ -44,6 +45,7 @@ class DataSet:
     skipped: tuple[tuple[str, str], ...] = ()
     source: str = ""
     captions: tuple[str, ...] = ()
+    aligned: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -57,15 +59,16 @@ class DataSet:
             labels=None if self.labels is None else self.labels[index],
             files=tuple(self.files[row] for row in rows) if self.files else (),
             captions=tuple(self.captions[row] for row in rows) if self.captions else (),
+            aligned=None if self.aligned is None else self.aligned[index],
         )
 
     def digest(self) -> str:
-        """SHA-256 (64 hex digits) of the examples, their labels and the class names, and their captions."""
+        """SHA-256 (64 hex digits) of the examples, labels, class names, captions and aligned pictures."""
         head = [str(self.x.dtype), list(self.x.shape), self.labels is not None, self.names]
         if self.captions:
             head.append(self.captions)
         sha = hashlib.sha256(json.dumps(head).encode())
-        for tensor in (self.x, self.labels):
+        for tensor in (self.x, self.labels, self.aligned):
             if tensor is not None:
                 sha.update(tensor.contiguous().numpy().data)
         return sha.hexdigest()
@@ -91,6 +94,8 @@ class DataSet:
         if self.captions:
             different = [f'"{caption}"' for caption in dict.fromkeys(self.captions)]
             rows.append(("captions", f"{len(different):,} different: {shorten(different, SHOWN_CAPTIONS)}"))
+        if self.aligned is not None:
+            rows.append(("aligned", "a picture beside each"))
         if self.skipped:
             reasons = [f"{file} ({reason})" for file, reason in self.skipped]
             rows.append(("skipped", f"{len(reasons):,}: {shorten(reasons, SHOWN_SKIPPED)}"))

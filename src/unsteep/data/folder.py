@@ -39,8 +39,9 @@ class Folder:
     size: side of the square read; crop: "center" cuts the largest centred square, "stretch" squeezes;
     channels: 1 grey, 3 colour; labelled: the first level of sub-folders are the classes, numbered in
     alphabetical order; labels: keep these class numbers; limit: keep the first so many, in order of path;
-    holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is tolerated.
-    Links to folders are not followed.
+    holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is tolerated, and
+    of pictures without an aligned one; aligned: a folder with a picture beside each, such as a mask or a skeleton,
+    under the same name but for the suffix. Links to folders are not followed.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Folder:
     limit: int = 0
     holdout: float = 0.0
     max_bad: float = 0.1
+    aligned: str = ""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -73,7 +75,13 @@ class Folder:
                     f"but {root} has no such sub-folder: make them, or set data.labelled=false"
                 )
             classes = dict(enumerate(folders))
-            numbers = np.array([folders.index(file.split("/")[0]) for file in files])
+        beside: dict[str, str] = {}
+        if self.aligned:
+            beside = self._beside(files)
+            skipped += [(file, f"none of its name in {self.aligned}") for file in files if file not in beside]
+            files = [file for file in files if file in beside]
+        if classes is not None:
+            numbers = np.array([list(classes.values()).index(file.split("/")[0]) for file in files])
         chosen = choose(
             len(files),
             source=str(root),
@@ -84,6 +92,12 @@ class Folder:
             labels=self.labels,
         )
         x, kept, bad = self.decode(root, [files[i] for i in chosen.index])
+        aligned = None
+        if self.aligned:
+            given, whole, bad_beside = self.decode(
+                Path(self.aligned).expanduser(), [beside[files[i]] for i in chosen.index[kept]]
+            )
+            x, kept, bad, aligned = x[whole], [kept[i] for i in whole], [*bad, *bad_beside], torch.from_numpy(given)
         return DataSet(
             torch.from_numpy(x),
             None if chosen.labels is None else chosen.labels[kept],
@@ -91,7 +105,20 @@ class Folder:
             files=tuple(files[i] for i in chosen.index[kept]),
             skipped=(*skipped, *bad),
             source=f"{root}, {'cropped' if self.crop == 'center' else 'stretched'} to {self.size} x {self.size}",
+            aligned=aligned,
         )
+
+    def _beside(self, files: list[str]) -> dict[str, str]:
+        """The aligned picture of each file that has one; ValueError where too many have none."""
+        there = {str(Path(file).with_suffix("")): file for file in picture_files(Path(self.aligned).expanduser())}
+        found = {file: there[name] for file in files if (name := str(Path(file).with_suffix(""))) in there}
+        lacking = [file for file in files if file not in found]
+        if len(lacking) > self.max_bad * len(files):
+            raise ValueError(
+                f"data.aligned: {len(lacking)} of {len(files)} pictures ({shorten(lacking, 3)}) have no picture of "
+                f"their name in {self.aligned}: add what is missing, or raise data.max_bad"
+            )
+        return found
 
     def decode(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
         """Pictures (n, c, size, size), the positions in `files` they have, and (file, reason) of the bad ones met.
@@ -164,6 +191,11 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
     """Bytes of this shape to be filled, in memory or, if too large, in a file that vanishes with the array."""
     if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
         return np.empty(shape, np.uint8)
+    return vanishing(shape)
+
+
+def vanishing(shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes of this shape to be filled, in a file that vanishes with the array."""
     with tempfile.TemporaryFile() as file:  # the mapping keeps it open
         return np.memmap(file, np.uint8, mode="w+", shape=shape)
 

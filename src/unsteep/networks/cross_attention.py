@@ -32,9 +32,15 @@ class FrozenTextConfig:
 
     width: int = 0
     """Features of a token; 0: filled from the encoder."""
+    folder: str = ""
+    """Where the encoder lies (see `networks.pretrained_text`); the network itself reads nothing there."""
+    digest: str = ""
+    """Of its configuration and weights."""
+    limit: int = 0
+    """The most tokens of a prompt; 0: as many as the encoder has positions for."""
 
     def __post_init__(self) -> None:
-        check_at_least(0, width=self.width)
+        check_at_least(0, width=self.width, limit=self.limit)
 
 
 AnyText = TextEncoderConfig | FrozenTextConfig

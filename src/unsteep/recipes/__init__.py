@@ -91,6 +91,20 @@ def captions(path: str = "") -> Run:
     )
 
 
+def upscale(path: str = "") -> Run:
+    """Small pictures made larger: a folder at 64x64, each from what is left of it at 16x16."""
+    if not path:
+        raise ValueError("this recipe reads a folder of pictures: give it with --data DIR")
+    return Run(
+        data=Folder(path=path),
+        condition=Conditioning(picture="low-resolution:16", drop=0.1),
+        model=ModelConfig(
+            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(8,), dropout=0.1), prediction="v"
+        ),
+        train=TrainConfig(steps=50_000, batch=32, flip=True),
+    )
+
+
 def emoji(path: str = "") -> Run:
     """The emoji of Noto Color Emoji by their Unicode names, at 32x32; --data gives another font file."""
     network = UNetConfig(width=64, multipliers=(1, 2, 2), attention=(16, 8), dropout=0.1)
@@ -122,5 +136,6 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "shapes": shapes,
     "captions": captions,
     "emoji": emoji,
+    "upscale": upscale,
     "vectors": vectors,
 }

@@ -26,12 +26,14 @@ Verdict = str  # better, worse, not significant
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One side: `values` by metric, its `protocol`, and `each`, one value for each example where those are paired."""
+    """One side: `values` by metric, its `protocol`, and `each`, one value for each example where those are paired.
+    `own`: facts that came with the model itself, and may differ."""
 
     name: str
     values: Mapping[str, Interval]
     protocol: Mapping[str, Fact]
     each: Mapping[str, Tensor] = field(default_factory=dict)
+    own: Mapping[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,16 @@ def write(rows: Sequence[Row], results: Sequence[Result], out: Path, command: st
     page.section("The numbers", "Intervals are of 95%. A difference whose interval holds 0 is not significant.")
     page.table([cells(row) for row in rows], header(results))
     page.section("Protocol").facts([(name, value) for name, value in results[0].protocol.items() if value is not None])
+    own = [(f"{result.name}, {name}", value) for result in results for name, value in result.own.items()]
+    if own:
+        page.section("Of each model").facts(own)
     page.section("To repeat it").code(command)
     write_json(
         {
             "command": command,
             "mixed": mixed,
             "results": {result.name: dict(result.protocol) for result in results},
+            "own": {result.name: dict(result.own) for result in results},
             "rows": [asdict(row) for row in rows],
         },
         out / "comparison.json",

@@ -3,9 +3,10 @@
     value    a metric of n samples against the reference, with a 95% interval
     floor    the same metric of n real pictures that are not in the reference: what a perfect model would get
 
-Samples stream through the features once; beyond the features, only the first KEPT pictures are held. Where the data
-have a second split, the floor is of that one; else the reference is halved at random and one half held against the
-other. Features that are trained here are trained on one half of the training pictures, and the floor is of the other.
+Samples are drawn once and stream through the features; beyond the features, only the first KEPT pictures are held, and
+where a classifier is to learn from all of them, those lie in a file that vanishes. Where the data have a second split,
+the floor is of that one; else the reference is halved at random and one half held against the other. Features that are
+trained here are trained on one half of the training pictures, and the floor is of the other.
 Several replicates draw samples of other seeds; the value is then their mean, with Student's interval.
 """
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.noise import permutation
+from unsteep.data.folder import vanishing
 from unsteep.metrics import frechet, measures
 from unsteep.metrics.accuracy import classification_accuracy_score
 from unsteep.metrics.features import Features, Seen, gather
@@ -102,23 +104,26 @@ def evaluate(
     subjects: Sequence[Subject] = seeded or [subject]
     held = held or Held.of(features, real, known, subject.n, names, seed, progress)
     reference = held.reference
-    taken, first, kept_of = [], None, []
+    taken, first, drawn = [], None, None
     for one in subjects:
-        seen, kept = _look(features, one, progress)
+        all_of_it = "accuracy" in metrics and first is None
+        seen, pictures = _look(features, one, one.n if all_of_it else min(KEPT, one.n), progress)
+        kept = pictures[:KEPT].clone()
         check_range(kept, real.reference.x)
         evidence = Evidence(seen, kept, *labels_among(one, names), reference, seed)
         taken.append(measures.take(tuple(known), evidence))
-        kept_of.append(kept)
-        first = first or evidence
+        if first is None:
+            first, drawn = evidence, pictures
     assert first is not None
+    assert drawn is not None
     values = taken[0] if len(taken) == 1 else {name: _over([one[name] for one in taken]) for name in taken[0]}
     least = {name: value for name, value in held.floors.items() if name in values}
     if "accuracy" in metrics:
-        values["accuracy"], least["accuracy"] = _accuracy(subject, real, device, progress)
+        values["accuracy"], least["accuracy"] = _accuracy(drawn, subject, real, device, progress)
     if pairwise is not None:
-        values |= {name: Interval.of(each(kept_of[0])) for name, each in pairwise.each.items()}
+        values |= {name: Interval.of(each(first.kept)) for name, each in pairwise.each.items()}
         if "lpips" in pairwise.each:  # a CLIP score is of prompts, and real pictures have none
-            least["lpips"] = Interval.of(pairwise.each["lpips"](real.unseen.x[: len(kept_of[0])]))
+            least["lpips"] = Interval.of(pairwise.each["lpips"](real.unseen.x[: len(first.kept)]))
     copies = _copies(first, real, features, progress) if "memorization" in metrics else None
     too_few = frechet.too_few(subject.n, features.dimension, frechet.moments(reference.features))
     notes: tuple[str, ...] = () if too_few is None or "fid" not in known else (too_few,)
@@ -150,7 +155,7 @@ def evaluate(
             "unsteep": version("unsteep"),
             "torch": version("torch"),
         },
-        kept=kept_of[0],
+        kept=first.kept,
         real=real.reference.x[permutation(len(real.reference), 0, 0)[:SHOWN]],
         notes=notes,
         seconds=time.monotonic() - started,
@@ -186,20 +191,21 @@ def check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int 
         raise ValueError("metrics: accuracy needs samples and real pictures of the same classes; leave it out")
 
 
-def _look(features: Features, subject: Subject, progress: bool) -> tuple[Seen, Tensor]:
-    """What the features see in all pictures, and the first KEPT of them."""
-    kept: list[Tensor] = []
+def _look(features: Features, subject: Subject, count: int, progress: bool) -> tuple[Seen, Tensor]:
+    """What the features see in all pictures, and the first `count` of them, uint8 (count, c, h, w) in a file."""
+    kept = torch.from_numpy(vanishing((count, *subject.shape)))
 
     def passing() -> Iterator[Tensor]:
+        start = 0
         with bar(progress, -(-subject.n // BATCH), "samples") as advance:
             for batch in subject.batches():
-                room = KEPT - sum(map(len, kept))
-                if room > 0:
-                    kept.append(batch[:room].clone())
+                room = kept[start : start + len(batch)]
+                room.copy_(batch[: len(room)])
+                start += len(batch)
                 yield batch
                 advance()
 
-    return gather(features, passing()), torch.cat(kept) if kept else torch.empty(0)
+    return gather(features, passing()), kept
 
 
 def _over(replicates: list[Interval]) -> Interval:
@@ -208,13 +214,12 @@ def _over(replicates: list[Interval]) -> Interval:
     return Interval.of_few(values)
 
 
-def _accuracy(subject: Subject, real: Real, device: str, progress: bool) -> tuple[Interval, Interval]:
-    """The classification accuracy score of the samples, and of as many real pictures."""
+def _accuracy(drawn: Tensor, subject: Subject, real: Real, device: str, progress: bool) -> tuple[Interval, Interval]:
+    """The classification accuracy score of the samples, `drawn` of the subject, and of as many real pictures."""
     held = real.reference
     labels = aligned(subject.labels, subject.names, held.names)
     assert labels is not None
     score = partial(classification_accuracy_score, real=held, device=device, progress=progress)
-    drawn = torch.cat(list(subject.batches()))
     own = real.unseen.select(slice(0, subject.n))
     assert own.labels is not None
     return score(drawn, labels), score(own.x, own.labels)

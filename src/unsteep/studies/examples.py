@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from unsteep.core.condition import Condition
 from unsteep.core.noise import permutation
 from unsteep.data import DataSet, Digits, Folder, Shapes, Split
 from unsteep.model import Model
 from unsteep.spaces import Pixels
+from unsteep.training.conditions import Conditions
 from unsteep.training.run import AnyData, read_run
 
 
@@ -75,6 +77,11 @@ def examples_of(model: Model, data: DataSet, n: int, seed: int) -> DataSet:
         raise ValueError(f"data: class {unknown[0]} is none of the model's ({', '.join(model.names)}); leave it out")
     number = torch.tensor([model.names.index(name) for name in data.names])
     return replace(chosen, labels=number[chosen.labels], names=model.names)
+
+
+def heard_of(model: Model, examples: DataSet) -> Condition | None:
+    """What the model hears of examples as `examples_of` gives them; None for an unconditional model."""
+    return Conditions(model.description, examples)(torch.arange(len(examples)))
 
 
 def _check_shape(model: Model, data: DataSet) -> None:

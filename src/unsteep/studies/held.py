@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from torch import Tensor
@@ -34,25 +35,24 @@ class Real:
     training: DataSet | None = None
     split: str = "all"
 
-    @property
+    @cached_property
     def learned_from(self) -> DataSet:
         """The half of the training pictures that features may be trained on; of the reference, if those are unknown.
         A net has seen these, and sees them otherwise than fresh ones: the floor must not be of them."""
-        return self._halves()[0]
+        return self._half(0)
 
-    @property
+    @cached_property
     def unseen(self) -> DataSet:
         """The other half."""
-        return self._halves()[1]
+        return self._half(1)
 
     def floor_of(self, n: int) -> int:
         """How many real pictures stand in for n samples, where there are so many."""
         return min(n, len(self.unseen) if self.training is not None else len(self.unseen) // 2)
 
-    def _halves(self) -> tuple[DataSet, DataSet]:
+    def _half(self, which: int) -> DataSet:
         data = self.reference if self.training is None else self.training
-        order = permutation(len(data), 0, 0)
-        return data.select(order[: len(data) // 2]), data.select(order[len(data) // 2 :])
+        return data.select(permutation(len(data), 0, 0).tensor_split([len(data) // 2])[which])
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import unsteep
+from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
@@ -29,7 +30,7 @@ from unsteep.pages import plots
 from unsteep.pages.html import Page
 from unsteep.sampling import grid
 from unsteep.spaces import Vectors
-from unsteep.studies.examples import examples_of
+from unsteep.studies.examples import examples_of, heard_of
 from unsteep.studies.measuring import counted, weights_digest, write_json
 
 PRIOR_SHOULD_BE = 0.01  # bits/dim of L_T; more means that sampling starts where data are still visible
@@ -77,7 +78,7 @@ class Likelihood:
         some = f"{of['terms']} of {of['pairs']} for each example, one in each stratum of log-SNR"
         share = "all" if of["terms"] is None else some
         facts = [
-            ("examples", f"{of['n']} of {of['data']}"),
+            ("examples", f"{of['n']} of {of['data']}" + (f", each given its {of['given']}" if of["given"] else "")),
             ("network evaluations", f"{self.evaluations:g} for each example"),
             ("steps", f"{of['steps']}"),
             ("terms L_{t-1}", f"{share}; {of['draws']} draw{'s' if of['draws'] != 1 else ''} of noise each"),
@@ -120,12 +121,13 @@ def likelihood(
     levels = levels_of(model, steps)
     model.reverse_variance(variance)  # refuses what the model does not have
     examples = examples_of(model, data, n, seed)
+    condition = heard_of(model, examples)
     pairs = len(levels) - 2
     columns = pairs if terms == 0 else min(terms, pairs)
     with counted(model, "bound", len(examples) * draws * (columns + 1), progress) as evaluated:
         bound = model.likelihood(
             examples.x,
-            examples.labels,
+            condition,
             levels=levels,
             terms=columns,
             draws=draws,
@@ -137,7 +139,7 @@ def likelihood(
     flow_nats = None
     with counted(model, "flow", None, progress and flow) as flowed:
         if flow:
-            flow_nats = _flow(model, examples, seed, batch_size)
+            flow_nats = _flow(model, examples.x, condition, seed, batch_size)
     bits, volume = 1 / (bound.dimensions * math.log(2)), _log_volume(model)
     prior = Interval.of(bound.prior.cpu()) * bits
     if prior.value > PRIOR_SHOULD_BE:
@@ -163,6 +165,7 @@ def likelihood(
         settings={
             "n": len(examples),
             "data": data.source,
+            "given": model.description.heard,
             "data_sha256": data.digest(),
             "weights_sha256": weights_digest(model),
             "steps": len(levels) - 1,
@@ -254,17 +257,17 @@ def levels_of(model: Model, steps: int) -> NoiseLevel:
     return grid(schedule, steps or steps_of(schedule))
 
 
-def _flow(model: Model, examples: DataSet, seed: int, batch_size: int) -> Tensor:
+def _flow(model: Model, examples: Tensor, condition: Condition | None, seed: int, batch_size: int) -> Tensor:
     """-log p of each example in nats, float64 (n,): a density of vectors, of pictures a bound on a probability."""
     space, done = model.space, []
     for start in range(0, len(examples), batch_size):
         rows = slice(start, start + batch_size)
-        x = space.encode(examples.x[rows]).to(model.device)
+        x = space.encode(examples[rows]).to(model.device)
         noise, volume = NoiseSource(range(seed + start, seed + start + len(x)), _FLOW_STREAM), 0.0
         if space.levels is not None:
             x, volume = dequantize(x, space.levels, noise)
-        labels = None if examples.labels is None else examples.labels[rows]
-        denoise = model.denoise(labels, clip=False)  # clipping would put kinks in the flow
+        heard = None if condition is None else condition[rows]
+        denoise = model.denoise(heard, clip=False)  # clipping would put kinks in the flow
         answer = flow_log_prob(denoise, x, model.denoiser.schedule, divergence="hutchinson", noise=noise)
         done.append(-answer.log_prob.cpu() - volume * x[0].numel())
     return torch.cat(done)

@@ -25,7 +25,7 @@ from unsteep.pages import pictures, plots
 from unsteep.pages.html import Page
 from unsteep.sampling import Ancestral, grid, initial_noise, sample, trajectory
 from unsteep.spaces import Pixels
-from unsteep.studies.examples import examples_of
+from unsteep.studies.examples import examples_of, heard_of
 from unsteep.studies.likelihood import levels_of
 from unsteep.studies.measuring import counted, weights_digest, write_json
 
@@ -87,7 +87,7 @@ def measure(
     examples = examples_of(model, data, n, seed)
     with counted(model, "rate and distortion", len(examples) * (len(levels) - 1), progress):
         bound = model.likelihood(
-            examples.x, examples.labels, levels=levels, variance=variance, seed=seed, batch_size=batch_size
+            examples.x, heard_of(model, examples), levels=levels, variance=variance, seed=seed, batch_size=batch_size
         )
     settings = {
         "n": len(examples),
@@ -110,7 +110,7 @@ def reconstructions(model: Model, study: Study) -> Tensor:
     few = study.examples.select(slice(SHOWN))
     x0 = model.space.encode(few.x).to(model.device)
     eps = NoiseSource(range(len(x0))).normal(x0, draw=0)
-    denoise = model.denoise(few.labels)
+    denoise = model.denoise(heard_of(model, few))
     columns = []
     for i in study.chosen():
         level = study.levels[i]

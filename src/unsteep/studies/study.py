@@ -2,6 +2,7 @@
 
     study.json                 what was asked
     cells/NAME/result.json     the numbers of a cell, what it cost; beside it samples.npz and, if it trains, its run
+    cells/NAME/seconds.json    what it cost so far, over all calls
     index.html  results.json   the page, and all numbers
 
 What is done stays: the same call goes on where it was interrupted. Two cells are told apart where their 95% intervals
@@ -109,16 +110,10 @@ def run(
             folder = out / "cells" / cell.name
             outcome = read(folder)
             if outcome is None:
-                began = time.monotonic()
-                try:
-                    outcome = cell.do(folder)
-                except NotFinite as error:  # the answer of this cell, as that of a training that diverged
-                    say(f"{cell.name}: {error}")
-                    outcome = Outcome({}, None)
+                outcome = _measured(cell, folder, say)
                 if outcome is None:
                     say("stopped and saved; the same command goes on")
                     return None
-                outcome = replace(outcome, seconds=time.monotonic() - began)
                 _write(outcome, folder)
             done[cell.name] = outcome
             numbers = [f"{name} {shown(outcome.values[name])}" for name in study.metrics if name in outcome.values]
@@ -126,6 +121,23 @@ def run(
             say(f"{i:>3} of {len(study.cells)}  {cell.name:<24} {words}  {outcome.seconds:.0f} s")
         write_page(study, done, out, command)
     return done
+
+
+def _measured(cell: Cell, folder: Path, say: Callable[[str], None]) -> Outcome | None:
+    """What a cell came to, with the seconds of this call and of those before it that were interrupted."""
+    spent = folder / "seconds.json"
+    seconds = json.loads(spent.read_text(encoding="utf-8"))["seconds"] if spent.exists() else 0.0
+    began = time.monotonic()
+    try:
+        outcome = cell.do(folder)
+    except NotFinite as error:  # the answer of this cell, as that of a training that diverged
+        say(f"{cell.name}: {error}")
+        outcome = Outcome({}, None)
+    finally:
+        seconds += time.monotonic() - began
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json({"seconds": seconds}, spent)
+    return None if outcome is None else replace(outcome, seconds=seconds)
 
 
 def _check(study: Study, out: Path, force: bool) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from unsteep.sampling import Adaptive
 from unsteep.spaces import Pixels
 from unsteep.storage.checkpoint import latest
 from unsteep.studies.measuring import weights_digest
+from unsteep.training.conditions import Conditions
 
 BATCH = 256
 
@@ -117,6 +119,8 @@ class Drawn:
     """Classes asked for in turn; None: as often as in the data."""
     weights: str | None = None
     """Which of a run's weights these are, as `weights_at` says it."""
+    real: DataSet | None = None
+    """Examples; a model that hears text or a picture is asked for what these have, in turn."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.model.space, Pixels):
@@ -130,6 +134,9 @@ class Drawn:
     @property
     def labels(self) -> Tensor | None:
         """The class asked for in each."""
+        real = self._examples
+        if real is not None:
+            return None if real.labels is None else real.labels[torch.arange(self.n) % len(real)]
         asked = None if self.label is None else [self.label[i % len(self.label)] for i in range(self.n)]
         return self.model.labels_of(self.n, asked, self.seed)
 
@@ -140,14 +147,29 @@ class Drawn:
 
     def batches(self) -> Iterator[Tensor]:
         """In the order of their seeds, drawn as they are asked for."""
-        labels = self.labels
+        labels, real = self.labels, self._examples
         for start in range(0, self.n, BATCH):
             count = min(BATCH, self.n - start)
-            chosen: Any = None if labels is None else labels[start : start + count].tolist()
-            yield self.model.sample(count, seed=self.seed + start, label=chosen, **self.how)
+            asked: dict[str, Any] = {"label": None if labels is None else labels[start : start + count].tolist()}
+            if real is not None:
+                some = real.select(torch.arange(start, start + count) % len(real))
+                asked = {"condition": Conditions(self.model.description, some)(torch.arange(count))}
+            yield self.model.sample(count, seed=self.seed + start, **asked, **self.how)
+
+    @cached_property
+    def _examples(self) -> DataSet | None:
+        """What samples are asked by in turn, where the model hears more than classes."""
+        of = self.model.description
+        if not of.hears_text and not of.picture:
+            return None
+        if self.real is None:
+            raise ValueError(f"evaluate: this model hears a {of.heard}; give examples that have it")
+        labels = aligned(self.real.labels, self.real.names, of.names) if of.names else None
+        return replace(self.real, labels=labels)
 
     def facts(self) -> dict[str, Fact]:
         """Weights, seeds, and how they were drawn."""
+        of = self.model.description
         solver, steps, grid = (self.how.get(name) for name in ("solver", "steps", "grid"))
         default = solver is None
         if default:
@@ -165,6 +187,7 @@ class Drawn:
             "grid": None if adaptive else "the solver's own" if grid is None else str(grid),
             "guidance": float(self.how.get("guidance", 1.0)),
             "classes": "as often as in the data" if self.label is None else ", ".join(map(str, self.label)),
+            **({} if self._examples is None else {"asked": f"the {of.heard} of {self._examples.source}"}),
         }
 
 

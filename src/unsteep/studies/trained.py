@@ -33,7 +33,7 @@ def images_per_second(run: Run, data: DataSet, device: str, limit: float = 5.0) 
     description = run.describe(data)
     torch.manual_seed(run.train.seed)
     state = State(description.build().to(device), run.train, fill_values(run.objective, description.space.levels))
-    batches = Batches(run, data, description.space, torch.device(device), description.vocabulary)
+    batches = Batches(run, data, description, torch.device(device))
     records = train(state, batches, replace(run.train, steps=10_000))
     next(records)  # the first step allocates
     began, done = time.monotonic(), 0

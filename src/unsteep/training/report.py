@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import torch
 
 from unsteep.core.chains import Chain
+from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel, add_noise, like
-from unsteep.core.noise import NoiseSource
+from unsteep.core.noise import NoiseSource, permutation
 from unsteep.core.schedules import Schedule
 from unsteep.data import DataSet
 from unsteep.model import Model
@@ -16,6 +18,7 @@ from unsteep.pages import animation, pictures, plots
 from unsteep.pages.html import Page
 from unsteep.sampling import Ancestral, Step
 from unsteep.spaces import Pixels
+from unsteep.training.conditions import Conditions
 from unsteep.training.log import read_log
 
 COLUMNS = 8
@@ -23,22 +26,57 @@ STAGES = 10  # pictures along the forward and the reverse process
 STEPS = 50  # of a sampler, where the chain has as many
 
 
-def preview(model: Model, path: Path) -> None:
+def preview(model: Model, path: Path, data: DataSet) -> None:
     """A grid of samples from fixed seeds, so that successive previews show the same samples getting better."""
     if isinstance(model.space, Pixels):
-        samples_by_class(model, path, rows=4)
+        samples_sheet(model, path, data, rows=4)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         _scatter(model, path)
 
 
-def samples_by_class(model: Model, path: Path, rows: int = 8) -> None:
-    """Samples as a grid; one row for each class (of the first twenty) where the model has classes."""
+def samples_sheet(model: Model, path: Path, data: DataSet, rows: int = 8) -> None:
+    """Samples as a grid; one row for each caption or aligned picture, of some examples, or for each class (of the first
+    twenty), where the model hears any. An aligned picture and the example's own stand first in their row."""
+    if model.description.hears_text or model.description.picture:
+        _sheet_of_examples(model, path, data, rows)
+        return
     names = model.names[:20]
     n = COLUMNS * (len(names) or rows)
     labels = [i for i in range(len(names)) for _ in range(COLUMNS)] or None
     samples = model.sample(n, label=labels, steps=_steps(model))
     pictures.save(pictures.grid(samples.numpy(), COLUMNS, row_labels=names or None), path)
+
+
+def _sheet_of_examples(model: Model, path: Path, data: DataSet, rows: int) -> None:
+    shown = _examples(data, rows)
+    conditions, n = Conditions(model.description, shown), len(shown)
+    labels = [textwrap.fill(caption, 24) for caption in shown.captions] or None
+    beside = COLUMNS - 2 if conditions.aligned else COLUMNS
+    condition = conditions(torch.arange(n).repeat_interleave(beside))
+    samples = model.sample(n * beside, condition=condition, steps=_steps(model))
+    sheet, titles = samples.unflatten(0, (n, beside)), None
+    if conditions.aligned:
+        given = conditions.aligned_of(torch.arange(n)).expand(-1, samples.shape[1], -1, -1)
+        sheet = torch.cat([given[:, None], shown.x[:, None], sheet], 1)
+        titles = ["given", "picture", *(f"sample {i + 1}" for i in range(beside))]
+    pictures.save(pictures.strip(sheet.numpy(), row_labels=labels, column_labels=titles), path)
+
+
+def _examples(data: DataSet, n: int) -> DataSet:
+    """n examples, or fewer, no two with the same caption."""
+    chosen: dict[str, int] = {}
+    for i in permutation(len(data), seed=0, epoch=0).tolist():
+        chosen.setdefault(data.captions[i] if data.captions else str(i), i)
+    return data.select(list(chosen.values())[:n])
+
+
+def _conditions(model: Model, data: DataSet, n: int) -> Condition | None:
+    """What n samples are asked to be: a class each, or what n examples are, or None for an unconditional model."""
+    if model.description.hears_text or model.description.picture:
+        shown = _examples(data, n)
+        return Conditions(model.description, shown)(torch.arange(n) % len(shown))
+    return Condition(label=torch.arange(n) % len(model.names)) if model.names else None
 
 
 def forward_strip(model: Model, data: DataSet, path: Path) -> None:
@@ -50,11 +88,10 @@ def forward_strip(model: Model, data: DataSet, path: Path) -> None:
     pictures.save(pictures.strip(rows.numpy(), column_labels=[f"t = {float(level.t):.2g}" for level in levels]), path)
 
 
-def reverse_pictures(model: Model, movie: Path, strip: Path) -> None:
+def reverse_pictures(model: Model, movie: Path, strip: Path, data: DataSet) -> None:
     """The reverse process of a few samples: x_t as an animation, and the estimates of x0 as a strip."""
     n = 16 if not model.names else min(len(model.names), 20)
-    labels = torch.arange(n) if model.names else None
-    steps = list(model.trajectory(0, n, labels, steps=_steps(model), solver=Ancestral()))
+    steps = list(model.trajectory(0, n, _conditions(model, data, n), steps=_steps(model), solver=Ancestral()))
     film(model, steps, movie)
     chosen = [steps[round(i)] for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()]
     rows = torch.stack([model.space.decode(step.estimate.x0[:4]) for step in chosen], 1)
@@ -84,13 +121,13 @@ def report(model: Model, out: Path, data: DataSet, configuration: str, speed: fl
     parameters = sum(p.numel() for p in model.denoiser.parameters())
     page = Page(f"Run {out.name}", f"{parameters:,} parameters, {log[-1]['step']:,} steps")
     if isinstance(model.space, Pixels):
-        samples_by_class(model, out / "samples.png")
+        samples_sheet(model, out / "samples.png", data)
         forward_strip(model, data, out / "forward.png")
-        reverse_pictures(model, out / "reverse.gif", out / "estimates.png")
+        reverse_pictures(model, out / "reverse.gif", out / "estimates.png", data)
         taken, rows = _steps(model), ", one row a class" if model.names else ""
-        page.section("Samples").figure(
-            out / "samples.png", f"{taken} steps of DDIM, seeds from 0, averaged weights{rows}."
-        )
+        if model.description.hears_text or model.description.picture:
+            rows = ", one row for what each of some training examples is"
+        page.section("Samples").figure(out / "samples.png", f"{taken} steps, seeds from 0, averaged weights{rows}.")
         page.section("Forward process", "Training pictures and the same noise, more and more of it.")
         page.figure(out / "forward.png")
         page.section("Reverse process", f"From noise to pictures in {taken} ancestral steps.")

@@ -19,17 +19,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from unsteep.core.condition import Condition
-from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import AnySchedule, LinearBetas
 from unsteep.data import Array, Captions, DataSet, Digits, Emoji, Folder, Idx, Shapes
-from unsteep.data.batch import Batch, shuffled
 from unsteep.model import Description, Model, ModelConfig
-from unsteep.networks import MLPConfig, TextEncoderConfig, Vocabulary
 from unsteep.objectives import AnyObjective, Simple, fill_values, needs_learned_variance
 from unsteep.pages.files import replacing
 from unsteep.spaces import AnySpace, Pixels, Vectors
@@ -37,6 +32,8 @@ from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text, prune
 from unsteep.storage.lock import RunLock
 from unsteep.training import checkpoints
+from unsteep.training.batches import Batches
+from unsteep.training.conditions import Conditioning
 from unsteep.training.log import Log, Progress
 from unsteep.training.loop import Diverged, State, TrainConfig, train
 from unsteep.training.report import preview, report
@@ -44,26 +41,6 @@ from unsteep.training.statistics import measure, probe
 
 AnyData = Digits | Idx | Folder | Array | Shapes | Captions | Emoji
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditioning:
-    """What the model is conditioned on: `label`, the class; `text`, the caption, in pieces of a vocabulary learned from
-    the captions, at most `pieces` of them, prompts no longer than `limit` pieces. `drop`: how often training hides the
-    condition, all of it."""
-
-    label: bool = False
-    text: Literal["none", "bpe", "characters"] = "none"
-    pieces: int = 512
-    limit: int = 48
-    drop: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("pieces", "limit"):
-            if getattr(self, name) < 3:
-                raise ValueError(f"{name}: expected at least 3, got {getattr(self, name)}")
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop: expected a share from 0 to below 1, got {self.drop}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,77 +62,20 @@ class Run:
                 f"objective: {type(self.objective).__name__} trains a learned variance, and model.variance is fixed; "
                 f"set model.variance=learned"
             )
-        if self.condition.label and data.labels is None:
-            is_folder = isinstance(self.data, Folder)
-            hint = "set data.labelled=true to take sub-folders as classes" if is_folder else "turn it off"
-            raise ValueError(f"condition.label: these data have no labels ({data.source}); {hint}")
         space: AnySpace
         if data.x.ndim == 2:
             if self.train.flip:
                 raise ValueError("train.flip: these data are rows of numbers, not pictures; set train.flip=false")
             space = Vectors.of(data.x)
         else:
+            if self.train.flip and isinstance(self.data, Shapes):
+                raise ValueError("train.flip: the captions say left and right, and a mirror would make them untrue")
             channels, height, width = data.x.shape[1:]
             if height != width:
                 raise ValueError(f"data: expected square pictures, got {height} x {width}; crop or pad them first")
             space = Pixels(channels=channels, size=height, levels=data.levels)
-        model, vocabulary = self._with_text(data)
-        return Description(
-            model=model,
-            schedule=self.schedule,
-            space=space,
-            names=data.names if self.condition.label else (),
-            drop=self.condition.drop,
-            vocabulary=vocabulary,
-        ).filled()
-
-    def _with_text(self, data: DataSet) -> tuple[ModelConfig, str]:
-        """The model with an encoder of captions, if it hears any, and their vocabulary."""
-        kind, network = self.condition.text, self.model.network
-        if kind == "none":
-            return self.model, ""
-        if not data.captions:
-            raise ValueError(f"condition.text: these data have no captions ({data.source}); set condition.text=none")
-        if isinstance(network, MLPConfig):
-            raise ValueError("condition.text: an MLP hears no text; set model.network=UNet or DiT")
-        text = network.text or TextEncoderConfig(limit=self.condition.limit)
-        if not isinstance(text, TextEncoderConfig):
-            raise ValueError("model.network.text: expected an encoder that is trained along; set it to TextEncoder")
-        vocabulary = Vocabulary.learn(data.captions, kind=kind, size=self.condition.pieces)
-        return replace(self.model, network=replace(network, text=text)), vocabulary.to_json()
-
-
-class Batches:
-    """The batches of a run: `batches(step)` yields (batch, draw) for each part of step 0, 1, ..."""
-
-    def __init__(self, run: Run, data: DataSet, space: AnySpace, device: torch.device, vocabulary: str = "") -> None:
-        self.run, self.data, self.space, self.device = run, data, space, device
-        self.text: tuple[torch.Tensor, torch.Tensor] | None = None
-        if vocabulary:
-            self.text = Vocabulary.from_json(vocabulary).encode(data.captions, run.condition.limit)
-
-    def __call__(self, step: int) -> Iterator[tuple[Batch, Draw]]:
-        of = self.run.train
-        for places in torch.arange(of.batch).chunk(of.accumulate):
-            draw = Draw(of.seed, step, places, of.batch)
-            index = shuffled(step * of.batch + places, len(self.data), of.seed)
-            yield self._batch(index, draw).to(self.device), draw
-
-    def _batch(self, index: torch.Tensor, draw: Draw) -> Batch:
-        x = self.space.encode(self.data.x[index])
-        if self.run.train.flip:
-            flipped = draw.uniform(Purpose.FLIP) < 0.5
-            x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
-        label = text = valid = None
-        if self.run.condition.label:
-            assert self.data.labels is not None
-            label = self.data.labels[index]
-        if self.text is not None:
-            text, valid = (of[index] for of in self.text)
-        if label is None and text is None:
-            return Batch(x, None, index)
-        condition = Condition(label=label, text=text, text_valid=valid)
-        return Batch(x, condition.drop(draw.uniform(Purpose.DROP) < self.run.condition.drop), index)
+        plain = Description(model=self.model, schedule=self.schedule, space=space)
+        return self.condition.described(plain, data).filled()
 
 
 def start(run: Run, out: Path, *, force: bool = False, device: str = "cpu", say: Callable[[str], None] = print) -> bool:
@@ -232,7 +152,7 @@ def _go_on(
 ) -> bool:
     statistics = measure(data, description, run.train.flip)
     digest, began, first = data.digest(), time.monotonic(), state.step
-    batches = Batches(run, data, description.space, torch.device(device), description.vocabulary)
+    batches = Batches(run, data, description, torch.device(device))
     model = Model(state.ema.module, description, statistics)  # type: ignore[arg-type]
 
     def save() -> None:
@@ -254,7 +174,7 @@ def _go_on(
                     if stop and not last:
                         break
                     if record.step % run.train.preview_every == 0 and not last:
-                        preview(model, out / "previews" / f"step-{record.step:08d}.png")
+                        preview(model, out / "previews" / f"step-{record.step:08d}.png", data)
         except Diverged as diverged:
             good = latest(out / "checkpoints")
             where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"

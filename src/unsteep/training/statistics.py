@@ -20,6 +20,7 @@ from unsteep.data import DataSet
 from unsteep.description import Description
 from unsteep.likelihood import measure_x0_error, probing_levels
 from unsteep.model import Model
+from unsteep.training.conditions import Conditions
 
 PROBED = 128  # examples that the error of the x0 estimates is measured on
 MEASURED = 10_000  # examples that the frame is measured on, at most, and at most
@@ -91,8 +92,8 @@ def deviations(centred: Tensor, basis: Tensor) -> Tensor:
 
 def probe(model: Model, data: DataSet) -> Tensor:
     """The error of the model's x0 estimates by noise level, on random training examples (see `measure_x0_error`)."""
-    chosen = permutation(len(data), seed=0, epoch=0)[:PROBED]
-    x0 = model.space.encode(data.x[chosen]).to(model.device)
-    labels = data.labels[chosen] if model.names and data.labels is not None else None
+    chosen = data.select(permutation(len(data), seed=0, epoch=0)[:PROBED])
+    x0 = model.space.encode(chosen.x).to(model.device)
+    condition = Conditions(model.description, chosen)(torch.arange(len(chosen)))
     levels = probing_levels(model.denoiser.schedule)
-    return measure_x0_error(model.denoise(labels, clip=True), x0, levels, NoiseSource(range(len(x0))))
+    return measure_x0_error(model.denoise(condition, clip=True), x0, levels, NoiseSource(range(len(x0))))

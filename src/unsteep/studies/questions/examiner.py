@@ -16,7 +16,7 @@ from unsteep.metrics.measures import MEASURES
 from unsteep.model import Model
 from unsteep.opening import load
 from unsteep.studies.evaluation import Evaluation, evaluate
-from unsteep.studies.examples import examples_of
+from unsteep.studies.examples import examples_of, heard_of
 from unsteep.studies.held import FEWEST, Held, Real
 from unsteep.studies.study import Cell, Outcome
 from unsteep.studies.subjects import Drawn, weights_at
@@ -75,7 +75,8 @@ class Examiner:
         """The metrics of the model's samples; `how` goes to `Model.sample`."""
         steps = min(self.counts.steps, steps_of(model.denoiser.schedule))  # of a chain no more than it has
         seed, how = self.counts.seed, {"steps": steps, "batch_size": 128, **how}
-        drawn = Drawn(model, self.counts.samples, seed, "model", how, weights=weights or self.weights)
+        which, real = weights or self.weights, self.real.reference
+        drawn = Drawn(model, self.counts.samples, seed, "model", how, weights=which, real=real)
         usable = [name for name in metrics if name != "agreement" or (model.names and self.features.names)]
         self.floors(usable)
         names = self.features.names
@@ -85,7 +86,8 @@ class Examiner:
         """Bits per dimension of unseen pictures."""
         data, of = self.real.reference, self.counts
         examples = examples_of(model, data, of.images, of.seed)
-        bound = model.likelihood(examples.x, examples.labels, terms=of.terms, seed=of.seed, progress=True)
+        heard = heard_of(model, examples)
+        bound = model.likelihood(examples.x, heard, terms=of.terms, seed=of.seed, progress=True)
         return Interval.of(bound.bits_per_dim())
 
     def floors(self, metrics: Sequence[str]) -> dict[str, Interval]:
