@@ -17,7 +17,9 @@ from scipy import stats
 from torch import Tensor
 
 from unsteep.core.chains import CosineBetas
+from unsteep.core.condition import Condition
 from unsteep.data import DataSet
+from unsteep.data.pairs import sketch
 from unsteep.metrics.accuracy import classification_accuracy_score
 from unsteep.metrics.domain import DomainNet
 from unsteep.metrics.features import Seen, gather
@@ -593,3 +595,47 @@ def test_arrays(tmp_path: Path) -> None:
         open_pictures(tmp_path / "c.npz")
     with pytest.raises(ValueError, match=r"expected a run, a folder of pictures, idx files, or a \.npz file"):
         open_pictures(tmp_path / "absent")
+
+
+# Models that hear more than classes are asked for what real examples have.
+
+
+def sketcher() -> Model:
+    """Draws after sketches, of the classes of the bars."""
+    network = UNetConfig(width=8, groups=4, multipliers=(1, 2), blocks=1, attention=())
+    space, chain = Pixels(channels=1, size=8), CosineBetas(steps=10)
+    config = ModelConfig(network=network, prediction="v")
+    description = Description(
+        model=config, schedule=chain, space=space, names=NAMES, picture="sketch", drop=0.1
+    ).filled()
+    return Model(description.build(), description)
+
+
+def test_samples_are_asked_for_by_what_real_pictures_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sample i by real example i, in turn, in batches of any size; their labels are those asked for."""
+    of, real = sketcher(), replace(bars(7, 3), names=NAMES[::-1])  # numbers its classes otherwise than the model
+    asked: list[Condition] = []
+
+    def sample(n: int, *, condition: Condition, **_: Any) -> Tensor:
+        asked.append(condition)
+        return torch.zeros(n, 1, 8, 8, dtype=torch.uint8)
+
+    monkeypatch.setattr(of, "sample", sample)
+    monkeypatch.setattr(subjects, "BATCH", 4)
+    subject = Drawn(of, 10, 5, "sketcher", real=real)
+    assert [len(batch) for batch in subject.batches()] == [4, 4, 2]
+    pictures = torch.cat([condition.picture for condition in asked])  # type: ignore[misc]
+    wanted = of.space.encode(sketch(real.x))
+    assert torch.equal(pictures, torch.cat([wanted, wanted[:3]]))
+    labels = torch.cat([condition.label for condition in asked])  # type: ignore[misc]
+    assert real.labels is not None
+    assert torch.equal(labels, 1 - torch.cat([real.labels, real.labels[:3]]))
+    assert subject.labels is not None
+    assert torch.equal(subject.labels, labels)
+    assert subject.facts()["asked"] == f"the class, sketch of {real.source}"
+
+
+def test_a_model_that_needs_examples_says_so() -> None:
+    with pytest.raises(ValueError, match="this model hears a class, sketch; give examples"):
+        next(Drawn(sketcher(), 10, 5, "sketcher").batches())
+    assert "asked" not in drawn().facts()

@@ -19,7 +19,7 @@ import unsteep
 from unsteep.core.chains import CosineBetas
 from unsteep.core.noise import Draw
 from unsteep.core.schedules import VP
-from unsteep.data import Array
+from unsteep.data import Array, Shapes
 from unsteep.data.batch import Batch
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
@@ -540,6 +540,7 @@ def test_without_labels_there_is_no_condition(run: Run) -> None:
 
 def test_what_a_run_refuses_of_its_data(folder: Path, run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.zeros((4, 8, 6), np.uint8))
+    np.save(tmp_path / "bare.npy", np.zeros((4, 8, 8), np.uint8))
     np.save(tmp_path / "rows.npy", np.zeros((4, 3), np.float32))
 
     def refuses(words: str, **changes: Any) -> None:
@@ -548,10 +549,11 @@ def test_what_a_run_refuses_of_its_data(folder: Path, run: Run, tmp_path: Path) 
             runs.start(wrong, tmp_path / "run", say=silent)
         assert not (tmp_path / "run").exists()
 
-    wide, rows = (Array(path=str(tmp_path / name)) for name in ("wide.npy", "rows.npy"))
-    refuses(r"condition\.label: these data have no labels .*; turn it off", data=wide)
+    wide, bare, rows = (Array(path=str(tmp_path / name)) for name in ("wide.npy", "bare.npy", "rows.npy"))
+    refuses(r"condition\.label: these data have no labels .*; turn it off", data=bare)
     refuses("expected square pictures, got 8 x 6", data=wide, condition=Conditioning())
     refuses(r"train\.flip: these data are rows of numbers", data=rows, condition=Conditioning())
+    refuses(r"train\.flip: the captions say left and right", data=Shapes(size=16, count=4))
     mlp = ModelConfig(network=MLPConfig())
     refuses("the data are pixels, which need a UNet", model=mlp)
     refuses("attention: expected sizes among 8, 4, got 16", model=ModelConfig(network=UNetConfig(multipliers=(1, 2))))
