@@ -119,3 +119,8 @@ def test_the_page_says_which_is_no_guide(tmp_path: Path) -> None:
     assert "worse at 1 of 3 levels, and no guide" in text
     assert "0.800 [0.780, 0.820]" in text
     assert (tmp_path / "accuracy.json").exists()
+
+
+def test_an_untrained_classifier_favours_no_class() -> None:
+    network = replace(NETWORK, channels=1, classes=3).build()
+    assert torch.count_nonzero(network(torch.randn(2, 1, 8, 8), torch.tensor([0.0, 500.0]))) == 0

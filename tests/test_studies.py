@@ -26,6 +26,7 @@ from unsteep.studies.evaluation_page import brief
 from unsteep.studies.questions import sampling, training
 from unsteep.studies.questions.examiner import Counts, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study, conclusions, read, run
+from unsteep.studies.study_page import _faint
 from unsteep.studies.trained import of_steps
 from unsteep.training.loop import Diverged
 from unsteep.training.run import Run
@@ -476,3 +477,13 @@ def test_counts_that_would_fail_after_the_training(given: dict[str, int], messag
 def test_calls_that_no_solver_can_take(calls: list[int], examiner: Examiner, trained: Path) -> None:
     with pytest.raises(ValueError, match=r"calls: (expected at least 2|no solver takes 50)"):
         sampling.solvers(examiner, load(trained), calls)
+
+
+def test_of_many_lines_the_first_and_the_best_are_told_apart() -> None:
+    """By their ranks over all places on the x axis; where a line is missing, it is last."""
+    one, two = (3.0, 1.0, 2.0, 5.0, 4.0, 6.0, 7.0, 9.0, 8.0), (9.0, 2.0, 1.0, 4.0, 5.0, 6.0, 7.0, 8.0, 3.0)
+    lines = {f"l{i}": ((1.0, 2.0), values) for i, values in enumerate(zip(one, two, strict=True))}
+    lines["short"] = ((1.0,), (8.5,))
+    assert _faint(lines, "fid") == ["l6", "l7", "short"]  # sums of ranks 12, 16 and 18; of the others at most 10
+    assert _faint(dict(list(lines.items())[:7]), "fid") == []
+    assert {"l1", "l2"} <= set(_faint(lines, "recall"))  # now the lowest are the worst

@@ -223,6 +223,15 @@ def test_everything_of_the_encoder_learns() -> None:
     assert still == []
 
 
+def test_an_untrained_encoder_adds_nothing_to_pieces_and_positions() -> None:
+    """Its branches start at zero, as those of every network here."""
+    torch.manual_seed(0)
+    net = TextEncoderConfig(pieces=20, limit=12, width=8, depth=2, heads=2).build()
+    ids, mask = some_text()
+    plain = net.norm(net.pieces(ids) + net.positions.weight[: ids.shape[1]])
+    assert torch.equal(net(ids, mask), plain.masked_fill(~mask[:, :, None], 0.0))
+
+
 def test_wrong_encoders() -> None:
     with pytest.raises(ValueError, match="heads: expected a divisor of width=128, got 5"):
         TextEncoderConfig(heads=5)

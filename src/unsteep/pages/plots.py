@@ -9,7 +9,7 @@ Plots are written by suffix: .png (at 200 dots per inch), .svg or .pdf.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COLOURS = ("#14405f", "#d3542a", "#3a8f78", "#9b5fa8", "#b58a1b", "#5b6b7a")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.6, 1.2, 1.6)), (0, (9, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "<")
-INK, GRID = "#2b2b2b", "#dcdcd8"
+INK, GRID, FAINT = "#2b2b2b", "#dcdcd8", "#b4b4ae"
 
 STYLE: dict[str, Any] = {
     "figure.dpi": 100,
@@ -139,10 +139,11 @@ def lines(
     title: str = "",
     xlog: bool = False,
     ylog: bool = False,
+    faint: Collection[str] = (),
 ) -> Path:
     """Named lines, with markers where they have few points and a band where a lower and upper edge are given.
 
-    series: name -> (x, y) or (x, y, lower, upper), each (n,).
+    series: name -> (x, y) or (x, y, lower, upper), each (n,); those in `faint` are thin and grey, and have no name.
     ValueError: no series, other than two or four columns, or columns of unequal length.
     """
     if not series:
@@ -155,6 +156,9 @@ def lines(
                     f"{name}: expected (x, y) or (x, y, lower, upper), got {len(columns)} columns: mend it"
                 )
             x, y, *band = _columns(name, **dict(zip(("x", "y", "lower", "upper"), columns, strict=False)))
+            if name in faint:
+                axes.plot(x, y, label="_", color=FAINT, linewidth=0.8, zorder=1)
+                continue
             axes.plot(x, y, label=name, **_look(i), **_marks(i, len(x)))
             if band:
                 axes.fill_between(x, band[0], band[1], color=COLOURS[i % len(COLOURS)], alpha=0.15, linewidth=0)

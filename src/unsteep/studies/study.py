@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from unsteep.asking import NotFinite
+from unsteep.data.dataset import shorten
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
 from unsteep.metrics.protocol import Fact
@@ -31,6 +32,7 @@ from unsteep.storage.lock import RunLock
 from unsteep.studies.evaluation_page import shown
 from unsteep.studies.measuring import check_folder, write_json
 
+NAMED = 5  # cells that are told by name where many are too close to tell
 Values = dict[str, Interval]
 
 
@@ -213,7 +215,7 @@ def _best(metric: str, group: str, known: Mapping[str, Interval], better: str) -
         return f"{words}, and all others are worse by more than the error."
     if len(close) == len(rest):
         return f"{words}, and no other can be told from it."
-    return f"{words}; too close to tell: {', '.join(close)}."
+    return f"{words}; too close to tell: {shorten(close, NAMED)}."
 
 
 def _chance(study: Study, done: Mapping[str, Outcome]) -> str:

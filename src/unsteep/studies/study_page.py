@@ -13,6 +13,8 @@ from unsteep.studies.evaluation_page import brief
 from unsteep.studies.measuring import write_json
 from unsteep.studies.study import Outcome, Plot, Study, conclusions, numbers, strip
 
+FOLLOWED = 7  # lines of a plot that are told apart; the others are drawn in grey
+
 
 def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: str) -> Path:
     """index.html and results.json in `out`, with pictures; the page's path."""
@@ -103,4 +105,22 @@ def _plot(plot: Plot, study: Study, done: Mapping[str, Outcome], out: Path) -> P
     if not lines:
         return None
     path = out / f"{plot.y}-{plot.x}.png".replace(" ", "-").replace("/", "-")
-    return plots.lines(path, lines, xlabel=plot.x, ylabel=plot.y, title=plot.title, xlog=plot.xlog, ylog=plot.ylog)
+    title, faint = plot.title, _faint(lines, plot.y)
+    if faint:
+        title += f"; in grey, the {len(faint)} others"
+    return plots.lines(
+        path, lines, xlabel=plot.x, ylabel=plot.y, title=title, xlog=plot.xlog, ylog=plot.ylog, faint=faint
+    )
+
+
+def _faint(lines: Mapping[str, tuple[tuple[float, ...], ...]], metric: str) -> list[str]:
+    """Of many lines, all but the first and those that are best on the whole: an eye follows so many."""
+    ranks = dict.fromkeys(lines, 0.0)
+    for x in {x for line in lines.values() for x in line[0]}:
+        there = {name: y for name, line in lines.items() for at, y in zip(line[0], line[1], strict=True) if at == x}
+        order = sorted(there, key=there.__getitem__, reverse=BETTER.get(metric) == "higher")
+        for name in lines:
+            ranks[name] += order.index(name) if name in order else len(lines)
+    first = next(iter(lines))
+    best = sorted((name for name in lines if name != first), key=ranks.__getitem__)
+    return best[FOLLOWED - 1 :] if len(lines) > FOLLOWED else []

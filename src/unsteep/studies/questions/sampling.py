@@ -32,7 +32,9 @@ SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, names: Sequence[str] = ()) -> Study:
     """Every solver with each number of network calls: quality, the distance to the answer, and the time it took."""
-    chosen = [name for name in ("default", *SOLVERS) if not names or name in names]
+    usual = type(model.resolved(None))  # under its own name it would be there twice
+    every = ["default", *(name for name, solver in SOLVERS.items() if not isinstance(solver, usual))]
+    chosen = [name for name in ("default", *SOLVERS) if name in (names or every)]
     calls = list(dict.fromkeys(calls))
     if not calls or min(calls) < 2:
         raise ValueError(f"calls: expected at least 2 of the network, got {', '.join(map(str, calls)) or 'none'}")
