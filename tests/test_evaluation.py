@@ -638,4 +638,6 @@ def test_samples_are_asked_for_by_what_real_pictures_are(monkeypatch: pytest.Mon
 def test_a_model_that_needs_examples_says_so() -> None:
     with pytest.raises(ValueError, match="this model hears a class, sketch; give examples"):
         next(Drawn(sketcher(), 10, 5, "sketcher").batches())
+    with pytest.raises(ValueError, match="label: this model hears a class, sketch, and is asked as real pictures are"):
+        next(Drawn(sketcher(), 10, 5, "sketcher", label=["left"], real=bars(7, 3)).batches())
     assert "asked" not in drawn().facts()

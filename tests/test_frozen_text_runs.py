@@ -1,5 +1,6 @@
 """A run that hears captions through a pretrained text encoder, which stays outside its weights and as it is."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from unsteep.networks import FrozenTextConfig, UNetConfig
 from unsteep.training.batches import Batches
 from unsteep.training.conditions import Conditioning
 from unsteep.training.loop import TrainConfig
-from unsteep.training.run import Run, start
+from unsteep.training.run import Run, resume, start
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -129,3 +130,16 @@ def test_what_is_no_encoder_is_refused_before_training(tmp_path: Path):
         ValueError, match=r"condition\.text: none, bpe, characters, or the folder of an encoder: .*bpee"
     ):
         run.describe(run.data.read("train"))
+
+
+def test_a_run_goes_on_with_its_own_encoder_only(encoder: Path, tmp_path: Path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder, folder)
+    run = run_of(folder)
+    assert start(run, tmp_path / "run", say=lambda _: None)
+    words = json.loads((folder / "tokenizer.json").read_text())
+    words["added_tokens"], words["truncation"] = [], None
+    (folder / "tokenizer.json").write_text(json.dumps(words, indent=1))  # the weights are the same
+    frozen_encoder.cache_clear()
+    with pytest.raises(ValueError, match=r"--resume: the text encoder is not the one that .* was trained with"):
+        resume(["train.steps=3"], tmp_path / "run", say=lambda _: None)

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import unsteep
 from unsteep.core.schedules import Cosine
-from unsteep.data import DataSet, Folder, Shapes, low_resolution
+from unsteep.data import Array, DataSet, Folder, Shapes, low_resolution
 from unsteep.data.pairs import shrunk, sketch
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import UNetConfig
@@ -17,7 +18,7 @@ from unsteep.spaces import Pixels
 from unsteep.training.batches import Batches
 from unsteep.training.conditions import Conditioning
 from unsteep.training.loop import TrainConfig
-from unsteep.training.run import Run, start
+from unsteep.training.run import Run, resume, start
 
 PIXELS = Pixels(channels=3, size=16)
 CPU = torch.device("cpu")
@@ -136,7 +137,7 @@ def test_what_cannot_be_asked_is_refused(model: Model):
     with pytest.raises(ValueError, match=r"picture: expected pictures \(n, 3, 4, 4\) or \(n, 3, 16, 16\), got"):
         model.sample(1, picture=SMALL[:1, :1])
     needy = Model(model.denoiser, replace(model.description, drop=0.0))
-    with pytest.raises(ValueError, match=r"makes pictures after a given one \(low-resolution:4\); give it"):
+    with pytest.raises(ValueError, match=r"never learned to go without its low-resolution:4; give it"):
         needy.sample(1)
     deaf = Model(model.denoiser, replace(model.description, picture=""))
     with pytest.raises(ValueError, match="picture: this model was trained without one"):
@@ -186,7 +187,9 @@ def test_a_folder_of_aligned_pictures_is_matched_by_name(folders: Folder):
 
 
 def test_aligned_pictures_that_are_missing_or_broken_are_named(folders: Folder):
-    with pytest.raises(ValueError, match=r"data.aligned: 1 of 6 pictures \(sub/2.png\) have no picture of their name"):
+    with pytest.raises(
+        ValueError, match=r"data\.aligned: 1 of 6 pictures have no aligned one: sub/2.png \(none of its"
+    ):
         replace(folders, max_bad=0.1).read("train")
     (Path(folders.aligned) / "sub" / "4.webp").write_bytes(b"no picture")
     data = folders.read("train")
@@ -194,3 +197,43 @@ def test_aligned_pictures_that_are_missing_or_broken_are_named(folders: Folder):
     assert torch.equal(data.aligned, 255 - data.x)
     assert len(data) == 4
     assert ("sub/4.webp", "not a picture") in data.skipped
+
+
+def test_a_picture_and_the_one_beside_it_are_cut_alike(folders: Folder):
+    """Both of one shape, whatever their sizes; another shape would be cut elsewhere, and is left out and named."""
+    here, there = Path(folders.path) / "sub", Path(folders.aligned) / "sub"
+    wide = Image.new("L", (32, 16))
+    wide.paste(255, (8, 0, 16, 16))  # the left half of the square in the middle
+    for i in (0, 1):
+        wide.save(here / f"{i}.png")
+    wide.resize((64, 32)).save(there / "0.webp", lossless=True)
+    wide.crop((8, 0, 24, 16)).save(there / "1.webp", lossless=True)
+    data = replace(folders, max_bad=0.4).read("train")
+    assert ("sub/1.png", f"another shape than sub/1.webp in {folders.aligned}") in data.skipped
+    assert data.aligned is not None
+    place = data.files.index("sub/0.png")
+    assert abs(data.x[place].int() - data.aligned[place].int()).max() <= 60  # but for the kernel at the edge
+    assert (data.x[place, :, :, :6] > 200).all()
+    squeezed = replace(folders, max_bad=0.4, crop="stretch").read("train")
+    assert "sub/1.png" in squeezed.files
+    with pytest.raises(ValueError, match=r"data\.aligned: expected a folder of pictures, found none"):
+        replace(folders, aligned="nowhere").read("train")
+
+
+def test_aligned_pictures_that_nothing_hears_are_refused(folders: Folder):
+    run = run_of("low-resolution:4", folders)
+    with pytest.raises(ValueError, match=r"data\.aligned: nothing hears these .* set condition\.picture=given"):
+        run.describe(run.data.read("train"))
+
+
+def test_a_run_that_hears_pictures_resumes_bit_for_bit(tmp_path: Path):
+    """With its noise and its mirrors, in parts."""
+    array = tmp_path / "pictures.npy"
+    np.save(array, Shapes(size=16, count=40).read("train").x.numpy().transpose(0, 2, 3, 1))
+    run = run_of("sketch", Array(path=str(array)))
+    run = replace(run, train=replace(run.train, steps=4, checkpoint_every=2, accumulate=2, flip=True))
+    assert start(run, tmp_path / "whole", say=lambda _: None)
+    assert start(replace(run, train=replace(run.train, steps=2)), tmp_path / "parts", say=lambda _: None)
+    assert resume(["train.steps=4"], tmp_path / "parts", say=lambda _: None)
+    whole, parts = (unsteep.load(tmp_path / name).denoiser.state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(parts[name], value) for name, value in whole.items())

@@ -8,8 +8,11 @@ import torch
 
 import unsteep
 from unsteep.data import Shapes
+from unsteep.guiding import Guidance
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import DiTConfig, TextEncoderConfig, UNetConfig, Vocabulary
+from unsteep.studies.examples import examples_of
+from unsteep.studies.likelihood import likelihood
 from unsteep.training.loop import TrainConfig
 from unsteep.training.run import Batches, Conditioning, Run, start
 
@@ -99,3 +102,32 @@ def test_a_prompt_for_a_model_without_text() -> None:
     described = run_of().describe(data)
     with pytest.raises(ValueError, match="expected one or 2"):
         Model(described.build(), described).sample(2, prompt=["a", "b", "c"])
+
+
+def test_a_negative_prompt_is_what_is_guided_away_from(model: Model) -> None:
+    """x0 = negative + scale (positive - negative), in one network batch, whatever the lengths of the two."""
+    positive, negative = (model.condition_of(2, prompt=prompt) for prompt in ("a red circle", "two blue squares"))
+    assert positive is not None
+    level, x = model.denoiser.schedule(0.5), torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    guided = model.denoise(positive, False, Guidance(scale=3.0, negative=negative))(x, level).x0
+    towards, away = (model.denoise(condition, False)(x, level).x0 for condition in (positive, negative))
+    torch.testing.assert_close(guided, away + 3.0 * (towards - away), atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_that_never_went_without_text_is_not_asked_to(model: Model) -> None:
+    sure = Model(model.denoiser, replace(model.description, drop=0.0))
+    with pytest.raises(ValueError, match=r"condition\.drop=0, and never learned to go without its caption; give it"):
+        sure.sample(1)
+    assert sure.sample(1, prompt="a red circle", steps=2).shape == (1, 3, 16, 16)
+
+
+def test_the_likelihood_is_of_a_picture_given_its_caption(model: Model) -> None:
+    """That of the library with the captions bound by hand, and not the one without them."""
+    data = Shapes(size=16, count=40, test_count=10).read("test")
+    found = likelihood(model, data, n=4, terms=3)
+    assert found.settings["given"] == "caption"
+    examples = examples_of(model, data, 4, 0)
+    told = model.condition_of(4, prompt=examples.captions)
+    for condition, same in ((told, True), (None, False)):
+        bits = model.likelihood(examples.x, condition, terms=3).bits_per_dim()
+        assert torch.allclose(bits, found.each, atol=1e-5, rtol=0) == same

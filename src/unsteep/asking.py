@@ -66,6 +66,15 @@ def text_of(
     return tokens_of(description, prompts)
 
 
+def check_null(description: Description) -> None:
+    """ValueError for a model that never learned to go without its condition."""
+    if description.drop == 0 and description.heard:
+        raise ValueError(
+            f"this model was trained with condition.drop=0, and never learned to go without its {description.heard}; "
+            "give it, or train with --set condition.drop=0.1"
+        )
+
+
 def tokens_of(description: Description, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """What a network hears of prompts: pieces int64 (n, length) of the model's vocabulary, or tokens (n, length, width)
     of its frozen encoder; and which of them are real, bool (n, length). Prompts that are too long are cut, with a
@@ -76,7 +85,10 @@ def tokens_of(description: Description, prompts: Sequence[str]) -> tuple[Tensor,
     if isinstance(text, TextEncoderConfig):
         return Vocabulary.from_json(description.vocabulary).encode(prompts, text.limit)
     assert isinstance(text, FrozenTextConfig)
-    encoder = frozen_encoder(text.folder, text.limit)
+    try:
+        encoder = frozen_encoder(text.folder, text.limit)
+    except ValueError as error:
+        raise ValueError(f"prompt: this model hears text through a pretrained encoder: {error}") from None
     if encoder.digest != text.digest:
         raise ValueError(
             f"prompt: the text encoder in {text.folder} is not the one that this model was trained with; put that one "
@@ -107,8 +119,6 @@ def picture_of(
             )
         return None, None
     if picture is None:
-        if not description.drop:
-            raise ValueError(f"picture: this model makes pictures after a given one ({description.picture}); give it")
         return None, None
     if len(picture) not in (1, len(drawn)):
         raise ValueError(f"picture: expected one or {len(drawn)}, one for each sample; got {len(picture)}")
@@ -145,6 +155,9 @@ def condition_of(
     """What the samples of these seeds are asked to be, or None for an unconditional model; see the parts."""
     text, valid = text_of(description, len(drawn), prompt)
     aligned, logsnr = picture_of(description, drawn, picture, augment)
+    hidden = description.hears_text and prompt is None, bool(description.names) and labels is None
+    if any(hidden) or (description.picture and picture is None):
+        check_null(description)
     found = Condition(label=labels, text=text, text_valid=valid, picture=aligned, picture_logsnr=logsnr)
     return found if found.tensors() else None
 

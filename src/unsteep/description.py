@@ -58,6 +58,12 @@ class Description:
         text = "caption" if self.hears_text else ""
         return ", ".join(filter(None, ["class" if self.names else "", text, self.picture]))
 
+    @property
+    def language(self) -> tuple[object, ...]:
+        """What conditions mean to it: models of one language can be given the same."""
+        digest = getattr(getattr(self.model.network, "text", None), "digest", "")
+        return self.names, self.vocabulary, digest, self.picture
+
     def build(self) -> Denoiser:
         """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the
         space."""

@@ -80,7 +80,9 @@ class Guidance:
         elif condition is not None:
             guided = ClassifierFree(denoiser, condition, self.scale, self.negative)
         elif self.scale != 1:
-            raise ValueError("guidance: this model has no condition to be guided by; train with condition.label=true")
+            raise ValueError(
+                "guidance: nothing to be guided by; give a label, a prompt or a picture to a model that hears it"
+            )
         if self.rescale and isinstance(guided, Guided):
             guided = Rescale(guided, self.rescale)
         if self.interval is not None and guided is not plain:

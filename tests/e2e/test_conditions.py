@@ -11,12 +11,17 @@ import pytest
 from PIL import Image
 
 import unsteep.training.run as runs
+from unsteep.classifier import NoisyClassifier
 from unsteep.cli import main
+from unsteep.denoiser import Denoiser
 
 TINY = [
     *("schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "train.warmup=1", "train.steps=2"),
     *("model.network.width=8", "model.network.groups=4", "model.network.blocks=1", "model.network.attention="),
 ]
+
+
+HINTS: dict[str, str] = {}
 
 
 def unsteep_(*arguments: object) -> tuple[int, str, str]:
@@ -34,7 +39,8 @@ def made(*arguments: object) -> str:
 
 def trained(out: str, *settings: str, recipe: str = "digits", data: str = "") -> None:
     given = ("--data", data) if data else ()
-    made("train", recipe, *given, *(part for one in (*TINY, *settings) for part in ("--set", one)), "--out", out)
+    words = ("train", recipe, *given, *(part for one in (*TINY, *settings) for part in ("--set", one)))
+    HINTS[out] = made(*words, "--out", out)
 
 
 def pictures() -> None:
@@ -53,7 +59,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         trained("runs/sure", "data.limit=200", "condition.drop=0")
         small = ("data.size=16", "data.count=20", "data.test_count=5", "model.network.attention=8")
         trained("runs/shapes", *small, "model.network.text_heads=4", recipe="shapes")
+        trained("runs/few", *small, "model.network.text_heads=4", "condition.pieces=30", recipe="shapes")
         pictures()
+        Path("home.txt").write_text("no picture")
         larger = ("data.size=16", "condition.picture=low-resolution:4", "model.network.multipliers=[1,2]")
         trained("runs/upscale", *larger, recipe="upscale", data="pictures")
         made("train-classifier", "runs/demo", *CLASSIFIER)
@@ -171,7 +179,16 @@ def test_pictures_of_a_folder_stand_above_their_samples() -> None:
     ("arguments", "says"),
     [
         (("runs/demo", "--picture", "pictures"), "--picture: this model was trained without one"),
-        (("runs/upscale", "--picture", "nothing.png"), "nothing.png: expected a picture"),
+        (("runs/upscale", "--picture", "nothing.png"), "nothing.png: there is nothing"),
+        (("runs/upscale", "--picture", "home.txt"), "home.txt: expected a picture"),
+        (("runs/upscale", "--guidance", "2"), "towards what? this model hears a low-resolution:4; give --picture"),
+        (("runs/shapes", "--guidance", "2"), "towards what? this model hears a caption; give --prompt"),
+        (("runs/upscale", "--augment", "0.2"), "--augment 0.2: it is the noise of --picture; give one"),
+        (("runs/demo", "--guidance-interval", "0.2", "0.8"), "--guidance 1 guides nothing, interval would do"),
+        (("runs/demo", "--negative-label", "3"), "--guidance 1 guides nothing, negative would do"),
+        (("runs/shapes", "--prompt", "a", "--guidance", "2", "--negative-label", "3"), "--negative-label: this model"),
+        (("runs/demo", "--guidance", "2", "--negative-prompt", "a cat"), "--negative-prompt: this model was trained w"),
+        (("runs/shapes", "--prompt", "a", "--guidance", "2", "--weaker", "runs/few"), "and of the same vocabulary"),
         (("runs/upscale", "--picture", "pictures", "--augment", "0.9"), "augment: expected a time from 0 to 0.5"),
         (("runs/upscale", "--prompt", "a cat"), "trained without text"),
     ],
@@ -180,3 +197,31 @@ def test_pictures_that_will_not_do_say_why(arguments: tuple[str, ...], says: str
     code, _, err = unsteep_("sample", *arguments, "-n", 2, "--steps", 2)
     assert code != 0
     assert says in " ".join(err.split())
+
+
+def test_a_negative_prompt() -> None:
+    """In the batch of the prompt itself, without a third branch."""
+    asked = ("--prompt", "a red circle", "--guidance", 3, "--negative-prompt", "two squares", "-n", 3, "--steps", 3)
+    assert "6 network calls each" in made("sample", "runs/shapes", *asked, "--out", "x.npz")
+
+
+def test_a_classifier_guides_each_sample_to_the_class_it_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conditional model's own draw of classes, where none is asked for."""
+    asked, told = [], []
+    seen, heard = NoisyClassifier.log_prob, Denoiser.forward
+    monkeypatch.setattr(NoisyClassifier, "log_prob", lambda of, labels: asked.append(labels) or seen(of, labels))
+    monkeypatch.setattr(
+        Denoiser,
+        "forward",
+        lambda of, x, level, condition=None: told.append(condition) or heard(of, x, level, condition),
+    )
+    sampled("runs/demo", "--classifier", "runs/demo/classifier", "--guidance", 2)
+    labels = {tuple(condition.label.tolist()) for condition in told if condition is not None}
+    assert {tuple(of.tolist()) for of in asked} == labels
+    assert len(labels) == 1
+
+
+def test_the_hint_after_training_asks_as_the_model_hears() -> None:
+    assert "--out samples.png --picture FILE\n" in HINTS["runs/upscale"]
+    assert '--out samples.png --prompt "..."\n' in HINTS["runs/shapes"]
+    assert "--out samples.png\n" in HINTS["runs/demo"]

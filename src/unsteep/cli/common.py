@@ -86,17 +86,23 @@ def chosen_guidance(
     interval: tuple[float, float] | None = None,
     rescale: float = 0.0,
     threshold: float | None = None,
-    negative: str | None = None,
+    negative_label: str | None = None,
+    negative_prompt: str | None = None,
     classifier: Path | None = None,
     weaker: Path | None = None,
 ) -> Guidance:
     """The guidance of --guidance and the options beside it, for n samples; `label`: the classes asked for, in turn."""
-    from unsteep.asking import number_of
+    from unsteep.asking import number_of, text_of
     from unsteep.core.condition import Condition
     from unsteep.guiding import Guidance
     from unsteep.opening import load
     from unsteep.training.classifier import open_classifier
 
+    negative = negative_label is not None or negative_prompt is not None
+    idle = {"interval": interval, "rescale": rescale, "negative": negative, "weaker": weaker}
+    if scale == 1 and classifier is None and any(idle.values()):
+        names = ", ".join(name for name, given in idle.items() if given)
+        raise ValueError(f"--guidance 1 guides nothing, {names} would do nothing; give a scale, as --guidance 2")
     found = Guidance(scale=scale, interval=interval, rescale=rescale, threshold=threshold)
     if classifier is not None:
         module, described = open_classifier(classifier, str(model.device))
@@ -107,13 +113,21 @@ def chosen_guidance(
             )
         asked = [number_of(described.names, one) for one in label or described.names]
         found = replace(found, classifier=module, labels=torch_labels([asked[i % len(asked)] for i in range(n)]))
-    if negative is not None:
-        against = model.labels_of(n, negative)
-        found = replace(found, negative=Condition(label=against))
+    if negative:
+        try:
+            against = None if negative_label is None else model.labels_of(n, negative_label)
+            told = negative_prompt
+            text, valid = (None, None) if told is None else text_of(model.description, n, told)
+        except ValueError as error:
+            raise ValueError(f"--negative-{error}") from None
+        found = replace(found, negative=Condition(label=against, text=text, text_valid=valid))
     if weaker is not None:
         other = load(weaker, device=model.device)
-        if other.space.shape != model.space.shape or other.names != model.names:
-            raise ValueError(f"--weaker {weaker}: expected a model of the same data and classes as the stronger one")
+        if other.space.shape != model.space.shape or other.description.language != model.description.language:
+            raise ValueError(
+                f"--weaker {weaker}: expected a model of the same data and classes as the stronger one, and of the same"
+                " vocabulary and kind of picture where it hears any"
+            )
         found = replace(found, weaker=other.denoiser)
     return found
 
@@ -141,6 +155,8 @@ def read_given(path: Path, model: Model) -> Tensor:
     of, space = model.description, model.space
     if not of.picture or not isinstance(space, Pixels):
         raise ValueError("--picture: this model was trained without one; see unsteep train upscale")
+    if not path.exists():
+        raise ValueError(f"--picture {path}: there is nothing; give a picture, a folder of them, or a .npz")
     if path.suffix == ".npz":
         return Array(path=str(path)).read("all").x
     aligned, read = Aligned.of(of.picture), []

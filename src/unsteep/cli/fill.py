@@ -132,10 +132,11 @@ def fill(
 
 def read_mask(path: Path, photo: Path, model: Model) -> Tensor:
     """The pixels to keep, bool (1, h, w) in the model's size: those that are black in the mask at `path`."""
+    from unsteep.data.pictures import shape_of
     from unsteep.studies.interpolation import read
 
     known = read(path, model).float().mean(0, keepdim=True) < 127.5
-    sizes = _size(path), _size(photo)
+    sizes = shape_of(path), shape_of(photo)
     if sizes[0] != sizes[1]:
         (w, h), (pw, ph) = sizes
         raise ValueError(f"--mask {path}: {w} x {h} pixels, and {photo} has {pw} x {ph}; make a mask of its size")
@@ -144,18 +145,6 @@ def read_mask(path: Path, photo: Path, model: Model) -> Tensor:
     if not bool(known.any()):
         raise ValueError(f"--mask {path}: all is white, so nothing is kept; for pictures from nothing, unsteep sample")
     return known
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as it is seen."""
-    from PIL import Image
-
-    from unsteep.data.pictures import FORMATS
-
-    with Image.open(path, formats=FORMATS) as image:
-        width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5  # the orientation of the camera: on its side
-    return (height, width) if turned else (width, height)
 
 
 def _repainted(

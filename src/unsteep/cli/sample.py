@@ -28,6 +28,7 @@ def sample(
     guidance_rescale: float = 0.0,
     threshold: float | None = None,
     negative_label: str | None = None,
+    negative_prompt: str | None = None,
     classifier: Path | None = None,
     weaker: Path | None = None,
     steps: int | None = None,
@@ -74,6 +75,8 @@ def sample(
         Dynamic thresholding: the quantile of a sample's values that stays unclipped, as 0.995.
     negative_label
         Guide away from this class, not from none.
+    negative_prompt
+        Guide away from this text, not from none.
     classifier
         Guide by a classifier of unsteep train-classifier to --label; the model need not know classes.
     weaker
@@ -133,25 +136,29 @@ def sample(
     n = _usual(start, given) if n is None else n
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
-    classes = None if label is None or (label == "all" and not model.names) else label.split(",")
+    asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
+    prompts = None if prompt is None else [prompt[i % len(prompt)] for i in range(n)]
+    pictured = None if given is None else given[[i % len(given) for i in range(n)]]
+    by_classifier = classifier is not None and not model.names
+    condition = model.condition_of(n, None if by_classifier else asked, prompts, seed, pictured, augment)
+    _check_asked(model, guidance, prompt, given, augment)
+    classes = None if label is None or label == "all" else label.split(",")
+    if condition is not None and condition.label is not None:
+        classes = [model.names[i] for i in condition.label.tolist()]
     guided = chosen_guidance(
         model,
         n,
         guidance,
-        label=None if label == "all" else classes,
+        label=classes,
         interval=guidance_interval,
         rescale=guidance_rescale,
         threshold=threshold,
-        negative=negative_label,
+        negative_label=negative_label,
+        negative_prompt=negative_prompt,
         classifier=classifier,
         weaker=weaker,
     )
     how["guidance"] = guided
-    by_classifier = guided.labels is not None and not model.names
-    asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
-    prompts = None if prompt is None else [prompt[i % len(prompt)] for i in range(n)]
-    pictured = None if given is None else given[[i % len(given) for i in range(n)]]
-    condition = model.condition_of(n, None if by_classifier else asked, prompts, seed, pictured, augment)
     start = None if start is None else start[:n]
     if out is not None:
         with evaluations(model, guided) as calls:
@@ -180,6 +187,18 @@ def _check_paths(out: Path | None, movie: Path | None, force: bool) -> None:
         by_suffix(out, pictures.FORMATS, "a picture")
     if movie is not None:
         by_suffix(movie, animation.FORMATS, "an animation")
+
+
+def _check_asked(
+    model: Model, guidance: float, prompt: list[str] | None, given: torch.Tensor | None, augment: float
+) -> None:
+    """Refuses what would do nothing."""
+    of = model.description
+    if augment and given is None:
+        raise ValueError(f"--augment {augment}: it is the noise of --picture; give one")
+    if guidance not in (0, 1) and not of.names and of.heard and prompt is None and given is None:
+        how = "--prompt" if of.hears_text else "--picture"
+        raise ValueError(f"--guidance {guidance}: towards what? this model hears a {of.heard}; give {how}")
 
 
 def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
@@ -219,7 +238,8 @@ def _write(model: Model, out: Path, given: torch.Tensor | None, condition: Condi
         if given is not None:  # before the samples, or, of several, above theirs
             import torch
 
-            columns = len(given) if 1 < len(given) <= len(samples) else None
+            given = given[: len(samples)]
+            columns = len(given) if len(given) > 1 else None
             samples = torch.cat([fitted(given, model).expand(-1, samples.shape[1], -1, -1), samples])
         pictures.save(pictures.grid(samples.numpy(), columns), out)
     else:

@@ -71,9 +71,18 @@ def train(
     if not finished:
         return 130
     print(f"\nlook at  {out / 'report.html'}  and  {out / 'samples.png'}")
-    print(f"next     unsteep sample {out} -n 64 --out samples.png")
+    print(f"next     unsteep sample {out} -n 64 --out samples.png{_asking(out)}")
     print(f"         unsteep show {out}")
     return 0
+
+
+def _asking(out: Path) -> str:
+    """What else a sample is asked by, where the model hears more than classes."""
+    from unsteep.training.run import read_run
+
+    of = read_run(out).condition
+    text = ' --prompt "..."' if of.text != "none" else ""
+    return text + (" --picture FILE" if of.picture != "none" else "")
 
 
 def _run(recipe: str | None, config: Path | None, data: str, moved: list[str], changes: list[str]) -> Run:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from unsteep.data.dataset import DataSet, Split, choose, shorten
-from unsteep.data.pictures import SUFFIXES, Crop, load_picture, reason
+from unsteep.data.pictures import SUFFIXES, Crop, load_picture, reason, shape_of
 
 IN_MEMORY = 2 << 30  # bytes; a larger array lies in a temporary file, which the system pages in as needed
 CHUNK = 512  # pictures decoded ahead of the one being stored
@@ -77,8 +77,8 @@ class Folder:
             classes = dict(enumerate(folders))
         beside: dict[str, str] = {}
         if self.aligned:
-            beside = self._beside(files)
-            skipped += [(file, f"none of its name in {self.aligned}") for file in files if file not in beside]
+            beside, apart = self._beside(root, files)
+            skipped += apart
             files = [file for file in files if file in beside]
         if classes is not None:
             numbers = np.array([list(classes.values()).index(file.split("/")[0]) for file in files])
@@ -97,7 +97,9 @@ class Folder:
             given, whole, bad_beside = self.decode(
                 Path(self.aligned).expanduser(), [beside[files[i]] for i in chosen.index[kept]]
             )
-            x, kept, bad, aligned = x[whole], [kept[i] for i in whole], [*bad, *bad_beside], torch.from_numpy(given)
+            if len(whole) < len(kept):
+                x, kept = x[whole], [kept[i] for i in whole]
+            bad, aligned = [*bad, *bad_beside], torch.from_numpy(given)
         return DataSet(
             torch.from_numpy(x),
             None if chosen.labels is None else chosen.labels[kept],
@@ -108,17 +110,33 @@ class Folder:
             aligned=aligned,
         )
 
-    def _beside(self, files: list[str]) -> dict[str, str]:
-        """The aligned picture of each file that has one; ValueError where too many have none."""
-        there = {str(Path(file).with_suffix("")): file for file in picture_files(Path(self.aligned).expanduser())}
-        found = {file: there[name] for file in files if (name := str(Path(file).with_suffix(""))) in there}
-        lacking = [file for file in files if file not in found]
-        if len(lacking) > self.max_bad * len(files):
+    def _beside(self, root: Path, files: list[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        """The aligned picture of each file, and (file, reason) of those without; ValueError where these are too many.
+
+        Where squares are cut out, a picture and the one beside it must have one shape: the cut is then the same.
+        """
+        where = Path(self.aligned).expanduser()
+        try:
+            there = {str(Path(file).with_suffix("")): file for file in picture_files(where)}
+        except ValueError as error:
+            raise ValueError(str(error).replace("data.path", "data.aligned")) from None
+        found: dict[str, str] = {}
+        apart: list[tuple[str, str]] = []
+        for file in files:
+            other = there.get(str(Path(file).with_suffix("")))
+            if other is None:
+                apart.append((file, f"none of its name in {self.aligned}"))
+            elif self.crop == "center" and not _alike(root / file, where / other):
+                apart.append((file, f"another shape than {other} in {self.aligned}"))
+            else:
+                found[file] = other
+        if len(apart) > self.max_bad * len(files):
+            named = shorten([f"{file} ({why})" for file, why in apart], 3)
             raise ValueError(
-                f"data.aligned: {len(lacking)} of {len(files)} pictures ({shorten(lacking, 3)}) have no picture of "
-                f"their name in {self.aligned}: add what is missing, or raise data.max_bad"
+                f"data.aligned: {len(apart)} of {len(files)} pictures have no aligned one: {named}; "
+                "add what is missing, or raise data.max_bad"
             )
-        return found
+        return found, apart
 
     def decode(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
         """Pictures (n, c, size, size), the positions in `files` they have, and (file, reason) of the bad ones met.
@@ -160,6 +178,16 @@ class Folder:
                 "mend or remove them, or raise data.max_bad"
             )
         return x[: len(kept)], kept, bad
+
+
+def _alike(a: Path, b: Path) -> bool:
+    """Whether two pictures have one shape, to a pixel of the smaller; True where that cannot be seen: whoever decodes
+    them tells more."""
+    try:
+        (width, height), (w, h) = sorted((shape_of(a), shape_of(b)))
+    except Exception:  # decoders raise nearly anything on damaged files
+        return True
+    return abs(w * height - h * width) <= max(w, h)
 
 
 def picture_files(root: Path) -> list[str]:

@@ -42,6 +42,14 @@ def load_picture(path: Path, *, size: int, crop: Crop = "center", channels: int 
     return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
 
 
+def shape_of(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as it is seen, from its head alone."""
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) >= 5  # the orientation of the camera: on its side
+    return (height, width) if turned else (width, height)
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))  # 257 * 255 = 65535
 

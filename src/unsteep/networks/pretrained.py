@@ -71,8 +71,8 @@ def load_pretrained(
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 of the names and contents of config.json and the weights, all that the model's numbers come from."""
-    files = [folder / "config.json", *_weight_files(folder)]
+    """SHA-256 of the names and contents of config.json, weights and tokenizer, all that the numbers come from."""
+    files = [folder / "config.json", *_weight_files(folder), *folder.glob("tokenizer.json")]
     digests = {}
     for file in files:
         with file.open("rb") as stream:

@@ -23,6 +23,10 @@ def source_of(run: Path, path: Path | None = None) -> AnyData:
         return source
     if isinstance(source, Digits | Shapes):
         raise ValueError(f"--data: the data that {run} was trained on come from no folder; leave it out")
+    if isinstance(source, Folder) and source.aligned:
+        raise ValueError(
+            f"--data: {run} hears the pictures in {source.aligned}, too, which would not move; leave it out"
+        )
     return replace(source, path=str(path))
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from unsteep.asking import check_null
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.data.pictures import load_picture, reason
@@ -102,6 +103,8 @@ def sheet(a: Tensor, b: Tensor, rows: Mapping[str, Tensor]) -> Image:
 def _labels(model: Model, n: int, label: Label) -> Tensor | None:
     """One class for all of n; without one the model is asked for no class, which it has learned if some of its
     training had the class hidden: two pictures of different classes have none in common."""
+    if label is None:
+        check_null(model.description)
     return None if label is None else model.labels_of(n, label)
 
 

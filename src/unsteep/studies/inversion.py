@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unsteep.asking import check_null
 from unsteep.data import Array, DataSet, Folder
 from unsteep.data.pictures import SUFFIXES
 from unsteep.model import Model
@@ -55,6 +56,7 @@ def labels_for(data: DataSet, model: Model, label: str | None) -> Tensor | None:
     if label is not None:
         return model.labels_of(len(data), label)
     if data.labels is None or not model.names:
+        check_null(model.description)
         return None
     unknown = sorted(set(data.names) - set(model.names))
     if unknown:

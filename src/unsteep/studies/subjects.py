@@ -162,6 +162,8 @@ class Drawn:
         of = self.model.description
         if not of.hears_text and not of.picture:
             return None
+        if self.label is not None:
+            raise ValueError(f"label: this model hears a {of.heard}, and is asked as real pictures are; leave it out")
         if self.real is None:
             raise ValueError(f"evaluate: this model hears a {of.heard}; give examples that have it")
         labels = aligned(self.real.labels, self.real.names, of.names) if of.names else None

@@ -7,6 +7,7 @@ picture that it stands beside. Captions are turned into pieces or tokens once, h
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -55,6 +56,8 @@ class Conditioning:
 
     def described(self, plain: Description, data: DataSet) -> Description:
         """The description of an unconditional model with what it hears; ValueError where the data lack it."""
+        if data.aligned is not None and self.picture != "given":
+            raise ValueError("data.aligned: nothing hears these pictures; set condition.picture=given, or leave it out")
         if self.label and data.labels is None:
             hint = "turn it off, or, for a folder, set data.labelled=true to take sub-folders as classes"
             raise ValueError(f"condition.label: these data have no labels ({data.source}); {hint}")
@@ -73,13 +76,14 @@ class Conditioning:
             raise ValueError("condition.text: an MLP hears no text; set model.network=UNet or DiT")
         vocabulary, text = "", network.text
         if self.text not in LEARNED:
+            folder = str(Path(self.text).expanduser().resolve())  # where the model looks for it, wherever it is used
             try:
-                encoder = frozen_encoder(self.text, self.limit)
+                encoder = frozen_encoder(folder, self.limit)
             except ValueError as error:
                 raise ValueError(
                     f"condition.text: none, bpe, characters, or the folder of an encoder: {error}"
                 ) from None
-            text = FrozenTextConfig(width=encoder.width, folder=self.text, digest=encoder.digest, limit=encoder.limit)
+            text = FrozenTextConfig(width=encoder.width, folder=folder, digest=encoder.digest, limit=encoder.limit)
         elif text is None or isinstance(text, TextEncoderConfig):
             text = text or TextEncoderConfig(limit=self.limit)
             kind: Literal["bpe", "characters"] = "bpe" if self.text == "bpe" else "characters"

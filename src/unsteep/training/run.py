@@ -109,6 +109,8 @@ def resume(settings: Iterable[str], out: Path, *, device: str = "cpu", say: Call
             stored = json.loads(load_text(folder, "state.json"))
             if stored["data"] != data.digest():
                 raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
+            if config.loads(Description, load_text(folder, "model.toml")).language != description.language:
+                raise ValueError(f"--resume: the text encoder is not the one that {out} was trained with; put it back")
             checkpoints.restore(state, folder)
             if state.step > run.train.steps:
                 raise ValueError(
@@ -126,11 +128,14 @@ def _changed(run: Run, settings: Iterable[str]) -> Run:
     changed = config.override(run, settings)
     allowed = {name: getattr(changed.train, name) for name in RESUMABLE}
     same = replace(run, train=replace(run.train, **allowed))
-    if hasattr(run.data, "path") and hasattr(changed.data, "path"):  # data may move: their digest is compared
-        same = replace(same, data=replace(run.data, path=changed.data.path))  # type: ignore[arg-type]
+    for name in ("path", "aligned"):  # data may move: their digest is compared
+        if hasattr(run.data, name) and hasattr(changed.data, name):
+            same = replace(same, data=replace(same.data, **{name: getattr(changed.data, name)}))
     if changed != same:
         names = ", ".join(f"train.{name}" for name in RESUMABLE)
-        raise ValueError(f"--resume: only {names} and data.path may change; start another run for anything else")
+        raise ValueError(
+            f"--resume: only {names} and where the data lie may change; start another run for anything else"
+        )
     return changed
 
 

@@ -10,13 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from unsteep.core.condition import Condition
 from unsteep.core.schedules import steps_of
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
 from unsteep.sampling import DEIS, SOLVERS, Solver
+from unsteep.studies.examples import heard_of
 from unsteep.studies.measuring import counted, weights_digest
 from unsteep.studies.questions.examiner import SHOWN, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study
@@ -38,7 +42,7 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
     calls = list(dict.fromkeys(calls))
     if not calls or min(calls) < 2:
         raise ValueError(f"calls: expected at least 2 of the network, got {', '.join(map(str, calls)) or 'none'}")
-    answer, longest = Answer(model, examiner.counts.seed), steps_of(model.denoiser.schedule)
+    answer, longest = Answer(model, examiner), steps_of(model.denoiser.schedule)
     metrics = ("fid", "kid", "precision", "recall", "distance")
     cells = []
     for most in calls:
@@ -83,8 +87,12 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
 class Answer:
     """Where the probability flow takes the first samples: found once."""
 
-    def __init__(self, model: Model, seed: int) -> None:
-        self.model, self.seed, self.steps = model, seed, min(ANSWER, steps_of(model.denoiser.schedule))
+    def __init__(self, model: Model, examiner: Examiner) -> None:
+        self.model, self.seed, self.steps = model, examiner.counts.seed, min(ANSWER, steps_of(model.denoiser.schedule))
+        self.condition: Condition | None = None
+        if model.description.hears_text or model.description.picture:  # asked as the samples of the metrics are
+            real = examiner.real.reference
+            self.condition = heard_of(model, real.select(torch.arange(APART) % len(real)))
 
     @cached_property
     def pictures(self) -> Tensor:
@@ -97,14 +105,15 @@ class Answer:
 
     def drawn(self, solver: Solver | None, steps: int) -> Tensor:
         """The first samples by a solver."""
-        return self.model.sample(APART, seed=self.seed, solver=solver, steps=steps, batch_size=128)
+        how: Any = {"condition": self.condition, "solver": solver, "steps": steps}
+        return self.model.sample(APART, seed=self.seed, batch_size=128, **how)
 
 
 def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES) -> Study:
     """How strong a guidance: what is asked for and how typical it is, against how varied."""
     scales = list(dict.fromkeys(scales))
     if not model.names:
-        raise ValueError("study guidance: this model has no condition to be guided by; train with condition.label=true")
+        raise ValueError("study guidance: this model knows no classes to be guided to; train with condition.label=true")
     metrics = ("agreement", "fid", "precision", "recall", "density", "coverage", "intra-class")
 
     def of(scale: float) -> Callable[[Path], Outcome]:
