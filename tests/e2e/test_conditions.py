@@ -225,3 +225,16 @@ def test_the_hint_after_training_asks_as_the_model_hears() -> None:
     assert "--out samples.png --picture FILE\n" in HINTS["runs/upscale"]
     assert '--out samples.png --prompt "..."\n' in HINTS["runs/shapes"]
     assert "--out samples.png\n" in HINTS["runs/demo"]
+
+
+def test_filling_in_and_redrawing_by_a_prompt() -> None:
+    white = np.zeros((16, 16), np.uint8)
+    white[:8] = 255
+    Image.fromarray(white).save("mask.png")
+    how = ("-n", 2, "--steps", 3, "--prompt", "a red circle", "--guidance", 2)
+    filled = ("fill", "runs/shapes", "pictures/0.png", "--mask", "mask.png", "--method", "pigdm", *how)
+    assert "6 network calls each" in made(*filled, "--out", "filled.png")
+    assert "6 network calls each" in made("redraw", "runs/shapes", "pictures/0.png", *how, "--out", "redrawn.png")
+    code, _, err = unsteep_("redraw", "runs/demo", "pictures/0.png", *how)
+    assert code != 0
+    assert "trained without text" in err
