@@ -23,6 +23,7 @@ SHAPES = {  # of the data that each recipe is for
     "shapes": (3, 32, 32),
     "captions": (3, 64, 64),
     "emoji": (3, 32, 32),
+    "upscale": (3, 64, 64),
     "vectors": (5,),
 }
 OF_THEIR_OWN = ("digits", "shapes")  # which need no --data
@@ -100,7 +101,7 @@ def test_text_that_the_data_or_the_network_do_not_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("folder", r"set data\.labelled=true to take sub-folders as classes"), ("array", "turn it off")]
+    ("name", "hint"), [("folder", r"turn it off, or, for a folder, set data\.labelled=true"), ("array", "turn it off")]
 )
 def test_labels_that_the_data_do_not_have(name: str, hint: str) -> None:
     run = replace(run_of(name), condition=Conditioning(label=True))

@@ -387,7 +387,7 @@ def test_how_strong_a_guidance(tmp_path: Path, trained: Path, examiner: Examiner
     assert done["scale-2"].protocol["seeds"] == "0 to 11"
     assert {"agreement", "fid", "intra-class"} <= set(done["scale-0"].values)
     plain = digits("condition.label=false").describe(examiner.real.reference)
-    with pytest.raises(ValueError, match="no condition to be guided by"):
+    with pytest.raises(ValueError, match="knows no classes to be guided to"):
         sampling.guidance(examiner, Model(plain.build(), plain))
 
 

@@ -265,7 +265,7 @@ def test_the_grid_of_a_short_chain() -> None:
         ({"seeds": 0}, "seeds: expected at least 1, got 0"),
         ({"evaluations": 0}, "evaluations: expected at least 1, got 0"),
         ({"batch_size": 0}, "batch_size: expected at least 1"),
-        ({"guidance": 2.0}, "no condition to be guided by"),
+        ({"guidance": 2.0}, "nothing to be guided by"),
         ({"solver": Ancestral()}, "Ancestral draws noise on its way"),
         ({"solver": DDIM(eta=0.5)}, "DDIM draws noise on its way"),
     ],

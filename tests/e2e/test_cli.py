@@ -322,7 +322,7 @@ def test_latents_of_another_shape_are_refused(digits: Path, album: Path) -> None
 
 
 def test_guiding_what_has_no_classes(album: Path) -> None:
-    assert "no condition to be guided by" in refused("sample", album, "-n", 2, "--guidance", 2)
+    assert "nothing to be guided by" in refused("sample", album, "-n", 2, "--guidance", 2)
 
 
 # Showing.

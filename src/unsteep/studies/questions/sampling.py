@@ -42,7 +42,11 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
     calls = list(dict.fromkeys(calls))
     if not calls or min(calls) < 2:
         raise ValueError(f"calls: expected at least 2 of the network, got {', '.join(map(str, calls)) or 'none'}")
-    answer, longest = Answer(model, examiner), steps_of(model.denoiser.schedule)
+    heard = None
+    if model.description.hears_text or model.description.picture:  # asked as the samples of the metrics are
+        real = examiner.real.reference
+        heard = heard_of(model, real.select(torch.arange(APART) % len(real)))
+    answer, longest = Answer(model, examiner.counts.seed, heard), steps_of(model.denoiser.schedule)
     metrics = ("fid", "kid", "precision", "recall", "distance")
     cells = []
     for most in calls:
@@ -87,12 +91,9 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
 class Answer:
     """Where the probability flow takes the first samples: found once."""
 
-    def __init__(self, model: Model, examiner: Examiner) -> None:
-        self.model, self.seed, self.steps = model, examiner.counts.seed, min(ANSWER, steps_of(model.denoiser.schedule))
-        self.condition: Condition | None = None
-        if model.description.hears_text or model.description.picture:  # asked as the samples of the metrics are
-            real = examiner.real.reference
-            self.condition = heard_of(model, real.select(torch.arange(APART) % len(real)))
+    def __init__(self, model: Model, seed: int, condition: Condition | None = None) -> None:
+        self.model, self.seed, self.condition = model, seed, condition
+        self.steps = min(ANSWER, steps_of(model.denoiser.schedule))
 
     @cached_property
     def pictures(self) -> Tensor:
