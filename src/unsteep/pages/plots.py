@@ -143,21 +143,23 @@ def lines(
 ) -> Path:
     """Named lines, with markers where they have few points and a band where a lower and upper edge are given.
 
-    series: name -> (x, y) or (x, y, lower, upper), each (n,); those in `faint` are thin and grey, and have no name.
+    series: name -> (x, y) or (x, y, lower, upper), each (n,); those in `faint` are thin and grey, and have one name.
     ValueError: no series, other than two or four columns, or columns of unequal length.
     """
     if not series:
         raise ValueError("a plot needs at least one line, got none: give name -> (x, y) or (x, y, lower, upper)")
     with _figure(path, (6.4, 3.8)) as figure:
         axes = figure.subplots()
-        for i, (name, columns) in enumerate(series.items()):
+        for i, name in enumerate([*(name for name in series if name not in faint), *faint]):
+            columns = series[name]
             if len(columns) not in (2, 4):
                 raise ValueError(
                     f"{name}: expected (x, y) or (x, y, lower, upper), got {len(columns)} columns: mend it"
                 )
             x, y, *band = _columns(name, **dict(zip(("x", "y", "lower", "upper"), columns, strict=False)))
             if name in faint:
-                axes.plot(x, y, label="_", color=FAINT, linewidth=0.8, zorder=1)
+                label = f"{len(faint)} others" if i == len(series) - 1 else "_"
+                axes.plot(x, y, label=label, color=FAINT, linewidth=0.8, zorder=1)
                 continue
             axes.plot(x, y, label=name, **_look(i), **_marks(i, len(x)))
             if band:

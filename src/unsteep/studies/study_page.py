@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from unsteep.metrics.measures import BETTER, titled
 from unsteep.pages import Page, plots
@@ -105,12 +106,8 @@ def _plot(plot: Plot, study: Study, done: Mapping[str, Outcome], out: Path) -> P
     if not lines:
         return None
     path = out / f"{plot.y}-{plot.x}.png".replace(" ", "-").replace("/", "-")
-    title, faint = plot.title, _faint(lines, plot.y)
-    if faint:
-        title += f"; in grey, the {len(faint)} others"
-    return plots.lines(
-        path, lines, xlabel=plot.x, ylabel=plot.y, title=title, xlog=plot.xlog, ylog=plot.ylog, faint=faint
-    )
+    how: dict[str, Any] = {"title": plot.title, "xlog": plot.xlog, "ylog": plot.ylog, "faint": _faint(lines, plot.y)}
+    return plots.lines(path, lines, xlabel=plot.x, ylabel=plot.y, **how)
 
 
 def _faint(lines: Mapping[str, tuple[tuple[float, ...], ...]], metric: str) -> list[str]:
