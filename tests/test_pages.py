@@ -229,6 +229,7 @@ PLOTS: dict[str, Callable[[Path, float], Path]] = {
     "lines": lambda path, a: lines(path, {"a": (RAMP, RAMP**a), "b": (RAMP[:9], RAMP[:9])}, title="lines"),
     "band": lambda path, a: lines(path, {"a": (RAMP, RAMP, RAMP - a, RAMP + 1)}),
     "logarithms": lambda path, a: lines(path, {"a": (1 + RAMP, 10 ** (a * RAMP))}, xlog=True, ylog=True),
+    "faint": lambda path, a: lines(path, {"a": (RAMP, RAMP**a), "b": (RAMP, RAMP)}, faint=["a"]),
 }
 
 
