@@ -28,6 +28,7 @@ def show(run: Path, /) -> None:
         ("schedule", repr(description.schedule)),
         ("makes", repr(description.space)),
         ("classes", ", ".join(model.names) or "none"),
+        ("given", description.heard or "nothing"),
     ]
     if (run / "run.toml").exists():
         from unsteep.training.run import read_run
