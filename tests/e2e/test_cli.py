@@ -420,7 +420,7 @@ TRAIN_MISTAKES = {
     ("vectors", "--data", "plain"): "plain: expected plain arrays",
     ("digits", "--data", "photos"): "digits come with scikit-learn and take no --data",
     ("folders",): "unknown recipe 'folders'; did you mean folder?",
-    (): "name a recipe (digits, fashion-mnist, mnist, folder, array, vectors)",
+    (): "name a recipe (digits, folder, ...; see --help), or give --config FILE",
     ("--resume",): "name a recipe",
     ("digits", "--config", "x.toml"): "give a recipe or --config, not both",
     ("digits", "--resume", "--force"): "leave out --force and --config",
