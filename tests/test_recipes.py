@@ -20,7 +20,7 @@ SHAPES = {  # of the data that each recipe is for
     "mnist": (1, 28, 28),
     "folder": (3, 64, 64),
     "array": (3, 32, 32),
-    "shapes": (3, 32, 32),
+    "shapes": (3, 20, 20),
     "captions": (3, 64, 64),
     "emoji": (3, 32, 32),
     "upscale": (3, 64, 64),
