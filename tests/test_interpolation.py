@@ -1,7 +1,6 @@
 """Interpolation: laws of mixing at a level, of inversion and of slerp on exact denoisers; the sheet; the command."""
 
 import contextlib
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from command_line import made, unsteep_
 from unsteep.analytic import Mixture
-from unsteep.cli import main
 from unsteep.core.chains import CosineBetas, LinearBetas
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, add_noise
@@ -437,19 +436,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with contextlib.chdir(folder):
         made("train", "digits", *(f"--set={name}={value}" for name, value in settings.items()), "--out", "run")
         yield folder
-
-
-def unsteep_(*arguments: object) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
-
-
-def made(*arguments: object) -> str:
-    code, out, err = unsteep_(*arguments)
-    assert code == 0, err
-    return out
 
 
 def size(path: str) -> tuple[int, int]:

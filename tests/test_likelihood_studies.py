@@ -1,7 +1,6 @@
 """Where the bits go, and what is seen of them: on Gaussian data, whose answers are known, and on a tiny run."""
 
 import contextlib
-import io
 import json
 import math
 import warnings
@@ -16,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from command_line import unsteep_
 from unsteep.analytic import Mixture
-from unsteep.cli import main
 from unsteep.core.chains import Chain, CosineBetas, LinearBetas
 from unsteep.core.gaussian import optimal_variance
 from unsteep.core.level import NoiseLevel
@@ -394,15 +393,6 @@ TINY = [
     *("--set=model.network.groups=4", "--set=model.network.multipliers=1,2", "--set=model.network.blocks=1"),
     *("--set=train.steps=3", "--set=train.batch=4", "--set=train.warmup=1", "--set=model.network.attention="),
 ]
-
-
-def unsteep_(*arguments: object) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-        warnings.simplefilter("default")
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
 def refused(*arguments: object) -> str:

@@ -1,7 +1,6 @@
 """Conditions and guidance from the command line: classifiers, negatives, intervals, weaker models, prompts."""
 
 import contextlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,8 @@ import pytest
 from PIL import Image
 
 import unsteep.training.run as runs
+from command_line import made, unsteep_
 from unsteep.classifier import NoisyClassifier
-from unsteep.cli import main
 from unsteep.denoiser import Denoiser
 
 TINY = [
@@ -22,19 +21,6 @@ TINY = [
 
 
 HINTS: dict[str, str] = {}
-
-
-def unsteep_(*arguments: object) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
-
-
-def made(*arguments: object) -> str:
-    code, out, err = unsteep_(*arguments)
-    assert code == 0, err
-    return out
 
 
 def trained(out: str, *settings: str, recipe: str = "digits", data: str = "") -> None:

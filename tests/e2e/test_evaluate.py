@@ -1,9 +1,7 @@
 """Evaluating and comparing from the command line: runs, saved models and pictures of any tool."""
 
 import contextlib
-import io
 import json
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 from PIL import Image
 
 import unsteep.training.run as runs
-from unsteep.cli import main
+from command_line import made, unsteep_
 from unsteep.metrics import domain
 from unsteep.metrics.domain import DomainNet
 from unsteep.opening import load
@@ -23,22 +21,6 @@ TINY = [
     *("model.network.width=8", "model.network.groups=4", "model.network.blocks=1", "model.network.attention="),
 ]
 QUICK = ("--metrics", "fid", "precision")
-
-
-def unsteep_(*arguments: object) -> tuple[int, str, str]:
-    """A command line in this process: exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-        warnings.simplefilter("default")
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
-
-
-def made(*arguments: object) -> str:
-    code, out, err = unsteep_(*arguments)
-    assert code == 0, err
-    return out
 
 
 def refused(*arguments: object) -> str:

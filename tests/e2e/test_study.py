@@ -1,7 +1,6 @@
 """Studies from the command line."""
 
 import contextlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 import unsteep.training.run as runs
-from unsteep.cli import main
+from command_line import made, unsteep_
 from unsteep.cli.study import OF_A_MODEL, TRAINING, USED_BY
 from unsteep.metrics import domain
 from unsteep.metrics.domain import DomainNet
@@ -23,19 +22,6 @@ TINY = [
     *("model.network.width=8", "model.network.groups=4", "model.network.blocks=1", "model.network.attention="),
 ]
 SETS = [part for one in TINY for part in ("--set", one)]
-
-
-def unsteep_(*arguments: object) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
-
-
-def made(*arguments: object) -> str:
-    code, out, err = unsteep_(*arguments)
-    assert code == 0, err
-    return out
 
 
 def blank(path: Path, *_: object, **__: object) -> Path:
