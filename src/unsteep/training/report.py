@@ -125,8 +125,10 @@ def report(model: Model, out: Path, data: DataSet, configuration: str, speed: fl
         forward_strip(model, data, out / "forward.png")
         reverse_pictures(model, out / "reverse.gif", out / "estimates.png", data)
         taken, rows = _steps(model), ", one row a class" if model.names else ""
-        if model.description.hears_text or model.description.picture:
-            rows = ", one row for what each of some training examples is"
+        if model.description.picture:
+            rows = ", one row a training picture: what is given, the picture itself, and samples"
+        elif model.description.hears_text:
+            rows = ", one row a caption of the training data"
         page.section("Samples").figure(out / "samples.png", f"{taken} steps, seeds from 0, averaged weights{rows}.")
         page.section("Forward process", "Training pictures and the same noise, more and more of it.")
         page.figure(out / "forward.png")
