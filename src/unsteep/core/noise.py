@@ -6,7 +6,8 @@ the values of one draw in groups of four, `draw` the draws of one purpose, `stre
 sampler, or the (training step, example) of a training run. Normals come from uniforms by Box & Muller 1958, in float64.
 
 Row i of a draw belongs to seed i alone: a sample keeps its noise whatever batch it is in, and a longer sequence
-begins with the noise of the shorter one.
+begins with the noise of the shorter one. That holds bit for bit, on every processor and for every shape, since all is
+made of integers and of operations that IEEE 754 rounds exactly (see `elementary`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from unsteep.core.elementary import circle, log_unit, unit
 from unsteep.core.level import NoiseLevel
 
 _WORD = 0xFFFFFFFF
 _BROWNIAN_DRAW = 1 << 31  # draws from here on are the nodes of the Brownian path
 _BROWNIAN_DEPTH = 24  # the path is known at multiples of 2^-24 in t
+_PIECE = 1 << 13  # blocks of words turned into normal numbers at a time
 _AT_ONCE = 1 << 18  # numbers of nodes to make in one call: fewer calls for small data, no more memory for large
 
 
@@ -54,7 +57,7 @@ class NoiseSource:
         """Uniform numbers in (0, 1), of 32 random bits, in the shape, device and dtype of `like` (b, ...)."""
         words = self._words(like, torch.tensor(draw), self.stream)
         largest = 1 - torch.finfo(like.dtype).eps / 2  # the last number below 1: a coarse dtype would round to 1
-        return _shaped(_unit(torch.stack(words, -1)).clamp(max=largest), like)
+        return _shaped(unit(torch.stack(words, -1)).clamp(max=largest), like)
 
     def brownian(self, like: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
         """W(now.t) - W(nxt.t), of variance clock(now.t) - clock(nxt.t), for one Brownian path W per seed.
@@ -96,12 +99,10 @@ class NoiseSource:
             yield from source._normal(wide, draws, source.stream).reshape(len(some), *like.shape)
 
     def _normal(self, like: Tensor, draw: Tensor, stream: Tensor) -> Tensor:
-        a, b, c, d = (_unit(word) for word in self._words(like, draw, stream))
-        radius_1, radius_2 = torch.sqrt(-2 * torch.log(a)), torch.sqrt(-2 * torch.log(c))
-        angle_1, angle_2 = 2 * math.pi * b, 2 * math.pi * d
-        first = (radius_1 * torch.cos(angle_1), radius_1 * torch.sin(angle_1))
-        second = (radius_2 * torch.cos(angle_2), radius_2 * torch.sin(angle_2))
-        return _shaped(torch.stack(first + second, -1), like)
+        a, b, c, d = (word.flatten() for word in self._words(like, draw, stream))
+        radial, angular = torch.stack([a, c], -1), torch.stack([b, d], -1)
+        pieces = zip(radial.split(_PIECE), angular.split(_PIECE), strict=True)  # small enough for a cache
+        return _shaped(torch.cat([_box_muller(*piece) for piece in pieces]), like)
 
     def _words(self, like: Tensor, draw: Tensor, stream: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks)."""
@@ -139,13 +140,15 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
     return torch.argsort((high[0] << 31) | (low[0] >> 1), stable=True)
 
 
-def _unit(word: Tensor) -> Tensor:
-    """Words to the centres of 2^32 bins of (0, 1), float64: never 0, never 1."""
-    return (word.double() + 0.5) * 2.0**-32
+def _box_muller(radial: Tensor, angular: Tensor) -> Tensor:
+    """Pairs of normal numbers (..., 2), float64, from words (...)."""
+    radius = torch.sqrt(-2 * log_unit(radial))
+    cosine, sine = circle(angular)
+    return torch.stack([radius * cosine, radius * sine], -1)
 
 
 def _shaped(values: Tensor, like: Tensor) -> Tensor:
-    """(b, blocks, 4) values to the shape and dtype of `like`."""
+    """Values (b * blocks, ...), four a block, to the shape and dtype of `like`."""
     return values.reshape(len(like), -1)[:, : like[0].numel()].reshape(like.shape).to(like.dtype)
 
 

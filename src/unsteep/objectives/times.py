@@ -7,7 +7,9 @@ LogitNormal  t = sigmoid(mean + std z)   more of the middle (Esser et al. 2024)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Protocol
 
 import torch
@@ -54,8 +56,11 @@ class LogitNormal:
             raise ValueError(f"std: expected a positive number, got {self.std}")
 
     def __call__(self, draw: Draw) -> Tensor:
-        z = torch.special.ndtri(draw.uniform(Purpose.TIME))
-        return torch.sigmoid(self.mean + self.std * z).clamp(min=SMALLEST)
+        # One number after the other: a vectorised function may give an example another last bit in another batch.
+        z = NormalDist(self.mean, self.std)
+        u = draw.uniform(Purpose.TIME).clamp(2**-33, 1 - 2**-33)
+        t = [1 / (1 + math.exp(min(-z.inv_cdf(one), 50.0))) for one in u.tolist()]
+        return torch.tensor(t, dtype=torch.float64).clamp(min=SMALLEST)
 
 
 @dataclass(frozen=True, kw_only=True)
