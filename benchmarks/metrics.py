@@ -18,12 +18,12 @@ from scipy.ndimage import gaussian_filter, shift
 from torch import Tensor
 
 from unsteep.data import DataSet, Idx
-from unsteep.metrics.domain import domain_features
-from unsteep.metrics.features import gather
+from unsteep.evaluation.held import Real
+from unsteep.features.domain import domain_features
+from unsteep.features.looking import gather
 from unsteep.metrics.frechet import fid, fid_infinity, frechet_distance, moments
 from unsteep.metrics.kid import kid
 from unsteep.metrics.manifold import manifold
-from unsteep.studies.held import Real
 
 
 def corruptions() -> dict[str, Callable[[DataSet], Tensor]]:

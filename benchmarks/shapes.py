@@ -18,9 +18,9 @@ from rich.table import Table
 
 import unsteep
 from unsteep.data import Shapes
-from unsteep.studies import shapes_accuracy
-from unsteep.studies.measuring import check_folder
-from unsteep.studies.subjects import weights_at
+from unsteep.evaluation import shapes_accuracy
+from unsteep.evaluation.subjects import weights_at
+from unsteep.model.measuring import check_folder
 from unsteep.training.run import read_run
 
 

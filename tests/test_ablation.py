@@ -22,16 +22,16 @@ import unsteep.training.run as runs
 from unsteep.cli import main
 from unsteep.cli.ablate import _named
 from unsteep.cli.ablate import seconds as read_seconds
+from unsteep.evaluation.quality import Classifier, energy_distance
 from unsteep.metrics.interval import Interval, wilson
 from unsteep.model import Model
 from unsteep.pages import plots
 from unsteep.recipes import RECIPES
 from unsteep.storage import config
-from unsteep.studies import ablation
-from unsteep.studies.ablation import GRID, Cell, ablate
-from unsteep.studies.ablation_claims import claims, verdict
-from unsteep.studies.ablation_result import Measure, Result
-from unsteep.studies.quality import Classifier, energy_distance
+from unsteep.studies.ablation import ablation
+from unsteep.studies.ablation.ablation import GRID, Cell, ablate
+from unsteep.studies.ablation.claims import claims, verdict
+from unsteep.studies.ablation.result import Measure, Result
 from unsteep.training.loop import Diverged, State
 from unsteep.training.run import Run
 

@@ -15,6 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from unsteep.checks import mathematics as check_mathematics
+from unsteep.checks import moments as check_moments
+from unsteep.checks import solvers as check_solvers
+from unsteep.checks import whole as study
+from unsteep.checks.rows import Row, below, near, published, rows_of
 from unsteep.cli.check import Group, check
 from unsteep.core import noise
 from unsteep.core.chains import CosineBetas, LinearBetas
@@ -30,9 +35,6 @@ from unsteep.networks import UNetConfig
 from unsteep.opening import load
 from unsteep.sampling import DDIM, SOLVERS, Ancestral, DPMMultistep, Euler, Heun, Solver, UniPC, grid, sample
 from unsteep.storage.manifest import write_manifest
-from unsteep.studies import check as study
-from unsteep.studies import check_mathematics, check_moments, check_solvers
-from unsteep.studies.check_rows import Row, below, near, published, rows_of
 from unsteep.training import run as runs
 from unsteep.training.loop import TrainConfig
 from unsteep.training.run import Conditioning, Run

@@ -8,10 +8,10 @@ import torch
 
 from unsteep.core.schedules import VP
 from unsteep.data import DataSet
+from unsteep.evaluation.by_level import ByLevel, by_level, write
 from unsteep.metrics.interval import Interval
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.objectives.classification import Classification
-from unsteep.studies.noisy_classifier import ByLevel, by_level, write
 from unsteep.training.classifier import ClassifierConfig, open_classifier, train_classifier
 from unsteep.training.loop import TrainConfig
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from unsteep.evaluation.compare import Result, cells, compare, header, write
+from unsteep.evaluation.protocol import SUBJECT, Fact, differences
 from unsteep.metrics.interval import Interval
-from unsteep.metrics.protocol import SUBJECT, Fact, differences
-from unsteep.studies.comparison import Result, cells, compare, header, write
 
 PROTOCOL: dict[str, Fact] = {
     **dict.fromkeys(SUBJECT, "one"),

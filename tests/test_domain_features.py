@@ -14,10 +14,11 @@ from unsteep.core.noise import Draw
 from unsteep.data import Digits
 from unsteep.data.batch import Batch
 from unsteep.data.dataset import DataSet
-from unsteep.metrics import domain
-from unsteep.metrics.accuracy import agreement, classification_accuracy_score
-from unsteep.metrics.domain import SMALLEST, TEMPERATURE, Domain, DomainNet, contrast, domain_features, views
-from unsteep.metrics.features import gather
+from unsteep.evaluation.accuracy import classification_accuracy_score
+from unsteep.features import domain
+from unsteep.features.domain import SMALLEST, TEMPERATURE, Domain, DomainNet, contrast, domain_features, views
+from unsteep.features.looking import gather
+from unsteep.metrics.agreement import agreement
 
 FEW = DomainNet(steps=120, batch=64, width=8, dimension=16, learning_rate=0.01)
 FEWER = replace(FEW, steps=2)

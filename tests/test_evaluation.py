@@ -20,23 +20,26 @@ from unsteep.core.chains import CosineBetas
 from unsteep.core.condition import Condition
 from unsteep.data import DataSet
 from unsteep.data.pairs import sketch
-from unsteep.metrics.accuracy import classification_accuracy_score
-from unsteep.metrics.domain import DomainNet
-from unsteep.metrics.features import Seen, gather
+from unsteep.evaluation import evaluate as evaluation
+from unsteep.evaluation import page as evaluation_page
+from unsteep.evaluation import subjects
+from unsteep.evaluation.accuracy import classification_accuracy_score
+from unsteep.evaluation.evaluate import METRICS, USUAL, Evaluation, Pairwise, check, evaluate
+from unsteep.evaluation.held import Real, floors
+from unsteep.evaluation.protocol import Fact
+from unsteep.evaluation.subjects import Drawn, Stored, aligned, open_pictures, weights_at
+from unsteep.features.domain import DomainNet
+from unsteep.features.looking import gather
 from unsteep.metrics.frechet import fid
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import titled
 from unsteep.metrics.ms_ssim import ms_ssim
-from unsteep.metrics.protocol import Fact
+from unsteep.metrics.seen import Seen
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.pages.html import unbroken
 from unsteep.sampling import DDIM
 from unsteep.spaces import Pixels, Vectors
-from unsteep.studies import evaluation, evaluation_page, subjects
-from unsteep.studies.evaluation import METRICS, USUAL, Evaluation, Pairwise, check, evaluate
-from unsteep.studies.held import Real, floors
-from unsteep.studies.subjects import Drawn, Stored, aligned, open_pictures, weights_at
 
 NAMES = ("left", "right")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unsteep.metrics.features import Seen, gather
+from unsteep.features.looking import gather
+from unsteep.metrics.seen import Seen
 
 
 @dataclass(frozen=True)

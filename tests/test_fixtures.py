@@ -1,7 +1,8 @@
 """What earlier releases wrote still opens, and what they drew is still drawn.
 
 `fixtures/0.1` holds a run, a classifier and three saved models as release 0.1 wrote them: digits by class; vectors;
-pictures after what is left of them at 2 x 2; drawn shapes by caption (both without their frames, for size). `golden.npz` holds
+pictures after what is left of them at 2 x 2; drawn shapes by caption (both without their frames, for size).
+`golden.npz` holds
 what they gave then. Where a default changes a golden is added here, and none is edited. Drawn again on the processor
 and with the torch that drew them they are equal bit for bit, elsewhere to rounding.
 """

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import unsteep
-from unsteep.asking import frozen_encoder
 from unsteep.data import Shapes
 from unsteep.model import Model, ModelConfig
+from unsteep.model.asking import frozen_encoder
 from unsteep.networks import FrozenTextConfig, UNetConfig
 from unsteep.training.batches import Batches
 from unsteep.training.conditions import Conditioning

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from test_model import model_of, pictures
-from unsteep.classifier import NoisyClassifier
 from unsteep.core.chains import CosineBetas
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
 from unsteep.guidance import Auto, Classifier, ClassifierFree, Clip, DynamicThreshold, Interval, Rescale
-from unsteep.guiding import Guidance
+from unsteep.guidance.noisy import NoisyClassifier
+from unsteep.guidance.setting import Guidance
 from unsteep.model import Model
 from unsteep.networks.encoder import EncoderConfig
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from unsteep.metrics.features import Features, gather
-from unsteep.metrics.inception import KNOWN, Inception, InceptionV3, inception, legacy_bilinear
-from unsteep.metrics.weights import open_weights
+from unsteep.features.inception import KNOWN, Inception, InceptionV3, inception, legacy_bilinear
+from unsteep.features.looking import Features, gather
+from unsteep.features.weights import open_weights
 
 
 def random_weights(shapes: dict[str, torch.Size], seed: int) -> dict[str, Tensor]:

@@ -21,13 +21,12 @@ from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, AnySchedule, Cosine, Flow, Schedule
 from unsteep.denoiser import Denoise
-from unsteep.description import Description, ModelConfig
-from unsteep.model import Model
+from unsteep.model import Description, Model, ModelConfig
+from unsteep.model.interpolate import at_level, by_inversion, half, read, shares, sheet
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.sampling import DDIM, Ancestral, sample
 from unsteep.sampling.interpolation import interpolate, invert, levels_from, mixed, slerp
 from unsteep.spaces import Pixels, Vectors
-from unsteep.studies.interpolation import at_level, by_inversion, half, read, shares, sheet
 
 SHARES = shares(9)
 CHAIN = LinearBetas()

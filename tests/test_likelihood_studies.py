@@ -24,18 +24,17 @@ from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Cosine, Flow, Schedule
 from unsteep.data import DataSet, Digits
 from unsteep.denoiser import Denoiser
-from unsteep.description import Description, ModelConfig
+from unsteep.evaluation import rate_distortion as rates
+from unsteep.evaluation.examples import examples_of, open_data
+from unsteep.evaluation.likelihood import likelihood
 from unsteep.likelihood import Decoder, bound, rate_distortion, strata
 from unsteep.metrics.interval import Interval, intervals
-from unsteep.model import Model
+from unsteep.model import Description, Model, ModelConfig
+from unsteep.model.measuring import counted, weights_digest
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.pages import plots
 from unsteep.sampling import grid
 from unsteep.spaces import AnySpace, Pixels, Vectors
-from unsteep.studies import rate_distortion as rates
-from unsteep.studies.examples import examples_of, open_data
-from unsteep.studies.likelihood import likelihood
-from unsteep.studies.measuring import counted, weights_digest
 
 BETAS = partial(LinearBetas, end=0.019)  # as many as 20 steps reach pure noise
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from unsteep.metrics.lpips import HEADS, TRUNKS, Kind, Lpips, lpips
+from unsteep.features.lpips import HEADS, TRUNKS, Kind, Lpips, lpips
 
 KINDS: list[Any] = ["alex", "vgg"]
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unsteep.metrics.features import gather
-from unsteep.metrics.pretrained import IMAGENET, ClipScore, Preprocessing, vision_features
+from unsteep.features.looking import gather
+from unsteep.features.pretrained import IMAGENET, ClipScore, Preprocessing, vision_features
 
 transformers = pytest.importorskip("transformers")
 

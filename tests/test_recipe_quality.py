@@ -9,8 +9,8 @@ import torch
 
 import unsteep
 from unsteep.data import Digits
+from unsteep.evaluation.quality import Classifier
 from unsteep.recipes import digits
-from unsteep.studies.quality import Classifier
 from unsteep.training.run import start
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, label
 
 from unsteep.data import Shapes, shapes
 from unsteep.data.shapes import COLOURS, NUMBERS, RELATIONS, SHAPES, Scene, coverage
-from unsteep.studies.shapes_checker import attribute_accuracy, check, read_picture
+from unsteep.evaluation.shapes_checker import attribute_accuracy, check, read_picture
 
 HELD_OUT = ("blue circle", "green square", "red triangle")
 MIRRORED = dict(zip(RELATIONS, ("right of", "left of", "below", "above"), strict=True))

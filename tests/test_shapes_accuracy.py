@@ -12,14 +12,14 @@ from torch import Tensor
 
 from unsteep.data import Shapes
 from unsteep.data.shapes import Scene, draw
+from unsteep.evaluation import shapes_accuracy
+from unsteep.evaluation.shapes_accuracy import HELD_OUT, KNOWN, Answers, answers, caption_sets
 from unsteep.metrics.interval import wilson
 from unsteep.model import Model, ModelConfig
+from unsteep.model.measuring import weights_digest
 from unsteep.networks import TextEncoderConfig, UNetConfig
 from unsteep.pages import plots
 from unsteep.sampling import UniPC
-from unsteep.studies import shapes_accuracy
-from unsteep.studies.measuring import weights_digest
-from unsteep.studies.shapes_accuracy import HELD_OUT, KNOWN, Answers, answers, caption_sets
 from unsteep.training.run import Conditioning, Run
 
 N = 40

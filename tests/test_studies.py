@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import unsteep.training.run as runs
-from unsteep.metrics import domain
-from unsteep.metrics.domain import DomainNet
+from unsteep.evaluation.page import brief
+from unsteep.features import domain
+from unsteep.features.domain import DomainNet
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
 from unsteep.model import Model
@@ -22,11 +23,10 @@ from unsteep.pages import plots
 from unsteep.recipes import RECIPES
 from unsteep.sampling import DEIS, SOLVERS
 from unsteep.storage import config
-from unsteep.studies.evaluation_page import brief
+from unsteep.studies.page import _faint
 from unsteep.studies.questions import sampling, training
 from unsteep.studies.questions.examiner import Counts, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study, conclusions, read, run
-from unsteep.studies.study_page import _faint
 from unsteep.studies.trained import of_steps
 from unsteep.training.loop import Diverged
 from unsteep.training.run import Run

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unsteep.networks.pretrained_text import pretrained_text
 from unsteep.networks.text import NullText, TextEncoder, TextEncoderConfig, Vocabulary
+from unsteep.networks.text.pretrained import pretrained_text
 
 CAPTIONS = [
     f"A {first} {shape} {where} a {second} square."

@@ -8,11 +8,11 @@ import torch
 
 import unsteep
 from unsteep.data import Shapes
-from unsteep.guiding import Guidance
+from unsteep.evaluation.examples import examples_of
+from unsteep.evaluation.likelihood import likelihood
+from unsteep.guidance.setting import Guidance
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import DiTConfig, TextEncoderConfig, UNetConfig, Vocabulary
-from unsteep.studies.examples import examples_of
-from unsteep.studies.likelihood import likelihood
 from unsteep.training.loop import TrainConfig
 from unsteep.training.run import Batches, Conditioning, Run, start
 

@@ -19,8 +19,8 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Schedule
 from unsteep.denoiser import Denoiser
-from unsteep.description import Description, ModelConfig
-from unsteep.model import Model
+from unsteep.model import Description, Model, ModelConfig
+from unsteep.model.tuned_grid import keep, opened, tune_grid
 from unsteep.networks import MLPConfig
 from unsteep.sampling import DDIM, DEIS, Ancestral, DPMMultistep, GaussianFrame, UniPC, grid, initial_noise, sample
 from unsteep.sampling.frame import SCALAR
@@ -29,7 +29,6 @@ from unsteep.spaces import Vectors
 from unsteep.storage.checkpoint import load_tensors, save_folder, update_tensors
 from unsteep.storage.lock import RunLock
 from unsteep.storage.manifest import Corrupt, verify
-from unsteep.studies.tuned_grid import keep, opened, tune_grid
 from unsteep.training.statistics import frame
 
 MIXTURE = Mixture(

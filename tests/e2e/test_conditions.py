@@ -11,8 +11,8 @@ from PIL import Image
 
 import unsteep.training.run as runs
 from command_line import made, unsteep_
-from unsteep.classifier import NoisyClassifier
 from unsteep.denoiser import Denoiser
+from unsteep.guidance.noisy import NoisyClassifier
 
 TINY = [
     *("schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "train.warmup=1", "train.steps=2"),

@@ -12,8 +12,8 @@ from PIL import Image
 
 import unsteep.training.run as runs
 from command_line import made, unsteep_
-from unsteep.metrics import domain
-from unsteep.metrics.domain import DomainNet
+from unsteep.features import domain
+from unsteep.features.domain import DomainNet
 from unsteep.opening import load
 
 TINY = [

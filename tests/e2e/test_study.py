@@ -11,8 +11,8 @@ from PIL import Image
 import unsteep.training.run as runs
 from command_line import made, unsteep_
 from unsteep.cli.study import OF_A_MODEL, TRAINING, USED_BY
-from unsteep.metrics import domain
-from unsteep.metrics.domain import DomainNet
+from unsteep.features import domain
+from unsteep.features.domain import DomainNet
 from unsteep.pages import plots
 from unsteep.studies.questions import training
 from unsteep.studies.questions.training import Study, schedules

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from unsteep.studies.ablation import Cell
+    from unsteep.studies.ablation.ablation import Cell
 
 
 def ablate(
@@ -69,9 +69,9 @@ def ablate(
     from unsteep.cli.common import chosen_device, nearest
     from unsteep.recipes import RECIPES
     from unsteep.storage.config import override
-    from unsteep.studies.ablation import GRID
-    from unsteep.studies.ablation import ablate as run_ablation
-    from unsteep.studies.ablation_result import Measure
+    from unsteep.studies.ablation.ablation import GRID
+    from unsteep.studies.ablation.ablation import ablate as run_ablation
+    from unsteep.studies.ablation.result import Measure
 
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; {nearest(recipe, RECIPES)}")
@@ -113,7 +113,7 @@ def ablate(
 def _named(asked: list[str]) -> tuple[Cell, ...]:
     """The cells that are asked for by name, or by a part of it between dashes; all if none is."""
     from unsteep.cli.common import nearest
-    from unsteep.studies.ablation import GRID
+    from unsteep.studies.ablation.ablation import GRID
 
     for name in asked:
         if not any(name == cell.name or name in cell.name.split("-") for cell in GRID):

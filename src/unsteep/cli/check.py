@@ -36,8 +36,8 @@ def check(
     from rich.table import Table
     from rich.text import Text
 
+    from unsteep.checks import whole as study
     from unsteep.cli.common import chosen_device
-    from unsteep.studies import check as study
 
     device, began = chosen_device(device), time.monotonic()
     found = study.check(run, only=only or (), device=device, progress=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unsteep.guiding import Guidance
+    from unsteep.guidance.setting import Guidance
     from unsteep.model import Model
     from unsteep.sampling import Adaptive, Grid, Solver
 
@@ -92,9 +92,9 @@ def chosen_guidance(
     weaker: Path | None = None,
 ) -> Guidance:
     """The guidance of --guidance and the options beside it, for n samples; `label`: the classes asked for, in turn."""
-    from unsteep.asking import number_of, text_of
     from unsteep.core.condition import Condition
-    from unsteep.guiding import Guidance
+    from unsteep.guidance.setting import Guidance
+    from unsteep.model.asking import number_of, text_of
     from unsteep.opening import load
     from unsteep.training.classifier import open_classifier
 

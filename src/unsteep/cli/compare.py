@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from unsteep.studies.comparison import Result
+    from unsteep.evaluation.compare import Result
 
 TERMS = 50  # of the bound, for each picture
 ITS_OWN = ("weights_sha256", "steps", "variance")  # what a bound takes from the model where nothing else is asked for
@@ -73,8 +73,8 @@ def compare(
     from rich.table import Table
 
     from unsteep.cli.common import chosen_device
-    from unsteep.studies import comparison
-    from unsteep.studies.measuring import check_folder
+    from unsteep.evaluation import compare as comparison
+    from unsteep.model.measuring import check_folder
 
     check_folder(out)
     if len(subjects) < 2:
@@ -116,9 +116,9 @@ def _names(subjects: tuple[Path, ...]) -> list[str]:
 def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: str) -> Result:
     """What was measured before, or is measured now."""
     from unsteep.cli.evaluating import is_model, measured
-    from unsteep.studies.comparison import Result
-    from unsteep.studies.evaluation import USUAL
-    from unsteep.studies.evaluation_page import RESULTS, read
+    from unsteep.evaluation.compare import Result
+    from unsteep.evaluation.evaluate import USUAL
+    from unsteep.evaluation.page import RESULTS, read
 
     if path.suffix == ".json" or (path / RESULTS).exists():
         return Result(name, *read(path))
@@ -129,9 +129,9 @@ def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: s
         found = measured(path, **{**asked, "metrics": others}, device=device)
         values, protocol = dict(found.values), dict(found.protocol)
     if "bits-per-dim" in metrics:
+        from unsteep.evaluation.examples import open_data
+        from unsteep.evaluation.likelihood import likelihood
         from unsteep.opening import load
-        from unsteep.studies.examples import open_data
-        from unsteep.studies.likelihood import likelihood
 
         if not is_model(path) or not (path / "run.toml").exists():
             raise ValueError(f"--metrics bits-per-dim is of runs, and {path} is none")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from unsteep.studies.evaluation import Evaluation
+    from unsteep.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -94,9 +94,9 @@ def evaluate(
 
     from unsteep.cli.common import chosen_device
     from unsteep.cli.evaluating import is_model, measured, pairwise_of
-    from unsteep.studies import evaluation as study
-    from unsteep.studies import evaluation_page
-    from unsteep.studies.measuring import check_folder
+    from unsteep.evaluation import evaluate as study
+    from unsteep.evaluation import page as evaluation_page
+    from unsteep.model.measuring import check_folder
 
     out = out or (subject / "evaluation" if is_model(subject) else Path("evaluation"))
     check_folder(out)
@@ -140,8 +140,8 @@ def show(result: Evaluation, console: Any) -> None:
     """The numbers as a table."""
     from rich.table import Table
 
+    from unsteep.evaluation.page import rows, shown
     from unsteep.metrics.measures import titled
-    from unsteep.studies.evaluation_page import rows, shown
 
     table = Table(box=None, header_style="bold")
     for i, heading in enumerate(("", "samples", "floor: real pictures")):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unsteep.metrics.features import Features
-    from unsteep.metrics.protocol import Fact
-    from unsteep.studies.evaluation import Evaluation, Pairwise
-    from unsteep.studies.held import Real
-    from unsteep.studies.subjects import Subject
+    from unsteep.evaluation.evaluate import Evaluation, Pairwise
+    from unsteep.evaluation.held import Real
+    from unsteep.evaluation.protocol import Fact
+    from unsteep.evaluation.subjects import Subject
+    from unsteep.features.looking import Features
 
 
 def is_model(path: Path) -> bool:
@@ -48,8 +48,8 @@ def measured(
     come, as prompts do, not at random."""
     from dataclasses import replace
 
-    from unsteep.studies import evaluation as study
-    from unsteep.studies.subjects import Drawn
+    from unsteep.evaluation import evaluate as study
+    from unsteep.evaluation.subjects import Drawn
 
     of: Subject
     if is_model(subject):
@@ -89,10 +89,10 @@ def _model(
 ) -> tuple[Subject, Real]:
     """A model's samples, and the data they are held against."""
     from unsteep.cli.common import chosen_grid, chosen_solver
+    from unsteep.evaluation.examples import open_data
+    from unsteep.evaluation.held import Real
+    from unsteep.evaluation.subjects import Drawn, open_pictures, weights_at
     from unsteep.opening import load
-    from unsteep.studies.examples import open_data
-    from unsteep.studies.held import Real
-    from unsteep.studies.subjects import Drawn, open_pictures, weights_at
 
     if (run / "run.toml").exists():
         reference = open_data(run, data, split)
@@ -124,8 +124,8 @@ def _pictures(
     import torch
 
     from unsteep.core.noise import permutation
-    from unsteep.studies.held import Real
-    from unsteep.studies.subjects import Stored, open_pictures
+    from unsteep.evaluation.held import Real
+    from unsteep.evaluation.subjects import Stored, open_pictures
 
     if data is None:
         raise ValueError("--data: name the real pictures that these are held against, a folder or a .npz file")
@@ -150,16 +150,16 @@ def _features(asked: str, real: Real, custom: bool, device: str) -> tuple[Featur
     """The features of --features, and the names of the classes that their logits tell apart."""
     kind, _, path = asked.partition("=")
     if kind == "domain" and not path:
-        from unsteep.metrics.domain import domain_features
+        from unsteep.features.domain import domain_features
 
         net = domain_features(real.learned_from, device=device, progress=True)
         return net, net.names
     if kind == "inception" and path:
-        from unsteep.metrics.inception import inception
+        from unsteep.features.inception import inception
 
         return inception(Path(path), custom=custom, device=device), ()
     if kind == "pretrained" and path:
-        from unsteep.metrics.pretrained import vision_features
+        from unsteep.features.pretrained import vision_features
 
         return vision_features(Path(path), device=device), ()
     raise ValueError(f"--features: expected domain, inception=FILE or pretrained=FOLDER, got {asked!r}")
@@ -183,19 +183,19 @@ def pairwise_of(
     if "lpips" not in metrics and "clip-score" not in metrics:
         return None
 
-    from unsteep.studies.evaluation import Pairwise
+    from unsteep.evaluation.evaluate import Pairwise
 
     parts: dict[str, Callable[[Tensor], Tensor]] = {}  # opened here, so that a wrong file is refused before the work
     facts: dict[str, Fact] = {}
     if "lpips" in metrics and lpips is not None:
-        from unsteep.metrics.lpips import lpips as open_lpips
+        from unsteep.features.lpips import lpips as open_lpips
 
         kind: Literal["alex", "vgg"] = "vgg" if "vgg" in lpips[0].name.lower() else "alex"
         distance = open_lpips(*lpips, kind, custom=custom, device=device)
         facts |= {"lpips": distance.name, "lpips digest": distance.digest}
         parts["lpips"] = lambda kept: distance(kept[: len(kept) // 2], kept[len(kept) // 2 : len(kept) // 2 * 2])
     if "clip-score" in metrics and clip is not None and prompts is not None:
-        from unsteep.metrics.pretrained import ClipScore
+        from unsteep.features.pretrained import ClipScore
 
         score, lines = ClipScore(clip, device=device), prompts.read_text(encoding="utf-8").splitlines()
         asked = hashlib.sha256("\n".join(lines).encode()).hexdigest()

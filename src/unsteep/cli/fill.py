@@ -80,16 +80,16 @@ def fill(
     """
     import torch
 
-    from unsteep.asking import condition_of, seeds
     from unsteep.cli.common import chosen_device, evaluations, nearest
     from unsteep.core.schedules import steps_of
     from unsteep.inverse.repaint import passes
+    from unsteep.model.asking import condition_of, seeds
+    from unsteep.model.interpolate import read
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
-    from unsteep.progress import bar
+    from unsteep.pages.progress import bar
     from unsteep.sampling import SOLVERS, Ancestral
-    from unsteep.studies.interpolation import read
 
     if method not in METHODS:
         raise ValueError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")
@@ -133,7 +133,7 @@ def fill(
 def read_mask(path: Path, photo: Path, model: Model) -> Tensor:
     """The pixels to keep, bool (1, h, w) in the model's size: those that are black in the mask at `path`."""
     from unsteep.data.pictures import shape_of
-    from unsteep.studies.interpolation import read
+    from unsteep.model.interpolate import read
 
     known = read(path, model).float().mean(0, keepdim=True) < 127.5
     sizes = shape_of(path), shape_of(photo)

@@ -65,12 +65,12 @@ def interpolate(
         auto, cpu, cuda or mps.
     """
     from unsteep.cli.common import chosen_device, nearest
+    from unsteep.model.interpolate import at_level, by_inversion, half, read, shares, sheet
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
     from unsteep.sampling import SOLVERS
     from unsteep.sampling.interpolation import levels_from
-    from unsteep.studies.interpolation import at_level, by_inversion, half, read, shares, sheet
 
     if method not in METHODS:
         raise ValueError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")

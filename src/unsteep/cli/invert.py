@@ -36,10 +36,10 @@ def invert(
         auto, cpu, cuda or mps.
     """
     from unsteep.cli.common import chosen_device
+    from unsteep.model.invert import examples_at, labels_for
+    from unsteep.model.invert import invert as inverted
     from unsteep.opening import load
     from unsteep.pages.files import by_suffix, replacing
-    from unsteep.studies.inversion import examples_at, labels_for
-    from unsteep.studies.inversion import invert as inverted
 
     by_suffix(out, {".safetensors": "safetensors"}, "a file of latents")
     model = load(run, device=chosen_device(device))

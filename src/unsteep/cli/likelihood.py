@@ -63,10 +63,10 @@ def likelihood(
     from rich.table import Table
 
     from unsteep.cli.common import chosen_device
+    from unsteep.evaluation import likelihood as study
+    from unsteep.evaluation.examples import open_data
+    from unsteep.model.measuring import check_folder
     from unsteep.opening import load
-    from unsteep.studies import likelihood as study
-    from unsteep.studies.examples import open_data
-    from unsteep.studies.measuring import check_folder
 
     out = out or run / "likelihood"
     check_folder(out)

@@ -51,10 +51,10 @@ def rate_distortion(
     from rich.table import Table
 
     from unsteep.cli.common import chosen_device
+    from unsteep.evaluation import rate_distortion as study
+    from unsteep.evaluation.examples import open_data
+    from unsteep.model.measuring import check_folder
     from unsteep.opening import load
-    from unsteep.studies import rate_distortion as study
-    from unsteep.studies.examples import open_data
-    from unsteep.studies.measuring import check_folder
 
     out = out or run / "rate-distortion"
     check_folder(out)

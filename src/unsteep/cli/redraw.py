@@ -58,17 +58,17 @@ def redraw(
     """
     import torch
 
-    from unsteep.asking import condition_of, seeds
     from unsteep.cli.common import chosen_device, evaluations, nearest
     from unsteep.core.noise import NoiseSource
     from unsteep.inverse import redraw as redrawn
     from unsteep.inverse.redraw import step_of
+    from unsteep.model.asking import condition_of, seeds
+    from unsteep.model.interpolate import read
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
-    from unsteep.progress import bar
+    from unsteep.pages.progress import bar
     from unsteep.sampling import SOLVERS, Ancestral
-    from unsteep.studies.interpolation import read
 
     if solver is not None and solver not in SOLVERS:
         raise ValueError(f"--solver: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")

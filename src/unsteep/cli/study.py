@@ -88,12 +88,12 @@ def study(
 
     from unsteep.cli.ablate import seconds
     from unsteep.cli.common import chosen_device
+    from unsteep.evaluation.examples import source_of
+    from unsteep.evaluation.subjects import weights_at
     from unsteep.opening import load
-    from unsteep.studies.examples import source_of
     from unsteep.studies.questions import sampling, training
     from unsteep.studies.questions.examiner import Counts, Examiner
     from unsteep.studies.study import run as conduct
-    from unsteep.studies.subjects import weights_at
 
     given = {"recipe": recipe, "budget": budget, "steps": steps, "images": images, "set": settings}
     _used(question, {**given, "calls": calls, "solvers": solvers, "scales": scales})

@@ -48,10 +48,10 @@ def train_classifier(
     from dataclasses import replace
 
     from unsteep.cli.common import chosen_device
+    from unsteep.evaluation.by_level import CONTROL, by_level, write
+    from unsteep.evaluation.examples import labelled_source, open_split
     from unsteep.objectives.classification import Classification
     from unsteep.storage.config import override
-    from unsteep.studies.examples import labelled_source, open_split
-    from unsteep.studies.noisy_classifier import CONTROL, by_level, write
     from unsteep.training.classifier import ClassifierConfig, open_classifier
     from unsteep.training.classifier import train_classifier as train
     from unsteep.training.run import read_run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from unsteep.studies.tuned_grid import TunedGrid
+    from unsteep.model.tuned_grid import TunedGrid
 
 
 def tune_grid(
@@ -56,9 +56,9 @@ def tune_grid(
         auto, cpu, cuda or mps.
     """
     from unsteep.cli.common import chosen_device, chosen_solver
+    from unsteep.model import tuned_grid as study
     from unsteep.opening import load
     from unsteep.sampling import Adaptive
-    from unsteep.studies import tuned_grid as study
 
     chosen = chosen_solver(solver, order, settings or [], tolerance=None)
     assert not isinstance(chosen, Adaptive), "only a tolerance makes it so"

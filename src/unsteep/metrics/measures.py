@@ -12,10 +12,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from unsteep.metrics import accuracy, frechet, kid, manifold, ms_ssim
-from unsteep.metrics.features import Seen
+from unsteep.metrics import frechet, kid, manifold, ms_ssim
+from unsteep.metrics.agreement import agreement
 from unsteep.metrics.inception_score import inception_score
 from unsteep.metrics.interval import Interval
+from unsteep.metrics.seen import Seen
 
 Better = Literal["lower", "higher", ""]
 
@@ -75,7 +76,7 @@ def _intra_class(e: Evidence) -> dict[str, Interval]:
 def _agreement(e: Evidence) -> dict[str, Interval]:
     assert e.seen.logits is not None
     assert e.labels is not None
-    return {"agreement": accuracy.agreement(e.seen.logits, e.labels)}
+    return {"agreement": agreement(e.seen.logits, e.labels)}
 
 
 MEASURES: dict[str, Measure] = {

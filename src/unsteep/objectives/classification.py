@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unsteep.classifier import NoisyClassifier
 from unsteep.core.level import add_noise
 from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import AnySchedule, LinearBetas
 from unsteep.data.batch import Batch
+from unsteep.guidance.noisy import NoisyClassifier
 from unsteep.objectives.loss import Loss
 from unsteep.objectives.times import LogitNormal, Stratified, Uniform
 

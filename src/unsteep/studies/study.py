@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from unsteep.asking import NotFinite
 from unsteep.data.dataset import shorten
+from unsteep.evaluation.page import shown
+from unsteep.evaluation.protocol import Fact
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
-from unsteep.metrics.protocol import Fact
+from unsteep.model.asking import NotFinite
+from unsteep.model.measuring import check_folder, write_json
 from unsteep.pages import pictures
 from unsteep.storage.lock import RunLock
-from unsteep.studies.evaluation_page import shown
-from unsteep.studies.measuring import check_folder, write_json
 
 NAMED = 5  # cells that are told by name where many are too close to tell
 Values = dict[str, Interval]
@@ -97,7 +97,7 @@ def run(
 
     ValueError, before any work, where `out` holds something else.
     """
-    from unsteep.studies.study_page import write_page
+    from unsteep.studies.page import write_page
 
     check_folder(out)
     _check(study, out, force)

@@ -11,7 +11,7 @@ import torch
 from unsteep.core.noise import Draw, Purpose
 from unsteep.data import DataSet
 from unsteep.data.batch import Batch, shuffled
-from unsteep.description import Description
+from unsteep.model import Description
 from unsteep.training.conditions import Conditions
 
 if TYPE_CHECKING:

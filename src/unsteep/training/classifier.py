@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from unsteep.classifier import NoisyClassifier
 from unsteep.core.condition import Condition
 from unsteep.core.noise import Draw, Purpose
 from unsteep.data import DataSet
 from unsteep.data.batch import Batch, shuffled
+from unsteep.guidance.noisy import NoisyClassifier
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.objectives.classification import Classification
 from unsteep.spaces import Pixels

@@ -13,12 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unsteep.asking import augmented, encoded, frozen_encoder, tokens_of
 from unsteep.core.condition import Condition
 from unsteep.core.noise import Draw, Purpose
 from unsteep.data import DataSet
 from unsteep.data.pairs import Aligned
-from unsteep.description import Description
+from unsteep.model import Description
+from unsteep.model.asking import augmented, encoded, frozen_encoder, tokens_of
 from unsteep.networks import FrozenTextConfig, MLPConfig, TextEncoderConfig, Vocabulary
 from unsteep.spaces import Pixels
 

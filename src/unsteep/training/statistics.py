@@ -17,9 +17,8 @@ from torch import Tensor
 
 from unsteep.core.noise import NoiseSource, permutation
 from unsteep.data import DataSet
-from unsteep.description import Description
 from unsteep.likelihood import measure_x0_error, probing_levels
-from unsteep.model import Model
+from unsteep.model import Description, Model
 from unsteep.training.conditions import Conditions
 
 PROBED = 128  # examples that the error of the x0 estimates is measured on

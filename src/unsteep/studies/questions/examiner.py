@@ -10,16 +10,16 @@ from typing import Any
 
 from unsteep.core.noise import permutation
 from unsteep.core.schedules import steps_of
-from unsteep.metrics.domain import Domain, domain_features
+from unsteep.evaluation.evaluate import Evaluation, evaluate
+from unsteep.evaluation.examples import examples_of, heard_of
+from unsteep.evaluation.held import FEWEST, Held, Real
+from unsteep.evaluation.subjects import Drawn, weights_at
+from unsteep.features.domain import Domain, domain_features
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import MEASURES
 from unsteep.model import Model
 from unsteep.opening import load
-from unsteep.studies.evaluation import Evaluation, evaluate
-from unsteep.studies.examples import examples_of, heard_of
-from unsteep.studies.held import FEWEST, Held, Real
 from unsteep.studies.study import Cell, Outcome
-from unsteep.studies.subjects import Drawn, weights_at
 from unsteep.studies.trained import trained
 from unsteep.training.loop import Diverged
 from unsteep.training.run import AnyData, Run

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from unsteep.core.condition import Condition
 from unsteep.core.schedules import steps_of
+from unsteep.evaluation.examples import heard_of
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
+from unsteep.model.measuring import counted, weights_digest
 from unsteep.sampling import DEIS, SOLVERS, Solver
-from unsteep.studies.examples import heard_of
-from unsteep.studies.measuring import counted, weights_digest
 from unsteep.studies.questions.examiner import SHOWN, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study
 

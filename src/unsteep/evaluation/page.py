@@ -1,0 +1,183 @@
+"""An evaluation as a page and as numbers: index.html, results.json, and the pictures beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unsteep.evaluation.evaluate import SHOWN, Evaluation
+from unsteep.evaluation.protocol import Fact
+from unsteep.metrics.interval import Interval
+from unsteep.metrics.measures import SAYS, titled
+from unsteep.metrics.memorization import Memorization, Nearness
+from unsteep.model.measuring import write_json
+from unsteep.pages import Page, pictures
+from unsteep.pages.html import unbroken
+
+RESULTS = "results.json"
+
+
+def rows(evaluation: Evaluation) -> list[tuple[str, Interval, Interval | None]]:
+    """Each metric with its value and its floor."""
+    return [(name, value, evaluation.floors.get(name)) for name, value in evaluation.values.items()]
+
+
+def shown(value: Interval | None) -> str:
+    """As in 12.34 [11.90, 12.81]; a dash for none."""
+    if value is None:
+        return "–"
+    digits = 2 if abs(value.value) >= 1 else 4 if abs(value.value) >= 0.01 or value.half >= 0.001 else 6
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def brief(value: Interval | None) -> str:
+    """As in 12.34 ± 0.46, on one line, for tables of many columns."""
+    if value is None:
+        return "–"
+    digits = 2 if abs(value.value) >= 1 else 3 if value.half >= 0.0005 else 5
+    return unbroken(f"{value.value:.{digits}f} ± {value.half:.{digits}f}")
+
+
+def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
+    """Writes all into the folder `out`; the page's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(content(evaluation, command), out / RESULTS)
+    page = Page(f"How good are the samples of {title}?", _subtitle(evaluation.protocol))
+    for note in evaluation.notes:
+        page.text(f"Mind: {note}.")
+    page.section(
+        "The numbers",
+        "Intervals are of 95%. The floor is the same metric of real pictures, as many as there are samples "
+        f"({evaluation.protocol['floor']}): a perfect model would get it. A number belongs to its protocol, below; "
+        "others are not comparable with it.",
+    )
+    page.table(
+        [
+            (unbroken(titled(name)), unbroken(shown(value)), unbroken(shown(floor)), SAYS.get(name, ""))
+            for name, value, floor in rows(evaluation)
+        ],
+        ["metric", "samples", "floor: real pictures", "what it is"],
+    )
+    page.section("What was measured", "Samples and real pictures, none chosen by eye.")
+    for name, some in (("samples", evaluation.kept[:SHOWN]), ("real pictures", evaluation.real)):
+        sheet = pictures.grid(some.numpy())
+        pictures.save(sheet, out / f"{name.split()[0]}.png")
+        page.figure(out / f"{name.split()[0]}.png", name)
+    if evaluation.copies is not None:
+        _memorization(page, evaluation, out)
+    page.section("Protocol", "All that these numbers depend on.")
+    page.facts([(name, _fact(value)) for name, value in evaluation.protocol.items() if value is not None])
+    page.facts([("took", f"{evaluation.seconds:.0f} s")])
+    page.section("To repeat it").code(command)
+    return page.write(out / "index.html")
+
+
+def content(evaluation: Evaluation, command: str) -> dict[str, Any]:
+    """What results.json holds."""
+    copies = evaluation.copies
+    return {
+        "command": command,
+        "values": {name: asdict(value) for name, value in evaluation.values.items()},
+        "floors": {name: asdict(value) for name, value in evaluation.floors.items()},
+        "protocol": dict(evaluation.protocol),
+        "notes": list(evaluation.notes),
+        "seconds": evaluation.seconds,
+        **({} if copies is None else {"memorization": asdict(copies)}),
+    }
+
+
+def read(path: Path) -> tuple[dict[str, Interval], dict[str, Fact]]:
+    """The values and the protocol in a results.json, or in the folder that it lies in. ValueError if it is none."""
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return {name: Interval(**value) for name, value in stored["values"].items()}, stored["protocol"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not the results of an evaluation ({type(error).__name__}: {error})") from None
+
+
+def _subtitle(protocol: dict[str, Fact]) -> str:
+    words = f"{protocol['samples']:,} samples against {protocol['reference pictures']:,} real pictures"
+    return f"{words}, {protocol['features']} features"
+
+
+def _fact(value: Fact) -> str:
+    text = str(value)
+    return text[:16] + "…" if len(text) == 64 and text.isalnum() else text
+
+
+def _memorization(page: Page, evaluation: Evaluation, out: Path) -> None:
+    copies, training = evaluation.copies, evaluation.training
+    assert copies is not None
+    assert training is not None
+    page.section(
+        "Does it copy?",
+        "Distances of samples to the nearest training picture, beside those of real pictures that were held out: a "
+        "model that copies comes nearer than fresh data do. Too near is the share of samples nearer than the 1% "
+        "quantile of held-out pictures, so 1% for fresh data; nearer is the probability that a sample is nearer than "
+        "a held-out picture, 50% for fresh data; replicas are at less than a third of the second nearest distance.",
+    )
+    page.table(
+        [
+            row
+            for name, found in (("pixels", copies.pixels), ("features", copies.features))
+            for row in _memorized(name, found)
+        ],
+        ["distance in", "of", "quartiles", "too near", "nearer", "replicas"],
+    )
+    repeated = copies.duplicates
+    page.text(
+        f"Within the training set, {repeated.exact:,} pictures are exact repeats, and {repeated.near:,} pairs lie at "
+        f"less than half of that quantile of each other."
+    )
+    chosen = [pair.first for pair in copies.pixels.pairs]
+    partners = [pair.second for pair in copies.pixels.pairs]
+    if chosen:
+        held = torch.stack([evaluation.kept[chosen], training[partners]])
+        sheet = pictures.strip(
+            held.numpy(),
+            row_labels=["sample", "nearest"],
+            column_labels=[f"{pair.distance:.0f}" for pair in copies.pixels.pairs],
+        )
+        pictures.save(sheet, out / "closest.png")
+        page.figure(
+            out / "closest.png", "The samples closest to a training picture, and the root mean square difference."
+        )
+
+
+def _memorized(name: str, found: Memorization) -> list[Sequence[str]]:
+    return [
+        (
+            name,
+            "samples",
+            _quartiles(found.samples),
+            _share(found.near),
+            _share(found.nearer),
+            _replicas(found.samples),
+        ),
+        (
+            "",
+            "held-out pictures",
+            _quartiles(found.held_out),
+            f"{found.quantile:.0%}",
+            "50%",
+            _replicas(found.held_out),
+        ),
+    ]
+
+
+def _quartiles(of: Nearness) -> str:
+    return " / ".join(f"{value:.3g}" for value in of.distance)
+
+
+def _replicas(of: Nearness) -> str:
+    return _share(of.replicas)
+
+
+def _share(value: Interval) -> str:
+    return f"{value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"

@@ -1,0 +1,272 @@
+"""What is evaluated: pictures that a model draws, or pictures from any tool in a folder or an array; and the real ones.
+
+Pictures come as uint8 (b, c, h, w), batch after batch. Nothing is resized unless it is asked for by a size, and then by
+Pillow's Lanczos kernel, and the protocol says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unsteep.data import Array, DataSet, Folder, Idx, Split
+from unsteep.data.folder import picture_files
+from unsteep.data.idx import FILE_NAME
+from unsteep.evaluation.protocol import Fact
+from unsteep.model import Model
+from unsteep.model.measuring import weights_digest
+from unsteep.sampling import Adaptive
+from unsteep.spaces import Pixels
+from unsteep.storage.checkpoint import latest
+from unsteep.training.conditions import Conditions
+
+BATCH = 256
+
+
+class Subject(Protocol):
+    """Pictures to be measured."""
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w)."""
+        ...
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The class of each, int64 (n,), where they have any."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes."""
+        ...
+
+    def batches(self) -> Iterator[Tensor]:
+        """uint8 (b, c, h, w), n in all."""
+        ...
+
+    def facts(self) -> dict[str, Fact]:
+        """What they are, for the protocol."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Pictures that are there, those at `order`, or all: files come class by class, and a part of them must not."""
+
+    data: DataSet
+    kind: str
+    order: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.data.x.ndim != 4:
+            raise ValueError(f"evaluate: expected pictures, got rows of numbers ({self.data.source})")
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        return len(self.data) if self.order is None else len(self.order)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w)."""
+        return tuple(self.data.x.shape[1:])
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(n,)."""
+        return self.data.labels if self.order is None or self.data.labels is None else self.data.labels[self.order]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes."""
+        return self.data.names
+
+    def batches(self) -> Iterator[Tensor]:
+        """In their order."""
+        for start in range(0, self.n, BATCH):
+            rows = slice(start, start + BATCH)
+            yield self.data.x[rows if self.order is None else self.order[rows]]
+
+    def facts(self) -> dict[str, Fact]:
+        """Where they came from."""
+        return {"samples from": self.kind, "subject": self.data.source, "samples digest": self.data.digest()}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Pictures that `model` draws with the seeds from `seed` on; `how` goes to `Model.sample`."""
+
+    model: Model
+    n: int
+    seed: int
+    source: str
+    how: dict[str, Any] = field(default_factory=dict)
+    label: list[int | str] | None = None
+    """Classes asked for in turn; None: as often as in the data."""
+    weights: str | None = None
+    """Which of a run's weights these are, as `weights_at` says it."""
+    real: DataSet | None = None
+    """Examples; a model that hears text or a picture is asked for what these have, in turn."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model.space, Pixels):
+            raise ValueError("evaluate: expected a model of pictures, and this one draws rows of numbers")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w)."""
+        return self.model.space.shape
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The class asked for in each."""
+        real = self._examples
+        if real is not None:
+            return None if real.labels is None else real.labels[torch.arange(self.n) % len(real)]
+        asked = None if self.label is None else [self.label[i % len(self.label)] for i in range(self.n)]
+        return self.model.labels_of(self.n, asked, self.seed)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes."""
+        return tuple(self.model.names)
+
+    def batches(self) -> Iterator[Tensor]:
+        """In the order of their seeds, drawn as they are asked for."""
+        labels, real = self.labels, self._examples
+        for start in range(0, self.n, BATCH):
+            count = min(BATCH, self.n - start)
+            asked: dict[str, Any] = {"label": None if labels is None else labels[start : start + count].tolist()}
+            if real is not None:
+                some = real.select(torch.arange(start, start + count) % len(real))
+                asked = {"condition": Conditions(self.model.description, some)(torch.arange(count))}
+            yield self.model.sample(count, seed=self.seed + start, **asked, **self.how)
+
+    @cached_property
+    def _examples(self) -> DataSet | None:
+        """What samples are asked by in turn, where the model hears more than classes."""
+        of = self.model.description
+        if not of.hears_text and not of.picture:
+            return None
+        if self.label is not None:
+            raise ValueError(f"label: this model hears a {of.heard}, and is asked as real pictures are; leave it out")
+        if self.real is None:
+            raise ValueError(f"evaluate: this model hears a {of.heard}; give examples that have it")
+        labels = aligned(self.real.labels, self.real.names, of.names) if of.names else None
+        return replace(self.real, labels=labels)
+
+    def facts(self) -> dict[str, Fact]:
+        """Weights, seeds, and how they were drawn."""
+        of = self.model.description
+        solver, steps, grid = (self.how.get(name) for name in ("solver", "steps", "grid"))
+        default = solver is None
+        if default:
+            most = steps or self.model.default_steps
+            solver = self.model.resolved(None, self.labels, self.how.get("guidance", 1.0), most)
+        adaptive = isinstance(solver, Adaptive)
+        return {
+            "samples from": "model",
+            "subject": self.source,
+            "model": weights_digest(self.model),
+            "weights": self.weights,
+            "seeds": f"{self.seed} to {self.seed + self.n - 1}",
+            "solver": said(solver) + (" (default)" if default else ""),
+            "steps": None if adaptive else steps or self.model.default_steps,
+            "grid": None if adaptive else "the solver's own" if grid is None else str(grid),
+            "guidance": float(self.how.get("guidance", 1.0)),
+            "classes": "as often as in the data" if self.label is None else ", ".join(map(str, self.label)),
+            **({} if self._examples is None else {"asked": f"the {of.heard} of {self._examples.source}"}),
+        }
+
+
+def weights_at(path: Path) -> str:
+    """Which weights `load` takes of a run, a checkpoint or a saved model."""
+    folder = latest(path / "checkpoints") if (path / "run.toml").exists() else path
+    averaged = folder is not None and (folder / "ema.safetensors").exists()
+    return "averaged while training (EMA)" if averaged else "as saved"
+
+
+def said(component: object) -> str:
+    """A component by its name and its settings, as in UniPC(order=3, ...); what a model put there is left out."""
+    shown = [f for f in fields(component) if f.metadata.get("setting", True)]  # type: ignore[arg-type]
+    return f"{type(component).__name__}({', '.join(f'{f.name}={getattr(component, f.name)!r}' for f in shown)})"
+
+
+def open_pictures(path: Path, split: Split = "all", size: int | None = None) -> DataSet:
+    """Pictures of any tool at `path`: a folder of idx files, a .npy or .npz file, or a folder of pictures.
+
+    `size`: resize the pictures of a folder to it; without it, ones of several sizes are refused. Sub-folders that all
+    pictures lie in are their classes.
+    """
+    if path.suffix in (".npz", ".npy"):
+        return Array(path=str(path)).read("all")
+    if not path.is_dir():
+        raise ValueError(f"{path}: expected a run, a folder of pictures, idx files, or a .npz file; found none there")
+    if any(FILE_NAME.fullmatch(one.name) for one in path.iterdir()):
+        return Idx(path=str(path)).read(split)
+    files = picture_files(path)
+    side, channels = _sizes(path, files, size)
+    labelled = all("/" in file for file in files)
+    return Folder(path=str(path), size=side, channels=channels, labelled=labelled).read("all")  # type: ignore[arg-type]
+
+
+def _sizes(path: Path, files: list[str], size: int | None) -> tuple[int, int]:
+    """The side of all pictures, and their channels; from their heads, without decoding."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    grey = True
+    for file in files:
+        try:
+            with Image.open(path / file) as opened:
+                sizes[opened.size] += 1
+                grey = grey and opened.mode in ("L", "1", "I;16", "LA")
+        except OSError:  # counted when it is read
+            continue
+    if size is None and len(sizes) > 1:
+        most = ", ".join(f"{n} of {width} x {height}" for (width, height), n in sizes.most_common(3))
+        raise ValueError(f"{path}: pictures of {len(sizes)} sizes ({most}); bring them to one with --resize SIZE")
+    width, height = next(iter(sizes), (0, 0))
+    if size is None and width != height:
+        raise ValueError(f"{path}: expected square pictures, got {width} x {height}; cut them with --resize SIZE")
+    return size or width, 1 if grey else 3
+
+
+def check_alike(subject: Subject, reference: DataSet) -> None:
+    """ValueError where samples and real pictures are of different sizes or channels."""
+    real = tuple(reference.x.shape[1:])
+    if subject.shape != real:
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (subject.shape, real))
+        raise ValueError(
+            f"evaluate: samples are {ours} and real pictures {theirs} (channels x height x width); "
+            "evaluate pictures of one size and one number of channels, or bring folders to one size with --resize"
+        )
+
+
+def check_range(kept: Tensor, reference: Tensor) -> None:
+    """ValueError where pictures use less than half of the range of grey values that real ones use: another scale."""
+    (low, high), (least, most) = ((int(x.min()), int(x.max())) for x in (kept, reference))
+    if (high - low) * 2 < most - least:
+        raise ValueError(
+            f"evaluate: samples run from {low} to {high}, real pictures from {least} to {most}; "
+            "save samples as bytes from 0 to 255"
+        )
+
+
+def aligned(labels: Tensor | None, names: tuple[str, ...], to: tuple[str, ...]) -> Tensor | None:
+    """Labels numbered as `to` numbers its classes; None where a class is none of those."""
+    if labels is None or not names or not set(names) <= set(to):
+        return None
+    return torch.tensor([to.index(name) for name in names])[labels]

@@ -1,0 +1,1 @@
+"""Networks that metrics look through: trained here on the user's own pictures, or opened from published weights."""

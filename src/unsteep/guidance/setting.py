@@ -1,0 +1,104 @@
+"""How samples are guided, as one setting: from it and a denoiser, the wrappers of `guidance`, in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
+
+from unsteep.core.condition import Condition
+from unsteep.denoiser import Denoise, Denoiser
+from unsteep.guidance import Auto, Classifier, ClassifierFree, DynamicThreshold, Guided, Interval, Rescale
+from unsteep.guidance.noisy import NoisyClassifier
+
+ALONE = "guidance: by a classifier, by a weaker model and without a condition exclude each other; choose one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """`scale`: 1 is plain, above 1 guided. By the condition itself (Ho & Salimans 2022), away from none or from a
+    `negative` one; or by the gradient of a `classifier` (Dhariwal & Nichol 2021), for which 0 is plain; or away from a
+    `weaker` model (Karras et al. 2024).
+
+    `interval`: guide only where low < t <= high. `rescale`: how much of the contrast to keep, 0 to 1 (Lin et al. 2024).
+    `threshold`: the quantile of dynamic thresholding (Saharia et al. 2022), in place of clipping.
+    """
+
+    scale: float = 1.0
+    interval: tuple[float, float] | None = None
+    rescale: float = 0.0
+    threshold: float | None = None
+    negative: Condition | None = None
+    classifier: NoisyClassifier | None = None
+    labels: Tensor | None = None
+    """What the classifier is asked for, int64 (n,); default: the labels of the condition."""
+    weaker: Denoiser | None = None
+
+    def __post_init__(self) -> None:
+        if sum(one is not None for one in (self.negative, self.classifier, self.weaker)) > 1:
+            raise ValueError(ALONE)
+
+    @property
+    def free(self) -> bool:
+        """Whether the model's own condition guides, or nothing does."""
+        return self.classifier is None and self.weaker is None
+
+    @property
+    def asks_null(self) -> bool:
+        """Whether the model is asked what it says without a condition."""
+        return self.free and self.scale != 1 and self.negative is None
+
+    @property
+    def frame_scale(self) -> float:
+        """How far beyond the means of classes samples are driven: what a frame of the data should know."""
+        return self.scale if self.free and self.interval is None and self.negative is None else 1.0
+
+    @property
+    def simple(self) -> bool:
+        """Whether it is a scale alone, for which a grid can have been tuned."""
+        return self == Guidance(scale=self.scale)
+
+    def __getitem__(self, rows: slice) -> Guidance:
+        """That of some samples."""
+        negative = None if self.negative is None else self.negative[rows]
+        return replace(self, negative=negative, labels=None if self.labels is None else self.labels[rows])
+
+    def wrapped(self, denoiser: Denoiser, condition: Condition | None) -> Denoise:
+        """`denoiser` under `condition`, guided."""
+        plain: Denoise = partial(denoiser, condition=condition)
+        guided: Denoise | Guided = plain
+        if self.classifier is not None:
+            labels = condition.label if self.labels is None and condition is not None else self.labels
+            if labels is None:
+                raise ValueError("guidance: a classifier needs a class to guide to; give label")
+            guided = Classifier(plain, self.classifier.log_prob(labels), self.scale)
+        elif self.weaker is not None:
+            if self.weaker.schedule != denoiser.schedule:
+                raise ValueError("guidance: the weaker model has another schedule; train it on that of the better one")
+            guided = Auto(plain, partial(self.weaker, condition=condition), self.scale)
+        elif condition is not None:
+            guided = ClassifierFree(denoiser, condition, self.scale, self.negative)
+        elif self.scale != 1:
+            raise ValueError(
+                "guidance: nothing to be guided by; give a label, a prompt or a picture to a model that hears it"
+            )
+        if self.rescale and isinstance(guided, Guided):
+            guided = Rescale(guided, self.rescale)
+        if self.interval is not None and guided is not plain:
+            guided = Interval(guided, *self.interval, plain)
+        return guided
+
+    def bounded(self, denoise: Denoise, low: float, high: float) -> Denoise:
+        """Dynamic thresholding around it all, if it was asked for."""
+        return denoise if self.threshold is None else DynamicThreshold(denoise, self.threshold, low, high)
+
+
+def guidance_of(asked: float | Guidance) -> Guidance:
+    """A bare number is the scale."""
+    return asked if isinstance(asked, Guidance) else Guidance(scale=asked)
+
+
+def as_condition(given: Condition | Tensor | None) -> Condition | None:
+    """Bare labels (n,) are a condition."""
+    return Condition(label=given) if isinstance(given, Tensor) else given
