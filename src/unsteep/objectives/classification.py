@@ -17,7 +17,6 @@ from unsteep.core.level import add_noise
 from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import AnySchedule, LinearBetas
 from unsteep.data.batch import Batch
-from unsteep.guidance.noisy import NoisyClassifier
 from unsteep.objectives.loss import Loss
 from unsteep.objectives.times import LogitNormal, Stratified, Uniform
 
@@ -31,7 +30,6 @@ class Classification:
     noisy: bool = True
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
-        assert isinstance(module, NoisyClassifier)
         assert batch.condition is not None
         assert batch.condition.label is not None
         t = self.times(draw)

@@ -1,0 +1,1 @@
+"""What a model can be conditioned on: one file for each kind."""
