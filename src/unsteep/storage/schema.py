@@ -1,8 +1,9 @@
 """What the annotations of a dataclass say about its settings, and the words of the errors about them.
 
-The annotation is the registry: `schedule: LinearBetas | Cosine` lists the components that may stand there. Kinds of
-annotation: bool, int, float, str, Literal, tuple[T, ...] and tuple[A, B], dataclasses, and unions of these with None.
-Anything else in a dataclass is a mistake of whoever wrote the dataclass, hence an assertion.
+Kinds of annotation: bool, int, float, str, Literal, tuple[T, ...] and tuple[A, B], components, and unions of these with
+None. Components are a closed list, the dataclasses of a union `LinearBetas | Cosine`, or an open one,
+`Annotated[Schedule, Components(LinearBetas, Cosine)]`: these by their names, and whatever else keeps the protocol as
+"module:Class" (see `own`). Any metadata with an attribute `components` makes a list open; other metadata say nothing.
 """
 
 import difflib
@@ -11,10 +12,15 @@ import types
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 SCALARS = (bool, int, float, str)
 FEW = 12  # keys that a message lists in full
+OWN = "module:Class"  # in help, for a class of the user's own
+
+
+class Refused(ValueError):
+    """A definite refusal: a value that means one thing only, and is wrong. No other reading of it is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,33 +30,115 @@ class Kind:
     components: dict[str, type]  # the dataclasses, by their spelled names
     plain: tuple[Any, ...]  # scalars, literals and tuples, in the order written
     optional: bool
+    open: tuple[type, ...] = ()  # the protocols, one of which a class must keep that is not in the list
+
+    @property
+    def names(self) -> list[str]:
+        """What may be named here, for help."""
+        return [*self.components, *([OWN] if self.open else [])]
+
+    def takes(self, value: Any) -> bool:
+        """Whether `value` is an instance that may stand here, as far as its class says without being checked."""
+        own = bool(self.open) and is_dataclass(value) and not isinstance(value, type)
+        return type(value) in self.components.values() or own
+
+    def call(self, cls: type) -> str:
+        """How files and the command line call a component that stands here."""
+        return spelled(cls) if cls in self.components.values() else full_name(cls)
 
 
 def kind_of(annotation: Any) -> Kind:
-    """The members of an annotation, which is a union of one if it is no union."""
-    union = get_origin(annotation) in (Union, types.UnionType)
-    members = get_args(annotation) if union else (annotation,)
-    classes = [m for m in members if is_dataclass(m)]
-    plain = tuple(m for m in members if not is_dataclass(m) and m is not type(None))
-    components = {spelled(c): c for c in classes if isinstance(c, type)}
-    assert len(components) == len(classes), f"two of {classes} are spelled alike"
-    assert all(m in SCALARS or get_origin(m) in (Literal, tuple) for m in plain), f"TOML has no {annotation}"
-    return Kind(components=components, plain=plain, optional=type(None) in members)
+    """The members of an annotation, which is a union of one if it is no union. Raises ValueError if it can be no
+    setting."""
+    classes: list[type] = []
+    plain, protocols = [], []
+    members = list(_members(annotation))
+    for member, components in members:
+        if components is not None:
+            protocols.append(get_origin(member) or member)
+            classes += components
+        elif isinstance(member, type) and is_dataclass(member):
+            classes.append(member)
+        elif member is not type(None):
+            plain.append(member)
+    named = {spelled(cls): cls for cls in classes}
+    if len(named) < len(set(classes)):
+        raise ValueError(f"two classes of one name: {', '.join(spelled(cls) for cls in classes)}")
+    for member in plain:
+        if member not in SCALARS and get_origin(member) not in (Literal, tuple):
+            raise ValueError(f"{member.__name__ if isinstance(member, type) else member}, for which there is no TOML")
+    optional = type(None) in [member for member, _ in members]
+    return Kind(components=named, plain=tuple(plain), optional=optional, open=tuple(dict.fromkeys(protocols)))
+
+
+def _members(annotation: Any) -> Iterator[tuple[Any, tuple[type, ...] | None]]:
+    """The members of a union, each with the classes that it lists if it is an open list."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    elif get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        lists = [tuple(m.components) for m in metadata if hasattr(m, "components")]
+        if lists:
+            yield inner, lists[0]
+        else:
+            yield from _members(inner)
+    else:
+        yield annotation, None
 
 
 @cache
 def schema_of(cls: type) -> dict[str, tuple[Field, Any]]:
     """Name -> (field, annotation) for each argument of the constructor, with strings and aliases resolved. A field
     with the metadata `setting=False` is filled in by the program: it is no setting."""
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     schema = {f.name: (f, hints[f.name]) for f in fields(cls) if f.init and f.metadata.get("setting", True)}
-    assert "type" not in schema, f"{cls.__name__}.type: the key that names a component cannot be a field"
+    if "type" in schema:
+        raise ValueError(f"a field {cls.__name__}.type, the key that names a component")
     return schema
+
+
+def settable(cls: type) -> None:
+    """Raises ValueError naming the field if one of `cls`, or of a dataclass in it, can be no setting."""
+    seen, waiting = set(), [cls]
+    while waiting:
+        cls = waiting.pop()
+        if cls in seen:
+            continue
+        seen.add(cls)
+        try:
+            annotations = {name: annotation for name, (_, annotation) in schema_of(cls).items()}
+        except (NameError, AttributeError, TypeError, SyntaxError) as error:
+            raise ValueError(f"annotations of {cls.__name__} that cannot be read ({error})") from None
+        for name, annotation in annotations.items():
+            try:
+                waiting += _dataclasses(annotation)
+            except ValueError as error:
+                raise ValueError(f"a field {cls.__name__}.{name} of {error}") from None
+
+
+def _dataclasses(annotation: Any) -> Iterator[type]:
+    kind = kind_of(annotation)
+    yield from kind.components.values()
+    for plain in kind.plain:
+        if get_origin(plain) is tuple:
+            for item in items_of(plain, 1):
+                yield from _dataclasses(item)
 
 
 def spelled(cls: type) -> str:
     """How files and the command line call a component: its class name without a final "Config"."""
     return cls.__name__.removesuffix("Config")
+
+
+def full_name(cls: type) -> str:
+    """The name of a class of a user's own: `package.module:Class`."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def required(field: Field) -> bool:
+    """Whether a field has no default."""
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def default_of(field: Field) -> Any:
@@ -78,7 +166,7 @@ def words(annotation: Any) -> str:
     if annotation in SCALARS:
         return str(annotation.__name__)
     kind = kind_of(annotation)
-    return " | ".join([*map(words, kind.plain), *kind.components, *(["none"] if kind.optional else [])])
+    return " | ".join([*map(words, kind.plain), *kind.names, *(["none"] if kind.optional else [])])
 
 
 def join(key: str, name: str) -> str:
@@ -89,8 +177,9 @@ def join(key: str, name: str) -> str:
 def keys(cls: type) -> list[tuple[str, str, Any]]:
     """(dotted key, type in words, default) of every setting of `cls`, for help texts.
 
-    A choice of components is a row whose default is a component's name, followed by the rows of that component. The
-    default of a required setting is `dataclasses.MISSING`.
+    A choice of components is a row whose default is a component's name, followed by the rows of that component. Where
+    a class of the user's own may stand, the type says `module:Class` after our own. The default of a required setting
+    is `dataclasses.MISSING`.
     """
     return list(_rows(cls, None, ""))
 
@@ -99,8 +188,8 @@ def _rows(cls: type, instance: Any, key: str) -> Iterator[tuple[str, str, Any]]:
     for name, (field, annotation) in schema_of(cls).items():
         dotted, kind = join(key, name), kind_of(annotation)
         default = default_of(field) if instance is None else getattr(instance, name)
-        chosen = type(default) if type(default) in kind.components.values() else None
-        choice = kind.optional or len(kind.components) + len(kind.plain) > 1
+        chosen = type(default) if kind.takes(default) else None
+        choice = kind.optional or bool(kind.open) or len(kind.components) + len(kind.plain) > 1
         if default is MISSING and kind.components and not choice:
             (only,) = kind.components.values()
             yield from _rows(only, None, dotted)
@@ -108,7 +197,7 @@ def _rows(cls: type, instance: Any, key: str) -> Iterator[tuple[str, str, Any]]:
             yield dotted, words(annotation), default
         else:
             if choice:
-                yield dotted, words(annotation), spelled(chosen)
+                yield dotted, words(annotation), kind.call(chosen)
             yield from _rows(chosen, default, dotted)
 
 
@@ -117,12 +206,27 @@ def mismatch(annotation: Any, value: Any, key: str) -> ValueError:
     return ValueError(f"{key}: expected {words(annotation)}, got {show(value)}")
 
 
-def no_choice(value: Any, choices: Iterable[str], key: str) -> ValueError:
-    """A name that is not among the valid ones, with the nearest if one is near."""
-    valid = list(choices)
-    near = difflib.get_close_matches(str(value), valid, 1)
+def no_choice(value: Any, kind: Kind, key: str) -> ValueError:
+    """A name that is not among the valid components, with the nearest if one is near."""
+    return _none_of(value, kind.components, one_of(kind), key)
+
+
+def no_literal(value: Any, literal: Any, key: str) -> ValueError:
+    """A value that is not among the choices of a Literal, with the nearest if one is near."""
+    choices = choices_of(literal)
+    return _none_of(value, choices, ", ".join(choices), key)
+
+
+def one_of(kind: Kind) -> str:
+    """The components that may be named, in a sentence after `one of`."""
+    own = [f"{OWN} of your own"] if kind.open else []
+    return " or ".join([", ".join(kind.components), *own] if kind.components else own)
+
+
+def _none_of(value: Any, valid: Iterable[str], listing: str, key: str) -> ValueError:
+    near = difflib.get_close_matches(str(value), list(valid), 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return ValueError(f"{key}: expected one of {', '.join(valid)}, got {show(value)}{hint}")
+    return ValueError(f"{key}: expected one of {listing}, got {show(value)}{hint}")
 
 
 def unknown(name: str, names: Iterable[str], key: str, elsewhere: Iterable[str] = ()) -> ValueError:

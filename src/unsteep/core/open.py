@@ -1,0 +1,37 @@
+"""Open lists: which of our own classes a configuration names by their bare names, where any class of a user may stand.
+
+    class Schedule(Protocol): ...
+    AnySchedule = Annotated[Schedule, Components(LinearBetas, Cosine, Flow)]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Run:
+        schedule: AnySchedule = LinearBetas()
+
+A type checker sees the protocol. The configuration sees the list, for `type = "Cosine"` and for help, and takes
+`type = "package.module:Class"` besides: any frozen dataclass that keeps the protocol (see `storage.own`). The protocol
+may be a base class instead, from which such a class must be derived. A union of dataclasses without `Annotated` is a
+closed list.
+"""
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+
+@dataclass(frozen=True, init=False)
+class Components:
+    """Our own classes for one kind of component, in the order of help texts: frozen dataclasses."""
+
+    components: tuple[type, ...]
+
+    def __init__(self, *components: type) -> None:
+        object.__setattr__(self, "components", components)
+
+
+def listed(annotation: Any) -> tuple[type, ...]:
+    """The classes that an open or a closed list names, in its order: `listed(AnySchedule)`. Also of unions of such
+    lists; () for anything else."""
+    if isinstance(annotation, Components):
+        return annotation.components
+    if isinstance(annotation, type):
+        return (annotation,) if hasattr(annotation, "__dataclass_fields__") else ()
+    return tuple(dict.fromkeys(cls for part in get_args(annotation) for cls in listed(part)))
