@@ -24,10 +24,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.runge_kutta import DORMAND_PRINCE, HEUN, EmbeddedPair, Walk, integrate
-from unsteep.core.schedules import Schedule, finite_range
+from unsteep.core.schedules import Schedule, continuous, finite_range
 from unsteep.denoiser import Denoise
 
 Pair = Literal["heun", "dormand-prince"]
@@ -125,6 +124,5 @@ class Adaptive:
 
 def _ends(schedule: Schedule) -> tuple[Schedule, NoiseLevel, NoiseLevel]:
     """The schedule in continuous time, its noisiest level, and the cleanest that a sampler uses."""
-    if isinstance(schedule, Chain):
-        schedule = schedule.interpolated()
+    schedule = continuous(schedule)
     return schedule, schedule(1.0), schedule.inverse(finite_range(schedule)[1])
