@@ -6,18 +6,14 @@ of x0 at the step's level. E is smooth in the log-SNR, so it is measured at a fe
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from unsteep.core.gaussian import Variance, optimal_variance
+from unsteep.core.gaussian import ReverseVariance, Variance, optimal_variance
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
 from unsteep.likelihood.bound import Normals
-
-ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]
 
 
 def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:

@@ -7,7 +7,6 @@ pictures = model.sample(16, label=4, steps=50, seed=0)      # uint8 (16, c, h, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -28,13 +27,12 @@ from unsteep.model.description import Description, ModelConfig
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
     Adaptive,
-    Ancestral,
-    GaussianFrame,
     Grid,
-    PredictorCorrector,
+    Known,
     Solver,
     Step,
     default_solver,
+    fitted,
     frame_of,
     initial_noise,
     levels_for,
@@ -186,20 +184,14 @@ class Model:
         guidance: float | Guidance = 1.0,
         steps: int = 50,
     ) -> Solver:
-        """The solver with what this model knows: its own variance for `Ancestral`, the frame of its data for
-        `GaussianFrame`. None: the default (see `sampling.default`)."""
+        """The solver with what this model knows and it listens to (see `sampling.known`): the variance of its reverse
+        steps, the frame of its data. None: the default (see `sampling.default`)."""
         labels, scale = getattr(as_condition(condition), "label", None), guidance_of(guidance).frame_scale
         frame = frame_of(self.statistics, labels, scale)
         if solver is None:
             pixels = isinstance(self.space, Pixels)
             return default_solver(frame, self.denoiser.schedule, steps, atoms=pixels, guidance=scale)
-        if isinstance(solver, PredictorCorrector):
-            return replace(solver, predictor=self.resolved(solver.predictor))  # type: ignore[arg-type]
-        if isinstance(solver, Ancestral):
-            return replace(solver, variance=self.reverse_variance(solver.variance))  # type: ignore[arg-type]
-        if isinstance(solver, GaussianFrame) and solver.frame is None:
-            return replace(solver, frame=frame)
-        return solver
+        return fitted(solver, Known(frame=frame, variance=self.reverse_variance))
 
     def denoise(
         self,
