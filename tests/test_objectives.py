@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.analytic import Mixture
+from unsteep.core import masked
 from unsteep.core.chains import LinearBetas
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Prediction
@@ -19,7 +20,7 @@ from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import VP, Cosine, Flow, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoise, Denoiser
-from unsteep.objectives import Importance, LogitNormal, Loss, Simple, Stratified, Uniform, mean_over_valid
+from unsteep.objectives import Importance, LogitNormal, Loss, Simple, Stratified, Uniform
 
 SCHEDULES: dict[str, Schedule] = {"vp": VP(), "cosine": Cosine(), "flow": Flow()}
 HEADS = [
@@ -217,21 +218,19 @@ class Answer(nn.Module):
 
 
 class TestValid:
-    def test_mean_over_valid_by_loops(self) -> None:
+    def test_the_mean_by_loops(self) -> None:
         error, valid = randn(3, 4, 5).abs(), torch.tensor([[1, 1, 0, 0], [1, 0, 1, 1], [1, 1, 1, 1]]).bool()
         for i in range(3):
             entries = [float(error[i, f, e]) for f in range(4) for e in range(5) if valid[i, f]]
-            assert float(mean_over_valid(error, valid)[i]) == pytest.approx(
-                math.fsum(entries) / len(entries), rel=1e-14
-            )
-            assert float(mean_over_valid(error, None)[i]) == pytest.approx(float(error[i].mean()), rel=1e-14)
+            assert float(masked.mean(error, valid)[i]) == pytest.approx(math.fsum(entries) / len(entries), rel=1e-14)
+            assert float(masked.mean(error, None)[i]) == pytest.approx(float(error[i].mean()), rel=1e-14)
 
     @pytest.mark.parametrize("garbage", [0.0, 1e6, math.inf, math.nan])
     def test_what_stands_in_padding_does_not_matter(self, garbage: float) -> None:
         error, valid = randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool)
         padded = torch.cat([error, torch.full((2, 4, 5), garbage, dtype=torch.float64)], 1)
         longer = torch.cat([valid, torch.zeros(2, 4, dtype=torch.bool)], 1)
-        close(mean_over_valid(padded, longer), mean_over_valid(error, valid), rtol=1e-14)
+        close(masked.mean(padded, longer), masked.mean(error, valid), rtol=1e-14)
 
     @pytest.mark.parametrize("kind", PREDICTIONS)
     def test_the_loss_does_not_change_when_the_padding_grows(self, kind: Prediction) -> None:
@@ -246,7 +245,7 @@ class TestValid:
 
     def test_no_gradient_comes_from_padding(self) -> None:
         error, valid = randn(1, 3, 2).requires_grad_(), torch.tensor([[True, False, True]])
-        mean_over_valid(error**2, valid).sum().backward()
+        masked.mean(error**2, valid).sum().backward()
         assert error.grad is not None
         assert torch.equal(error.grad[0, 1], torch.zeros(2, dtype=torch.float64))
         close(error.grad[0, ::2], 2 * error.detach()[0, ::2] / 4, rtol=1e-14)

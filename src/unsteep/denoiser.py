@@ -94,11 +94,12 @@ class Denoiser(nn.Module):
         output = self.network(scaled, heard, **({} if condition is None else condition.tensors()))
         output = output.to(x_t.dtype)  # an autocast network answers in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
+        valid = None if condition is None else condition.valid
         if self.prediction == "mean":
             a, b = posterior_weights(level, self.previous(level))
-            estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level)
+            estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level, valid=valid)
         else:
-            estimate = Estimate(self.prediction, value, x_t, level)
+            estimate = Estimate(self.prediction, value, x_t, level, valid=valid)
         if raw is None:
             return estimate
         if self.learn_variance == "diagonal":

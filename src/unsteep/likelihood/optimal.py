@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.gaussian import ReverseVariance, Variance, optimal_variance
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.schedules import Schedule, finite_range
@@ -29,7 +30,10 @@ def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: No
     with torch.no_grad():
         for i in range(len(levels)):
             x_t = add_noise(x0, noise.normal(x0, draw=i), levels[i])
-            errors.append(((denoise(x_t, levels[i]).x0 - x0) ** 2).double().mean().cpu())
+            estimate = denoise(x_t, levels[i])
+            error = ((estimate.x0 - x0) ** 2).double()
+            whole = None if estimate.valid is None else estimate.valid[None]  # all examples as one
+            errors.append(masked.mean(error[None], whole)[0].cpu())
     order = torch.argsort(levels.logsnr)
     return torch.stack([levels.logsnr, torch.stack(errors)])[:, order]
 

@@ -1,7 +1,7 @@
 """Training objectives: a module and a batch to a loss per example."""
 
 from unsteep.objectives.bound import AnyObjective, Bound, Hybrid, fill_values, needs_learned_variance
-from unsteep.objectives.loss import Loss, Objective, mean_over_valid
+from unsteep.objectives.loss import Loss, Objective
 from unsteep.objectives.mse import Simple
 from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform
 from unsteep.objectives.weights import (
@@ -39,6 +39,5 @@ __all__ = [
     "Uniform",
     "Unit",
     "fill_values",
-    "mean_over_valid",
     "needs_learned_variance",
 ]

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import decoder_log_prob, step_term
 from unsteep.core.level import NoiseLevel, like, preserving_level
@@ -22,7 +23,7 @@ from unsteep.core.noise import Draw
 from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
-from unsteep.objectives.loss import Loss, mean_over_valid
+from unsteep.objectives.loss import Loss
 from unsteep.objectives.mse import Simple, estimated, weighted_error
 from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
 from unsteep.objectives.weights import AnyWeight, Native
@@ -113,8 +114,7 @@ def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Whi
     bins = None if values == "continuous" else values
     decoder = -decoder_log_prob(x0, at(noisy, ends), pair, variance, values=bins)
     term = torch.where(ends, decoder, kl)
-    valid = None if batch.condition is None else batch.condition.valid
-    return steps_of(module.schedule) * mean_over_valid(term, valid)
+    return steps_of(module.schedule) * masked.mean(term, estimate.valid)
 
 
 _PARTS = ("t", "logsnr", "alpha", "sigma")

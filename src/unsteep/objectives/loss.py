@@ -1,4 +1,4 @@
-"""What an objective returns, and the mean that padding never enters."""
+"""What an objective is, and what it returns."""
 
 from __future__ import annotations
 
@@ -28,11 +28,3 @@ class Objective(Protocol):
     """
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss: ...
-
-
-def mean_over_valid(error: Tensor, valid: Tensor | None) -> Tensor:
-    """The mean of `error` (b, ...) over each example's entries: (b,). `valid` (b, frames) bool leaves padding out."""
-    if valid is None:
-        return error.flatten(1).mean(1)
-    mask = valid.reshape(valid.shape + (1,) * (error.ndim - valid.ndim)).expand_as(error)
-    return error.masked_fill(~mask, 0).flatten(1).sum(1) / mask.flatten(1).sum(1)

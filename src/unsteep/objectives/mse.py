@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate, target
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
-from unsteep.objectives.loss import Loss, mean_over_valid
+from unsteep.objectives.loss import Loss
 from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
 from unsteep.objectives.weights import VLB, AnyWeight, Native, x0_factor
 
@@ -48,8 +49,7 @@ def estimated(module: Denoiser, batch: Batch, t: Tensor, draw: Draw) -> tuple[Es
 def weighted_error(module: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
     """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind."""
     error = (estimate.value - target(estimate.kind, batch.x, eps, estimate.level)) ** 2
-    valid = None if batch.condition is None else batch.condition.valid
-    return mean_over_valid(error, valid) * _in_kind(module, estimate, weight, estimate.level).to(error)
+    return masked.mean(error, estimate.valid) * _in_kind(module, estimate, weight, estimate.level).to(error)
 
 
 def _in_kind(module: Denoiser, estimate: Estimate, weight: AnyWeight, level: NoiseLevel) -> Tensor:

@@ -24,6 +24,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.runge_kutta import DORMAND_PRINCE, HEUN, EmbeddedPair, Walk, integrate
 from unsteep.core.schedules import Schedule, continuous, finite_range
@@ -37,8 +38,8 @@ PAIRS: dict[Pair, EmbeddedPair] = {"heun": HEUN, "dormand-prince": DORMAND_PRINC
 class Adaptive:
     """A driver of its own, in place of a solver on a grid: it lays its levels as it goes.
 
-    A step is accepted if its error in Y, RMS over the elements of a sample in units of `absolute` + `tolerance` |Y|,
-    is at most 1. `absolute`: default, the tolerance. `max_calls`: of the network, for one sample. A chain is
+    A step is accepted if its error in Y, RMS over the valid elements of a sample in units of `absolute` + `tolerance`
+    |Y|, is at most 1. `absolute`: default, the tolerance. `max_calls`: of the network, for one sample. A chain is
     interpolated: its network hears fractions of steps.
     """
 
@@ -89,9 +90,14 @@ class Adaptive:
             c, s = torch.cos(turned), torch.sin(turned)
             return schedule.inverse(2 * (torch.log((cos * c - sin * s).clamp(min=0)) - torch.log(sin * c + cos * s)))
 
+        valid: Tensor | None = None
+
         def field(turned: Tensor, y: Tensor) -> Tensor:
+            nonlocal valid
             at = level(turned)
-            return denoise(like(at.scale, y) * y, at).v
+            estimate = denoise(like(at.scale, y) * y, at)
+            valid = estimate.valid
+            return estimate.v
 
         least = torch.finfo(y.dtype).eps
         if self.tolerance < least:
@@ -108,6 +114,7 @@ class Adaptive:
             absolute=self.absolute,
             first=first,
             max_calls=self.max_calls,
+            norm=lambda error: masked.rms(error, valid),
         )
         if bool(walk.lost.any()):
             i = int(walk.lost.nonzero()[0])

@@ -32,6 +32,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
@@ -84,14 +85,15 @@ class PredictorCorrector:
         if bool(nxt.sigma > 0):
             for k in range(self.corrections):
                 there = denoise(x, nxt)
-                size = 2 * self.ratio**2 / self._mean_square(there.eps)
+                size = 2 * self.ratio**2 / self._mean_square(there)
                 x = langevin(there, noise.normal(x, draw=1 + k), like(size, x))
         return x, estimate, memory
 
-    def _mean_square(self, eps: Tensor) -> Tensor:
+    def _mean_square(self, there: Estimate) -> Tensor:
         """|eps|^2 / d of each sample, (b,), and no less than the bounds of the step's length ask for."""
-        eps = eps.flatten(1)
-        return eps.square().mean(1).clamp(min=max(1 / eps.shape[1], 2 * self.ratio**2))
+        square = there.eps.square()
+        least = (1 / masked.count(square, there.valid).to(square)).clamp(min=2 * self.ratio**2)
+        return torch.maximum(masked.mean(square, there.valid), least)
 
 
 @dataclass(frozen=True, kw_only=True)
