@@ -1,5 +1,6 @@
 """A solver, a driver and a schedule of a user's own: with no more than they must have, they work wherever ours do."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.level import NoiseLevel, like, preserving_level
+from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, finite_range, steps_of
 from unsteep.denoiser import Denoiser
 from unsteep.model import Description, Model, ModelConfig
@@ -17,13 +19,16 @@ from unsteep.sampling import (
     DDIM,
     SOLVERS,
     SPACINGS,
+    Adaptive,
     Ancestral,
+    Driver,
     Euler,
     Frame,
     GaussianFrame,
     Known,
     PredictorCorrector,
     Singlestep,
+    Step,
     Traits,
     UniPC,
     fitted,
@@ -106,6 +111,27 @@ def model() -> Model:
     return vectors(VP())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Halfway:
+    """A driver: half of what is left of the way in log-SNR, until the step is short."""
+
+    frame: Frame | None = field(default=None, metadata={"setting": False})
+
+    def walk(self, denoise: Any, x: Tensor, schedule: Any, noise: NoiseSource) -> Iterator[Step]:
+        assert not torch.is_grad_enabled()
+        level, (_, high) = schedule(1.0), finite_range(schedule)
+        while float(level.logsnr) < high - 0.5:
+            nxt = schedule.inverse((level.logsnr + high) / 2)
+            x, estimate, _ = Straight().step(denoise, x, level, nxt, noise, None, None)
+            yield Step(x, estimate, nxt)
+            level = nxt
+        estimate = denoise(x, level)
+        yield Step(estimate.x0, estimate, schedule(0.0))
+
+    def fitted(self, known: Known) -> Self:
+        return type(self)(frame=known.frame)
+
+
 class TestTraits:
     def test_of_a_solver_that_says_nothing(self) -> None:
         assert traits(Straight()) == Traits(calls=1, spacing="trailing", draws=False, flows=False, order=None)
@@ -168,6 +194,15 @@ class TestInAModel:
         torch.testing.assert_close(model.sample(3, steps=5, solver=Straight(), seed=3), ours, rtol=1e-5, atol=0)
         assert model.sample(3, steps=5, solver=Told(), seed=3).shape == (3, 2)
         assert len(list(model.trajectory(0, 2, steps=5, solver=Told()))) == 10
+
+    def test_a_driver_of_ones_own(self, model: Model) -> None:
+        assert isinstance(Halfway(), Driver)
+        assert isinstance(Adaptive(), Driver)
+        assert not isinstance(Straight(), Driver)
+        *_, last = model.trajectory(3, 4, solver=Halfway())
+        assert float(last.level.t) == 0
+        samples = model.sample(4, solver=Halfway(), seed=3, batch_size=3)
+        torch.testing.assert_close(samples, model.space.decode(last.x), rtol=1e-5, atol=0)
 
     def test_a_grid_is_tuned_for_it(self, model: Model) -> None:
         tuned = tune_grid(model, steps=3, solver=Straight(), seeds=2, evaluations=3)

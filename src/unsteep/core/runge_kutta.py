@@ -13,8 +13,10 @@ the order of the pair, the next step is longer by (1 / error)^(0.7 / p) (error b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,7 +84,7 @@ class Walk:
     lost: Tensor
 
 
-def integrate(
+def walks(
     field: Callable[[Tensor, Tensor], Tensor],
     y: Tensor,
     start: Tensor,
@@ -94,8 +96,9 @@ def integrate(
     first: float = 0.01,
     max_calls: int,
     norm: Callable[[Tensor], Tensor] = masked.rms,
-) -> Walk:
-    """dy/du = field(u, y) from y (b, ...) at `start` to `end`, float64 on the CPU, both () or (b,).
+) -> Iterator[Walk]:
+    """How far it has come, before the first step and after each that was tried, of dy/du = field(u, y) from y (b, ...)
+    at `start` to `end`, float64 on the CPU, both () or (b,).
 
     With times (b,) each row takes steps of its own, as it would alone; with (), all take those that the worst needs.
     `absolute`: default, the tolerance. `first`: the length of the first step tried, as a share of the way. `norm`: of
@@ -112,8 +115,9 @@ def integrate(
             slope, calls = _where(lacking, field(time, y), slope), calls + lacking
         active = time != end
         lost = active & ((size.abs() < SHORTEST * (end - start).abs()) | (calls + pair.calls > max_calls))
+        yield Walk(time, y, slope, calls, error, lost)
         if bool(lost.any()) or not bool(active.any()):
-            return Walk(time, y, slope, calls, error, lost)
+            return
         nxt = torch.where(size.abs() < (end - time).abs(), time + size, end)
         size = nxt - time
         h, slopes = like(size, y), [slope]
@@ -133,6 +137,19 @@ def integrate(
         shorter = (SAFETY * error ** (-1 / pair.order)).nan_to_num(SHORTER)
         size = size * torch.where(accepted, longer, shorter).clamp(SHORTER, LONGER)
         last = torch.where(accepted, error.clamp(min=1e-4), last)
+
+
+def integrate(
+    field: Callable[[Tensor, Tensor], Tensor],
+    y: Tensor,
+    start: Tensor,
+    end: Tensor,
+    pair: EmbeddedPair,
+    tolerance: float,
+    **how: Any,
+) -> Walk:
+    """Where the `walks` end."""
+    return deque(walks(field, y, start, end, pair, tolerance, **how), maxlen=1).pop()
 
 
 def _combine(row: tuple[float, ...], slopes: list[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from unsteep.sampling.gaussian_frame import GaussianFrame
 from unsteep.sampling.grids import SPACINGS, Spacing, given, grid, levels_at
 from unsteep.sampling.known import Known, fitted
 from unsteep.sampling.langevin import AnnealedLangevin, PredictorCorrector
-from unsteep.sampling.loop import Solver, Step, initial_noise, sample, trajectory
+from unsteep.sampling.loop import Driver, Solver, Step, driven, initial_noise, sample, trajectory
 from unsteep.sampling.multistep import DEIS, LMS, DPMMultistep
 from unsteep.sampling.sde import EulerMaruyama, SDEDPMSolver
 from unsteep.sampling.singlestep import Singlestep
@@ -68,6 +68,7 @@ __all__ = [
     "AnnealedLangevin",
     "AnySolver",
     "DPMMultistep",
+    "Driver",
     "Euler",
     "EulerMaruyama",
     "Frame",
@@ -84,6 +85,7 @@ __all__ = [
     "Traits",
     "UniPC",
     "default_solver",
+    "driven",
     "fitted",
     "frame_of",
     "given",
