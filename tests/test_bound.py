@@ -20,7 +20,7 @@ from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Cosine, Flow, Schedule
-from unsteep.likelihood import Bound, Decoder, bound, prior_term, spread, strata
+from unsteep.likelihood import BoundTerms, Decoder, bound, prior_term, spread, strata
 
 DENSITY = Decoder(levels=None)
 SCHEDULES: dict[str, Schedule] = {
@@ -251,7 +251,7 @@ class TestSubsampling:
     chain = LinearBetas(steps=30)
     oracle = Oracle(0.25)
 
-    def some(self, b: int, grid: int, steps: Tensor | None = None, weights: Tensor | None = None) -> Bound:
+    def some(self, b: int, grid: int, steps: Tensor | None = None, weights: Tensor | None = None) -> BoundTerms:
         """The terms of b examples with the same noise at every level, so that a term depends on its pair alone."""
         x0, eps = torch.randn(2, b, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         return bound(self.oracle, x0, trailing(self.chain, grid), DENSITY, "beta", Fixed(eps), steps, weights)
@@ -316,7 +316,7 @@ class TestSubsampling:
 
 class TestCombining:
     @staticmethod
-    def drawn(draw: int, b: int = 6, terms: int | None = None) -> Bound:
+    def drawn(draw: int, b: int = 6, terms: int | None = None) -> BoundTerms:
         x0 = torch.randn(6, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[:b]
         noise = NoiseSource(range(b), draw)
         u = noise.uniform(torch.empty(b, 1, dtype=torch.float64), 99).squeeze(1)
@@ -326,7 +326,7 @@ class TestCombining:
     @pytest.mark.parametrize("terms", [None, 4])
     def test_of_draws_is_the_mean_of_the_totals(self, terms: int | None) -> None:
         parts = [self.drawn(draw, terms=terms) for draw in range(3)]
-        together = Bound.of_draws(parts)
+        together = BoundTerms.of_draws(parts)
         close(together.total(), torch.stack([part.total() for part in parts]).mean(0), rtol=1e-13)
         close(together.distortion[:, -1], torch.stack([part.distortion[:, -1] for part in parts]).mean(0), rtol=1e-13)
         assert together.kl.shape == together.distortion[:, :-1].shape == (6, 9 if terms is None else 12)
@@ -335,7 +335,7 @@ class TestCombining:
     @pytest.mark.parametrize("terms", [None, 4])
     def test_of_examples_keeps_their_order(self, terms: int | None) -> None:
         parts = [self.drawn(0, terms=terms), self.drawn(1, b=2, terms=terms)]
-        together = Bound.of_examples(parts)
+        together = BoundTerms.of_examples(parts)
         assert torch.equal(together.total(), torch.cat([part.total() for part in parts]))
         assert together.distortion.shape == (8, together.kl.shape[1] + 1)
         assert torch.equal(together.steps, parts[0].steps if terms is None else torch.cat([p.steps for p in parts]))

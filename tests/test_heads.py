@@ -13,7 +13,7 @@ from unsteep.core.level import step_variances
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Schedule
 from unsteep.denoiser import Denoiser, Head
-from unsteep.likelihood import Bound, Decoder, X0Error, bound, probing_levels
+from unsteep.likelihood import BoundTerms, Decoder, X0Error, bound, probing_levels
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.sampling import DDIM, Ancestral, grid, initial_noise, trajectory
@@ -84,7 +84,7 @@ class TestMean:
 class TestLearnedVariance:
     levels = CHAIN(torch.linspace(1, 0, 41, dtype=torch.float64))
 
-    def terms(self, variance: Any, raw: Tensor | None = None, learns: Any = False, decoder: Any = "pair") -> Bound:
+    def terms(self, variance: Any, raw: Tensor | None = None, learns: Any = False, decoder: Any = "pair") -> BoundTerms:
         x0 = torch.randn(5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         module = Denoiser(Gauss(CHAIN, raw=raw).double(), CHAIN, "x0", learn_variance=learns)
         last = Decoder(levels=None, variance=decoder)

@@ -33,7 +33,7 @@ class Normals(Protocol):
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundTerms:
     """The terms of the bound for b examples, float64, nats.
 
     `prior` (b,), `kl` (b, k), `decoder` (b,). `steps` (k,) or (b, k): which pairs of the grid the columns of `kl` are,
@@ -63,7 +63,7 @@ class Bound:
         return nats / like(self.dimensions * math.log(2), nats)
 
     @staticmethod
-    def of_examples(parts: Sequence[Bound]) -> Bound:
+    def of_examples(parts: Sequence[BoundTerms]) -> BoundTerms:
         """The bound of all examples from those of successive batches of them."""
         first = parts[0]
         return replace(
@@ -77,7 +77,7 @@ class Bound:
         )
 
     @staticmethod
-    def of_draws(parts: Sequence[Bound]) -> Bound:
+    def of_draws(parts: Sequence[BoundTerms]) -> BoundTerms:
         """The mean of bounds of the same examples with independent noise: every term averaged, or, where each
         sub-sampled terms of its own, all of them with a smaller weight."""
         n, first = len(parts), parts[0]
@@ -105,7 +105,7 @@ def bound(
     noise: Normals,
     steps: Tensor | None = None,
     weights: Tensor | None = None,
-) -> Bound:
+) -> BoundTerms:
     """Every term for x0 (b, ...), over `levels`, noise first and clean last, with one draw of noise a term.
 
     `variance`: that of the model's steps. `steps` (k,) or (b, k) int64: only these pairs of the len(levels) - 2 with a
@@ -132,7 +132,7 @@ def bound(
         estimate = estimated(levels[-2], columns)
         last = _sum(-decoder.log_prob(x0, estimate, levels, variance), estimate.valid)
         prior = prior_term(x0, levels[0], estimate.valid)
-    return Bound(
+    return BoundTerms(
         prior=prior,
         kl=torch.stack(terms, 1) if terms else prior.new_zeros(len(x0), 0),
         decoder=last,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.level import NoiseLevel
-from unsteep.likelihood.bound import Bound
+from unsteep.likelihood.bound import BoundTerms
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RateDistortion:
     distortion: Tensor
 
 
-def rate_distortion(terms: Bound, levels: NoiseLevel) -> RateDistortion:
+def rate_distortion(terms: BoundTerms, levels: NoiseLevel) -> RateDistortion:
     """The curve of a bound whose every term was computed over `levels`; ValueError if terms were left out."""
     if terms.steps.ndim != 1 or len(terms.steps) != len(levels) - 2:
         raise ValueError("rate and distortion need every term of the bound; do not sub-sample them")

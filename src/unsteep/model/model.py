@@ -21,7 +21,7 @@ from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.guidance import Clip
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
-from unsteep.likelihood import Bound, Decoder, ReverseVariance, bound, reverse_variance, spread, strata
+from unsteep.likelihood import BoundTerms, Decoder, ReverseVariance, bound, reverse_variance, spread, strata
 from unsteep.model.asking import Labels, check_finite, condition_of, labels_of, seeds
 from unsteep.model.description import Description, ModelConfig
 from unsteep.pages.progress import bar
@@ -237,7 +237,7 @@ class Model:
         seed: int = 0,
         batch_size: int = 64,
         progress: bool = False,
-    ) -> Bound:
+    ) -> BoundTerms:
         """The variational bound on the likelihood of examples in the data's own units, every term of it, in nats.
 
         `condition` of n rows, or labels (n,). `levels`: default, every step of the chain. `terms`: evaluate only so
@@ -268,8 +268,8 @@ class Model:
                         steps, weights = spread(u.squeeze(1), edges), edges.diff()
                     parts.append(bound(denoise, x0, levels, counted, chosen, noise, steps, weights))
                     advance()
-                done.append(Bound.of_draws(parts))
-        return Bound.of_examples(done)
+                done.append(BoundTerms.of_draws(parts))
+        return BoundTerms.of_examples(done)
 
     def reverse_variance(self, name: ReverseVariance | None = None) -> Variance:
         """The variance of reverse steps by name; default "learned" where the model has it, else "beta"."""

@@ -25,7 +25,7 @@ from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
 from unsteep.objectives.loss import Loss
 from unsteep.objectives.mse import Simple, estimated, weighted_error
-from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
+from unsteep.objectives.times import AnyTimes, Uniform, WithTimes, corrected
 from unsteep.objectives.weights import AnyWeight, Native
 
 Which = Literal["beta", "beta_tilde", "learned"]
@@ -34,7 +34,7 @@ Values = int | Literal["data", "continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound(Adaptive):
+class Bound(WithTimes):
     """The variational bound. `variance`: that of the model's steps."""
 
     variance: Which = "beta"
@@ -50,7 +50,7 @@ class Bound(Adaptive):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hybrid(Adaptive):
+class Hybrid(WithTimes):
     """L_simple for the mean and `scale` times the bound for a learned variance."""
 
     scale: float = 0.001

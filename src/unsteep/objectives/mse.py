@@ -20,12 +20,12 @@ from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
 from unsteep.objectives.loss import Loss
-from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
+from unsteep.objectives.times import AnyTimes, Uniform, WithTimes, corrected
 from unsteep.objectives.weights import VLB, AnyWeight, Native, x0_factor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simple(Adaptive):
+class Simple(WithTimes):
     """The squared error with `weight`, at times drawn by `times`."""
 
     weight: AnyWeight = field(default_factory=Native)

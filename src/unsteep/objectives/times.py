@@ -131,7 +131,7 @@ def corrected(times: AnyTimes, draw: Draw) -> tuple[Tensor, Tensor]:
     return t, times.correction(t) if isinstance(times, Importance) else torch.ones_like(t)
 
 
-class Adaptive:
+class WithTimes:
     """What an objective with `times` learns from the steps that were taken, kept in checkpoints: nothing, but for
     importance sampling."""
 
