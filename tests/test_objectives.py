@@ -1,6 +1,7 @@
 """Objectives: exact losses of exact denoisers, the laws between heads, and randomness by place."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -367,10 +368,46 @@ class TestTimes:
             rtol=1e-12,
         )
         before = times.probabilities()
-        objective.observe(Loss(1000 * times.correction(real(0.1)), real(0.1), {"simple": real(1.0)}))
+        used = times.correction(real(0.1))
+        objective.observe(Loss(1000 * used, real(0.1), {"simple": real(1.0)}, used))
         assert float(times.state_dict()["losses"].max()) == pytest.approx(1000, rel=1e-12)
         assert float(times.probabilities()[0]) > 0.9 > float(before[0])
         Simple().observe(loss)  # has nothing to learn
+
+    def test_parts_of_a_batch_are_remembered_by_the_correction_that_they_had(self) -> None:
+        """The loss that was seen of one part changes that of the next: two equal parts are remembered alike."""
+        times = self.informed(history=1)
+        t, losses = (torch.arange(4) + 0.5).double() / 4, real(1, 1, 1, 100)
+        used = times.correction(t)
+        parts = [Loss(losses * used, t, {}, used) for _ in range(2)]
+        objective = Simple(times=times)
+        for part in parts:
+            objective.observe(part)
+            close(times.state_dict()["losses"][:, 0], losses, rtol=1e-12)
+        drawn = objective(Denoiser(Answer(), VP()), batch(randn(30, 3)), draw(30))
+        close(torch.as_tensor(drawn.correction), times.correction(drawn.t))
+        close(drawn.value / drawn.correction, drawn.terms["simple"], rtol=1e-12)
+
+    def test_times_of_ones_own(self) -> None:
+        """What they say of themselves is asked for, and no more."""
+
+        @dataclass(frozen=True)
+        class Late:
+            def __call__(self, draw: Draw) -> Tensor:
+                return 1 - draw.uniform(Purpose.TIME) / 2
+
+        @dataclass(frozen=True)
+        class Corrected(Late):
+            def correction(self, t: Tensor) -> Tensor:
+                return 2 * t
+
+        for times, factor in ((Late(), 1.0), (Corrected(), 2.0)):
+            objective = Simple(times=times)  # type: ignore[arg-type]
+            loss = objective(Denoiser(Answer(), VP()), batch(randn(30, 3)), draw(30))
+            close(loss.value, loss.terms["simple"] * (1.0 if factor == 1 else 2 * loss.t), rtol=1e-12)
+            objective.observe(loss)
+            assert objective.state_dict() == {}
+            objective.load_state_dict({})
 
     def test_importance_resumes(self) -> None:
         times, other = self.informed(), Importance(bins=4, history=3, uniform=0.1)

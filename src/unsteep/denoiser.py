@@ -127,6 +127,21 @@ class Denoiser(nn.Module):
         return heard_logsnr(level)
 
 
+def unwrapped(module: nn.Module) -> Denoiser:
+    """The denoiser in its wrappers: data-parallel ones keep it as `module`, a compiled one as `_orig_mod`. What is said
+    of it is read from here; what is called is the wrapper. ValueError where there is none."""
+    inner: object = module
+    while not isinstance(inner, Denoiser):
+        inside = (getattr(inner, name, None) for name in ("module", "_orig_mod"))
+        inner = next((one for one in inside if isinstance(one, nn.Module)), None)
+        if inner is None:
+            raise ValueError(
+                f"module: expected a Denoiser, wrapped for parallel or compiled use or not, got "
+                f"{type(module).__name__}; make one of a network with Denoiser(network, schedule, prediction)"
+            )
+    return inner
+
+
 def heard_logsnr(level: NoiseLevel) -> Tensor:
     """The noise label "logsnr" of a level, float64."""
     return (20 - level.logsnr.clamp(-20, 20)) * 25

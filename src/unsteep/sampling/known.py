@@ -25,7 +25,7 @@ class Known:
 
 
 @runtime_checkable
-class Fitting(Protocol):
+class Listening(Protocol):
     """A solver that takes part."""
 
     def fitted(self, known: Known) -> Self: ...
@@ -33,4 +33,4 @@ class Fitting(Protocol):
 
 def fitted(solver: S, known: Known) -> S:
     """The solver, told what is `known` if it listens."""
-    return solver.fitted(known) if isinstance(solver, Fitting) else solver
+    return solver.fitted(known) if isinstance(solver, Listening) else solver
