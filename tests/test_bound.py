@@ -20,7 +20,16 @@ from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Cosine, Flow, Schedule
-from unsteep.likelihood import BoundTerms, Decoder, bound, prior_term, spread, strata
+from unsteep.likelihood import (
+    BoundTerms,
+    Decoder,
+    bound,
+    flow_log_prob,
+    measure_x0_error,
+    prior_term,
+    spread,
+    strata,
+)
 
 DENSITY = Decoder(levels=None)
 SCHEDULES: dict[str, Schedule] = {
@@ -271,9 +280,18 @@ class TestSubsampling:
             assert float(widths.max() / widths.min()) < 1.3
 
     def test_strata_of_a_grid_that_begins_without_signal(self) -> None:
-        edges = strata(trailing(LinearBetas(zero_terminal=True), 20), 4)
-        assert edges[[0, -1]].tolist() == [0, 19]
-        assert bool((edges.diff() >= 1).all())
+        """Which counts as one whose log-SNR is less by 1 than the next one's: the others are as wide as ever."""
+        levels = trailing(LinearBetas(zero_terminal=True), 20)
+        assert strata(levels, 4).tolist() == [0, 3, 8, 15, 19]
+        for schedule in (LinearBetas(zero_terminal=True), Flow()):
+            levels = trailing(schedule, 1000)
+            edges = strata(levels, 20)
+            logsnr = torch.cat([levels.logsnr[1:2] - 1, levels.logsnr[1:-1]])
+            widths = (logsnr[-1] - logsnr[0]) / 20
+            wide = edges.diff() > 4
+            assert edges[[0, -1]].tolist() == [0, 999]
+            assert int(wide.sum()) > 12
+            close(logsnr[edges].diff()[wide], widths.expand(int(wide.sum())), rtol=0.15)
 
     def test_the_ends_of_the_offset(self) -> None:
         edges = torch.tensor([0, 3, 4, 9])
@@ -339,6 +357,19 @@ class TestCombining:
         assert torch.equal(together.total(), torch.cat([part.total() for part in parts]))
         assert together.distortion.shape == (8, together.kl.shape[1] + 1)
         assert torch.equal(together.steps, parts[0].steps if terms is None else torch.cat([p.steps for p in parts]))
+
+    def test_no_examples(self) -> None:
+        match = "examples: expected at least one to measure, got none"
+        none = torch.empty(0, 2).double()
+        with pytest.raises(ValueError, match=match):
+            bound(Oracle(0.25), none, trailing(LinearBetas(), 10), DENSITY, "beta", NoiseSource([]))
+        with pytest.raises(ValueError, match=match):
+            flow_log_prob(Oracle(0.25), none, Flow())
+        with pytest.raises(ValueError, match=match):
+            measure_x0_error(Oracle(0.25), none, trailing(LinearBetas(), 10)[:-1], NoiseSource([]))
+        for join in (BoundTerms.of_examples, BoundTerms.of_draws):
+            with pytest.raises(ValueError, match=match):
+                join([])
 
     def test_the_standard_error_over_examples_is_honest(self) -> None:
         """200 measurements of 30 examples each, 3 of 9 terms drawn: they miss the truth as often as they say."""

@@ -12,6 +12,7 @@ from unsteep.core.condition import Condition
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP
 from unsteep.sampling import Frame, default_solver, frame_of, initial_noise, levels_for, sample
+from unsteep.training.statistics import deviations
 from unsteep.training.statistics import frame as measured
 
 
@@ -65,12 +66,12 @@ class TestCoordinates:
     def test_without_a_basis_the_numbers_of_the_last_dimension_have_deviations_of_their_own(self) -> None:
         """As the features of a sequence, of any length: nothing is mixed, whatever stands in a frame."""
         std, mean, x = torch.tensor([0.2, 1.0, 3.0]), normal(3), normal(4, 5, 3)
-        for deviations in (std, std * torch.arange(1.0, 5.0)[:, None]):
-            frame = Frame.of(mean, deviations)
+        for own in (std, std * torch.arange(1.0, 5.0)[:, None]):
+            frame = Frame.of(mean, own)
             z = frame.project(x, ALPHA) / frame.wide(frame.floored, x)
-            wide = deviations if deviations.ndim == 1 else deviations[:, None]
+            wide = own if own.ndim == 1 else own[:, None]
             close(z.reshape(x.shape), (x - ALPHA * mean) / wide, atol=1e-6)
-            assert frame.spread == pytest.approx(float(deviations.pow(2).mean().sqrt()))
+            assert frame.spread == pytest.approx(float(own.pow(2).mean().sqrt()))
         z = frame.project(x, ALPHA)
         x[:, 2:] = 1e4
         assert torch.equal(frame.project(x, ALPHA)[:, :6], z[:, :6])
@@ -82,6 +83,37 @@ class TestCoordinates:
         assert Frame.of(torch.zeros(6), std[2:]).spread == 0.5
         assert Frame.of(torch.zeros(6), torch.zeros(1)).spread == pytest.approx(3e-3)
         assert Frame.of(torch.zeros(6), torch.zeros(1)).floored.tolist() == [3e-3]
+
+
+class TestDeviations:
+    d, stds = 6, torch.tensor([3.0, 2.0, 1.0, 0.5, 0.4, 0.1]).double()
+    v = torch.linalg.qr(normal(6, 6, seed=5)).Q
+    centred = normal(20, 6, seed=6) - normal(20, 6, seed=6).mean(0)
+    rows = 20**0.5 * torch.linalg.qr(centred).Q * stds @ v.T  # of exactly these deviations along v, and of mean 0
+
+    @pytest.mark.parametrize("k", [1, 2, 3, 5])
+    def test_of_the_directions_and_of_all_that_remain(self, k: int) -> None:
+        """The mean of the remaining variances, over the directions that remain."""
+        found = deviations(self.rows, self.v[:, :k])
+        assert found.shape == (k + 1,)
+        close(found[:k], self.stds[:k], rtol=1e-12)
+        close(found[k], self.stds[k:].square().mean().sqrt(), rtol=1e-12)
+
+    def test_where_none_remain(self) -> None:
+        found = deviations(self.rows, self.v)
+        close(found[:6], self.stds, rtol=1e-12)
+        assert float(found[6]) < 1e-6
+
+    def test_of_a_frame_whose_directions_are_few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many as asked for, those of most variance; of all data and of each class."""
+        monkeypatch.setattr("unsteep.training.statistics.DIRECTIONS", 2)
+        x0, labels = torch.cat([self.rows, 2 * self.rows]) + 7, torch.arange(40) // 20
+        found = measured(x0, labels, 2)
+        assert found["basis"].shape == (6, 2)
+        rest = self.stds[2:].square().mean().sqrt()
+        wanted = torch.stack([self.stds[1], self.stds[0], rest])
+        close(found["class_std"], torch.stack([wanted, 2 * wanted]), rtol=1e-6)
+        close(found["std"], 2.5**0.5 * wanted, rtol=1e-6)
 
 
 class TestNoClass:

@@ -400,6 +400,17 @@ class TestLoop:
         assert all(0.31 <= call <= 1 for call in denoise.calls)
         assert bool(x.isfinite().all())
 
+    @every_solver
+    def test_levels_fall(self, solver: Solver) -> None:
+        """A walk to noisier levels is refused before its first step; so is a step there that would draw noise."""
+        levels = VP()(torch.tensor([1.0, 0.3, 0.5, 0.0]))
+        x = start(range(3), levels)
+        with pytest.raises(ValueError, match=r"expected noise first and clean last.*got t = 0.5 after t = 0.3"):
+            trajectory(mixture, x, levels, solver, NoiseSource(range(3)), VP().inverse)
+        if traits(solver).draws:
+            with pytest.raises(ValueError, match=r"got t = 0.5 after t = 0.3"):
+                solver.step(mixture, x, levels[1], levels[2], NoiseSource(range(3)), None, VP().inverse)
+
     def test_the_caller_keeps_its_gradients(self) -> None:
         """Networks run without gradients, the code between two steps with them, and guidance may switch them on."""
         weight = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)

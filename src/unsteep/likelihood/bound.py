@@ -65,6 +65,7 @@ class BoundTerms:
     @staticmethod
     def of_examples(parts: Sequence[BoundTerms]) -> BoundTerms:
         """The bound of all examples from those of successive batches of them."""
+        check_some(parts)
         first = parts[0]
         return replace(
             first,
@@ -80,6 +81,7 @@ class BoundTerms:
     def of_draws(parts: Sequence[BoundTerms]) -> BoundTerms:
         """The mean of bounds of the same examples with independent noise: every term averaged, or, where each
         sub-sampled terms of its own, all of them with a smaller weight."""
+        check_some(parts)
         n, first = len(parts), parts[0]
         decoder = torch.stack([p.decoder for p in parts]).mean(0)
         if first.steps.ndim == 1:
@@ -112,6 +114,7 @@ def bound(
     KL, and `weights` (k,) what each stands for (see `strata` and `spread`); default, all of them alike. Draw j of
     `noise` is column j's. Padding, by the `valid` of the estimates, has no part in any number.
     """
+    check_some(x0)
     pairs = len(levels) - 2
     chosen = torch.arange(pairs) if steps is None else steps
     columns = chosen.shape[-1]
@@ -141,6 +144,12 @@ def bound(
         distortion=torch.stack(errors, 1),
         dimensions=masked.count(x0, estimate.valid).to(prior),
     )
+
+
+def check_some(examples: Sequence[object] | Tensor) -> None:
+    """ValueError where there are no examples to be measured."""
+    if not len(examples):
+        raise ValueError("examples: expected at least one to measure, got none; see where they come from")
 
 
 def strata(levels: NoiseLevel, terms: int) -> Tensor:

@@ -27,6 +27,7 @@ from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule, continuous, finite_range
 from unsteep.denoiser import Denoise
+from unsteep.likelihood.bound import check_some
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def flow_log_prob(
     `first`: the cleanest level, default t = 1/1000 or step 1 of a chain; the answer is the density of data with that
     little noise. `noise`: for Hutchinson's signs. `prior`: log-density of x at t = 1 if it is not the standard one.
     """
+    check_some(x)
     schedule = continuous(schedule)
     low = schedule.inverse(finite_range(schedule)[1]) if first is None else first
     high = schedule(1.0)

@@ -14,7 +14,7 @@ from unsteep.core.gaussian import ReverseVariance, Variance, optimal_variance
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
-from unsteep.likelihood.bound import Normals
+from unsteep.likelihood.bound import Normals, check_some
 
 
 def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
@@ -26,6 +26,7 @@ def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
 def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: Normals) -> Tensor:
     """(2, n) float64: the log-SNRs of the n `levels` (sigma > 0), and the mean squared x0 error over x0 (b, ...) at
     each."""
+    check_some(x0)
     errors = []
     with torch.no_grad():
         for i in range(len(levels)):

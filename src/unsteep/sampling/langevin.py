@@ -34,7 +34,7 @@ from torch import Tensor
 
 from unsteep.core import masked
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like
+from unsteep.core.level import NoiseLevel, check_cleaner, like
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
 from unsteep.sampling.ancestral import Ancestral
@@ -131,6 +131,7 @@ class AnnealedLangevin:
         memory: Any,
         at: At | None,
     ) -> tuple[Tensor, Estimate, None]:
+        check_cleaner(now, nxt)
         estimate = denoise(x, now)
         if at_an_end(now, nxt):
             return first_order(estimate, nxt), estimate, None

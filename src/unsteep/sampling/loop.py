@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like
+from unsteep.core.level import NoiseLevel, check_cleaner, like
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule
 from unsteep.denoiser import Denoise
@@ -72,8 +72,15 @@ def trajectory(
     """Every step from levels[0] to levels[-1], starting at x (b, ...). The caller decides what to keep.
 
     Step i draws from stream i + 1 of `noise` (stream 0 made x). Runs under no_grad, not inference_mode: guidance may
-    need gradients of its own.
+    need gradients of its own. ValueError where a level is noisier than the one before it.
     """
+    check_cleaner(levels[:-1], levels[1:])
+    return _steps(denoise, x, levels, solver, noise, at)
+
+
+def _steps(
+    denoise: Denoise, x: Tensor, levels: NoiseLevel, solver: Solver, noise: NoiseSource, at: At | None
+) -> Iterator[Step]:
     memory = None
     for i in range(len(levels) - 1):
         with torch.no_grad():  # inside the loop: a generator must not leave it switched off in the caller's code

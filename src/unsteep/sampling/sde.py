@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like, step_variances
+from unsteep.core.level import NoiseLevel, check_cleaner, like, step_variances
 from unsteep.core.noise import NoiseSource, clock
 from unsteep.denoiser import Denoise
 from unsteep.sampling.loop import At
@@ -97,6 +97,7 @@ class SDEDPMSolver:
         memory: tuple[Tensor, Tensor] | None,
         at: At | None,
     ) -> tuple[Tensor, Estimate, tuple[Tensor, Tensor]]:
+        check_cleaner(now, nxt)
         estimate = denoise(x, now)
         h = (nxt.logsnr - now.logsnr) / 2
         x0 = estimate.x0
