@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unsteep.core import masked
 from unsteep.core.chains import LinearBetas
 from unsteep.core.condition import Condition
+from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import Draw, NoiseSource
 from unsteep.core.schedules import VP, Cosine
@@ -26,6 +27,7 @@ from unsteep.guidance import Auto, ClassifierFree, Clip, Composed, DynamicThresh
 from unsteep.likelihood import Decoder, bound, flow_log_prob, measure_x0_error, probing_levels, rate_distortion
 from unsteep.objectives import VLB, Bound, MinSNR, Simple
 from unsteep.sampling import (
+    DDIM,
     PAIRS,
     SOLVERS,
     Adaptive,
@@ -210,6 +212,22 @@ def test_steps(solver: Solver, schedule: Any) -> None:
         y = start(x, levels[0], frames)
         walk = trajectory(denoise(frames, schedule), y, levels, solver, NoiseSource(SEEDS), schedule.inverse)
         return [step.x for step in walk]
+
+    alike(of)
+
+
+def test_steps_whose_length_is_bounded() -> None:
+    """By the number of elements, where there is next to no noise to be seen."""
+
+    def of(x: Tensor, frames: int) -> Any:
+        levels, solver = CHAIN(torch.tensor([0.8, 0.5])), PredictorCorrector(predictor=DDIM(), ratio=0.1)
+        said = partial(denoiser_of(kind="eps"), condition=condition(frames))
+
+        def quiet(x_t: Tensor, level: NoiseLevel) -> Estimate:
+            estimate = said(x_t, level)
+            return replace(estimate, value=estimate.value / 100)
+
+        return [step.x for step in trajectory(quiet, start(x, levels[0], frames), levels, solver, NoiseSource(SEEDS))]
 
     alike(of)
 

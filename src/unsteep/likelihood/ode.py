@@ -82,7 +82,7 @@ def flow_log_prob(
             estimate = denoise(x_t, level)
             valid = estimate.valid
             slope = like(speed, flat) * masked.kept(estimate.v, valid).flatten(1)
-            trace = _exact(slope, flat) if signs is None else _hutchinson(slope, flat, masked.kept(signs, valid))
+            trace = _exact(slope, flat) if signs is None else _hutchinson(slope, flat, signs.flatten(1))
         return torch.cat([slope.detach(), trace.detach()[:, None]], 1)
 
     def norm(error: Tensor) -> Tensor:
@@ -143,6 +143,5 @@ def _exact(slope: Tensor, x: Tensor) -> Tensor:
 
 
 def _hutchinson(slope: Tensor, x: Tensor, signs: Tensor) -> Tensor:
-    signs = signs.flatten(1)
     (product,) = torch.autograd.grad((slope * signs).sum(), x)
     return (product * signs).sum(1)
