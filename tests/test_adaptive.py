@@ -156,6 +156,44 @@ class TestAccuracy:
         close(got.flatten(1), Adaptive().sample(flat, x.flatten(1), VP())[0], atol=1e-12)
 
 
+class TestWalk:
+    @every_pair
+    @pytest.mark.parametrize("name", WALKED)
+    def test_step_by_step_it_is_the_sample(self, pair: Any, name: str) -> None:
+        """From t = 1 down to clean data, at levels of each sample's own; bit for bit the sample at the end."""
+        x, driver, schedule = randn(5, 2), Adaptive(pair=pair), WALKED[name]
+        wanted, calls = driver.sample(PLANE, x, schedule)
+        recording = Recording(PLANE)
+        walk = list(driver.walk(recording, x, schedule))
+        assert torch.equal(walk[-1].x, wanted)
+        assert len(recording.times) >= int(calls.max())
+        t = torch.stack([step.level.t for step in walk])
+        assert t.shape == (len(walk), 5)
+        assert bool((t.diff(dim=0) <= 0).all())
+        assert bool((t.diff(dim=0) < 0).any(1).all())
+        assert t[-1].tolist() == [0.0] * 5
+        assert walk[0].estimate.level.t.tolist() == pytest.approx([1.0] * 5, rel=1e-14)
+
+    @every_pair
+    def test_the_estimate_is_the_denoisers_where_the_step_began(self, pair: Any) -> None:
+        before = randn(4, 2)
+        for step in Adaptive(pair=pair, tolerance=1e-2).walk(PLANE, before, VP()):
+            close(step.estimate.x_t, before, atol=1e-12)
+            close(step.estimate.x0, PLANE(before, step.estimate.level).x0, atol=1e-9)
+            before = step.x
+        close(before, step.estimate.x0, atol=1e-9)
+
+    def test_the_caller_keeps_its_gradients(self) -> None:
+        for step in Adaptive().walk(PLANE, randn(2, 2), VP()):
+            assert torch.is_grad_enabled()
+            assert not step.x.requires_grad
+        assert torch.is_grad_enabled()
+
+    def test_what_cannot_be_met(self) -> None:
+        with pytest.raises(ValueError, match="cannot be met by max_calls"):
+            list(Adaptive(tolerance=1e-8, max_calls=20).walk(PLANE, randn(2, 2), VP()))
+
+
 class TestTolerance:
     @every_pair
     def test_error_and_calls_follow_it(self, pair: Any) -> None:

@@ -20,7 +20,16 @@ from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Cosine, Flow, Schedule
-from unsteep.likelihood import Bound, Decoder, bound, prior_term, spread, strata
+from unsteep.likelihood import (
+    BoundTerms,
+    Decoder,
+    bound,
+    flow_log_prob,
+    measure_x0_error,
+    prior_term,
+    spread,
+    strata,
+)
 
 DENSITY = Decoder(levels=None)
 SCHEDULES: dict[str, Schedule] = {
@@ -111,7 +120,7 @@ class TestClosedForms:
         x0, noise = quadrature(0.25)
         x0 = mean + x0[..., None]
         terms = bound(mixture, x0, trailing(LinearBetas(), 20), DENSITY, oracle.variance, Fixed(noise.eps[..., None]))
-        assert terms.dimensions == 6
+        assert terms.dimensions.tolist() == [6] * len(terms.prior)
         assert float(terms.total().mean()) == pytest.approx(6 * entropy(0.25), abs=1e-5)
         close(terms.bits_per_dim(), terms.total() / math.log(2) / 6, rtol=1e-15)
 
@@ -251,7 +260,7 @@ class TestSubsampling:
     chain = LinearBetas(steps=30)
     oracle = Oracle(0.25)
 
-    def some(self, b: int, grid: int, steps: Tensor | None = None, weights: Tensor | None = None) -> Bound:
+    def some(self, b: int, grid: int, steps: Tensor | None = None, weights: Tensor | None = None) -> BoundTerms:
         """The terms of b examples with the same noise at every level, so that a term depends on its pair alone."""
         x0, eps = torch.randn(2, b, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         return bound(self.oracle, x0, trailing(self.chain, grid), DENSITY, "beta", Fixed(eps), steps, weights)
@@ -271,9 +280,18 @@ class TestSubsampling:
             assert float(widths.max() / widths.min()) < 1.3
 
     def test_strata_of_a_grid_that_begins_without_signal(self) -> None:
-        edges = strata(trailing(LinearBetas(zero_terminal=True), 20), 4)
-        assert edges[[0, -1]].tolist() == [0, 19]
-        assert bool((edges.diff() >= 1).all())
+        """Which counts as one whose log-SNR is less by 1 than the next one's: the others are as wide as ever."""
+        levels = trailing(LinearBetas(zero_terminal=True), 20)
+        assert strata(levels, 4).tolist() == [0, 3, 8, 15, 19]
+        for schedule in (LinearBetas(zero_terminal=True), Flow()):
+            levels = trailing(schedule, 1000)
+            edges = strata(levels, 20)
+            logsnr = torch.cat([levels.logsnr[1:2] - 1, levels.logsnr[1:-1]])
+            widths = (logsnr[-1] - logsnr[0]) / 20
+            wide = edges.diff() > 4
+            assert edges[[0, -1]].tolist() == [0, 999]
+            assert int(wide.sum()) > 12
+            close(logsnr[edges].diff()[wide], widths.expand(int(wide.sum())), rtol=0.15)
 
     def test_the_ends_of_the_offset(self) -> None:
         edges = torch.tensor([0, 3, 4, 9])
@@ -316,7 +334,7 @@ class TestSubsampling:
 
 class TestCombining:
     @staticmethod
-    def drawn(draw: int, b: int = 6, terms: int | None = None) -> Bound:
+    def drawn(draw: int, b: int = 6, terms: int | None = None) -> BoundTerms:
         x0 = torch.randn(6, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[:b]
         noise = NoiseSource(range(b), draw)
         u = noise.uniform(torch.empty(b, 1, dtype=torch.float64), 99).squeeze(1)
@@ -326,7 +344,7 @@ class TestCombining:
     @pytest.mark.parametrize("terms", [None, 4])
     def test_of_draws_is_the_mean_of_the_totals(self, terms: int | None) -> None:
         parts = [self.drawn(draw, terms=terms) for draw in range(3)]
-        together = Bound.of_draws(parts)
+        together = BoundTerms.of_draws(parts)
         close(together.total(), torch.stack([part.total() for part in parts]).mean(0), rtol=1e-13)
         close(together.distortion[:, -1], torch.stack([part.distortion[:, -1] for part in parts]).mean(0), rtol=1e-13)
         assert together.kl.shape == together.distortion[:, :-1].shape == (6, 9 if terms is None else 12)
@@ -335,10 +353,23 @@ class TestCombining:
     @pytest.mark.parametrize("terms", [None, 4])
     def test_of_examples_keeps_their_order(self, terms: int | None) -> None:
         parts = [self.drawn(0, terms=terms), self.drawn(1, b=2, terms=terms)]
-        together = Bound.of_examples(parts)
+        together = BoundTerms.of_examples(parts)
         assert torch.equal(together.total(), torch.cat([part.total() for part in parts]))
         assert together.distortion.shape == (8, together.kl.shape[1] + 1)
         assert torch.equal(together.steps, parts[0].steps if terms is None else torch.cat([p.steps for p in parts]))
+
+    def test_no_examples(self) -> None:
+        match = "examples: expected at least one to measure, got none"
+        none = torch.empty(0, 2).double()
+        with pytest.raises(ValueError, match=match):
+            bound(Oracle(0.25), none, trailing(LinearBetas(), 10), DENSITY, "beta", NoiseSource([]))
+        with pytest.raises(ValueError, match=match):
+            flow_log_prob(Oracle(0.25), none, Flow())
+        with pytest.raises(ValueError, match=match):
+            measure_x0_error(Oracle(0.25), none, trailing(LinearBetas(), 10)[:-1], NoiseSource([]))
+        for join in (BoundTerms.of_examples, BoundTerms.of_draws):
+            with pytest.raises(ValueError, match=match):
+                join([])
 
     def test_the_standard_error_over_examples_is_honest(self) -> None:
         """200 measurements of 30 examples each, 3 of 9 terms drawn: they miss the truth as often as they say."""

@@ -1,6 +1,7 @@
 """Training on the bound: each term is the bound's own, and what learns by it arrives at the optimum."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from unsteep.core.schedules import VP, Flow, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser, Head, LearnVariance
 from unsteep.likelihood import Decoder, bound
-from unsteep.objectives import VLB, Bound, Hybrid, Importance, Simple, fill_values
+from unsteep.objectives import VLB, Bound, Hybrid, Importance, Simple, fitted
 from unsteep.objectives.bound import Values, Which
+from unsteep.spaces import Pixels, Vectors
 
 
 def close(a: Tensor, b: Tensor, rtol: float = 0.0, atol: float = 0.0) -> None:
@@ -295,12 +297,26 @@ class TestLearning:
 
 class TestErrors:
     def test_the_number_of_values_comes_from_the_data(self) -> None:
-        for objective in (Bound(), Hybrid(), Hybrid(scale=0.1)):
-            assert fill_values(objective, 17).values == 17  # type: ignore[union-attr]
-            assert fill_values(objective, None).values == "continuous"  # type: ignore[union-attr]
-        assert fill_values(Bound(values=256), 17) == Bound(values=256)
-        assert fill_values(Simple(), 17) == Simple()
-        assert fill_values(Hybrid(scale=0.1), 17) == Hybrid(scale=0.1, values=17)
+        module = module_of(CHAINS["two"], learns="fraction")
+        greys, rows = Pixels(channels=1, size=2, levels=17), Vectors(mean=(0.0,), std=(1.0,))
+        for objective in (Bound(), Bound(variance="learned"), Hybrid(), Hybrid(scale=0.1)):
+            assert fitted(objective, greys, module) == replace(objective, values=17)
+            assert fitted(objective, rows, module) == replace(objective, values="continuous")
+        assert fitted(Bound(values=256), greys, module) == Bound(values=256)
+        assert fitted(Simple(), greys, module) == Simple()
+
+    def test_ones_own_objective_needs_no_fitting(self) -> None:
+        def mine(module: Any, batch: Any, draw: Any) -> Any: ...
+
+        assert fitted(mine, Vectors(mean=(0.0,), std=(1.0,)), module_of(CHAINS["two"])) is mine
+
+    @pytest.mark.parametrize("objective", [Bound(variance="learned"), Hybrid(), Hybrid(values=17)])
+    def test_a_model_without_a_variance_is_refused_before_training(self, objective: Any) -> None:
+        greys, module = Pixels(channels=1, size=2, levels=17), module_of(CHAINS["two"])
+        match = f"objective: {type(objective).__name__} trains a learned variance, and this model has none"
+        with pytest.raises(ValueError, match=match):
+            fitted(objective, greys, module)
+        assert fitted(Bound(), greys, module).values == 17
 
     @pytest.mark.parametrize("objective", [Bound(variance="learned"), Hybrid()])
     def test_until_then_there_is_no_decoder(self, objective: Any) -> None:

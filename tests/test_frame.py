@@ -1,12 +1,18 @@
 """The Gaussian that stands for the data: its coordinates, and the one that belongs to what is sampled."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from unsteep.sampling import Frame, frame_of
+from unsteep.analytic import Mixture
+from unsteep.core.condition import Condition
+from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import VP
+from unsteep.sampling import Frame, default_solver, frame_of, initial_noise, levels_for, sample
+from unsteep.training.statistics import deviations
 from unsteep.training.statistics import frame as measured
 
 
@@ -57,6 +63,19 @@ class TestCoordinates:
             scaled = frame.restore(frame.wide(factor, x) * frame.project(x, ALPHA), x, ALPHA)
             close(scaled, (x @ v * factor[..., [0, 1, 2, 2, 2]]) @ v.T, atol=1e-12)
 
+    def test_without_a_basis_the_numbers_of_the_last_dimension_have_deviations_of_their_own(self) -> None:
+        """As the features of a sequence, of any length: nothing is mixed, whatever stands in a frame."""
+        std, mean, x = torch.tensor([0.2, 1.0, 3.0]), normal(3), normal(4, 5, 3)
+        for own in (std, std * torch.arange(1.0, 5.0)[:, None]):
+            frame = Frame.of(mean, own)
+            z = frame.project(x, ALPHA) / frame.wide(frame.floored, x)
+            wide = own if own.ndim == 1 else own[:, None]
+            close(z.reshape(x.shape), (x - ALPHA * mean) / wide, atol=1e-6)
+            assert frame.spread == pytest.approx(float(own.pow(2).mean().sqrt()))
+        z = frame.project(x, ALPHA)
+        x[:, 2:] = 1e4
+        assert torch.equal(frame.project(x, ALPHA)[:, :6], z[:, :6])
+
     def test_spread(self) -> None:
         """The root mean square over all directions, those left out too; no direction is below the floor."""
         std = torch.tensor([3.0, 1.0, 0.5])
@@ -64,6 +83,63 @@ class TestCoordinates:
         assert Frame.of(torch.zeros(6), std[2:]).spread == 0.5
         assert Frame.of(torch.zeros(6), torch.zeros(1)).spread == pytest.approx(3e-3)
         assert Frame.of(torch.zeros(6), torch.zeros(1)).floored.tolist() == [3e-3]
+
+
+class TestDeviations:
+    d, stds = 6, torch.tensor([3.0, 2.0, 1.0, 0.5, 0.4, 0.1]).double()
+    v = torch.linalg.qr(normal(6, 6, seed=5)).Q
+    centred = normal(20, 6, seed=6) - normal(20, 6, seed=6).mean(0)
+    rows = 20**0.5 * torch.linalg.qr(centred).Q * stds @ v.T  # of exactly these deviations along v, and of mean 0
+
+    @pytest.mark.parametrize("k", [1, 2, 3, 5])
+    def test_of_the_directions_and_of_all_that_remain(self, k: int) -> None:
+        """The mean of the remaining variances, over the directions that remain."""
+        found = deviations(self.rows, self.v[:, :k])
+        assert found.shape == (k + 1,)
+        close(found[:k], self.stds[:k], rtol=1e-12)
+        close(found[k], self.stds[k:].square().mean().sqrt(), rtol=1e-12)
+
+    def test_where_none_remain(self) -> None:
+        found = deviations(self.rows, self.v)
+        close(found[:6], self.stds, rtol=1e-12)
+        assert float(found[6]) < 1e-6
+
+    def test_of_a_frame_whose_directions_are_few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many as asked for, those of most variance; of all data and of each class."""
+        monkeypatch.setattr("unsteep.training.statistics.DIRECTIONS", 2)
+        x0, labels = torch.cat([self.rows, 2 * self.rows]) + 7, torch.arange(40) // 20
+        found = measured(x0, labels, 2)
+        assert found["basis"].shape == (6, 2)
+        rest = self.stds[2:].square().mean().sqrt()
+        wanted = torch.stack([self.stds[1], self.stds[0], rest])
+        close(found["class_std"], torch.stack([wanted, 2 * wanted]), rtol=1e-6)
+        close(found["std"], 2.5**0.5 * wanted, rtol=1e-6)
+
+
+class TestNoClass:
+    """Two classes at -3 and 3, and samples of neither."""
+
+    labels = torch.arange(2000) % 2
+    x0 = (0.5 * normal(2000) + torch.where(labels == 0, -3.0, 3.0))[:, None]
+    statistics = measured(x0, labels, 2)
+    data = Mixture(
+        torch.tensor([[-3.0], [3.0]]).double(), torch.tensor([0.25, 0.25]), torch.ones(2), labels=torch.tensor([0, 1])
+    )
+
+    @pytest.mark.parametrize("steps", [4, 8])
+    @pytest.mark.parametrize("atoms", [False, True])
+    def test_they_are_shared_as_without_guidance(self, steps: int, atoms: bool) -> None:
+        nobody = torch.full((2000,), -1)
+        shares = []
+        for scale in (0.0, 1.0, 3.0):
+            frame = frame_of(self.statistics, nobody, scale)
+            solver = default_solver(frame, VP(), steps, atoms=atoms, guidance=scale)
+            levels = levels_for(None, VP(), steps, solver, {})
+            x = initial_noise(self.x0, levels[0], NoiseSource(range(2000)))
+            denoise = partial(self.data, condition=Condition(label=nobody))
+            end = sample(denoise, x, levels, solver, NoiseSource(range(2000)), VP().inverse)
+            shares.append(float((end > 0).double().mean()))
+        assert shares == pytest.approx([0.5, 0.5, 0.5], abs=0.02)
 
 
 class TestOfStatistics:
@@ -85,6 +161,39 @@ class TestOfStatistics:
             assert frame is not None
             close(frame.mean, self.x0.mean(0), atol=1e-12)
             assert frame.spread == frame.reach == pytest.approx(float((self.x0 - self.x0.mean(0)).pow(2).mean().sqrt()))
+
+    def test_of_no_class(self) -> None:
+        """As that of all data, in one batch with samples of classes, whatever the guidance: towards nothing."""
+        whole = frame_of(self.statistics)
+        for scale in (0.5, 1.0, 3.0):
+            frame = frame_of(self.statistics, torch.tensor([2, -1, 0, -1]), scale)
+            assert frame is not None
+            assert whole is not None
+            for row in (1, 3):
+                assert torch.equal(frame.mean[row], whole.mean)
+                assert torch.equal(frame.std[row], whole.std)
+            classes = frame_of(self.statistics, torch.tensor([2, 0]), scale)
+            assert classes is not None
+            assert torch.equal(frame.mean[::2], classes.mean)
+            assert torch.equal(frame.std[::2], classes.std)
+            assert (frame.spread, frame.reach) == (classes.spread, classes.reach)
+
+    @pytest.mark.parametrize("scale", [0.3, 0.99])
+    def test_the_reach_is_no_less_than_that_of_all_data(self, scale: float) -> None:
+        """However weak the guidance: the network was trained on them all. The means do come nearer."""
+        weak, plain = (frame_of(self.statistics, torch.tensor([1]), one) for one in (scale, 1.0))
+        assert weak is not None
+        assert plain is not None
+        assert weak.reach == plain.reach == pytest.approx(float((self.x0 - self.x0.mean(0)).pow(2).mean().sqrt()))
+        close(weak.mean, torch.lerp(self.x0.mean(0), plain.mean, scale), atol=1e-12)
+
+    def test_without_directions(self) -> None:
+        """Statistics of sequences have none."""
+        plain = {"mean": torch.zeros(3), "std": torch.tensor([1.0, 2.0, 2.0])}
+        frame = frame_of(plain)
+        assert frame is not None
+        assert frame.basis is None
+        assert frame.spread == frame.reach == pytest.approx(3**0.5)
 
     @pytest.mark.parametrize("scale", [1.0, 1.5, 3.0])
     def test_of_guided_classes(self, scale: float) -> None:

@@ -114,6 +114,16 @@ class TestPosterior:
         close(of_x_t.mean, (1 - beta).sqrt() * (1 - before) / (1 - alpha_bar), rtol=1e-9)
         close(of_x_t.variance, beta * (1 - before) / (1 - alpha_bar), rtol=1e-9)
 
+    def test_a_noisier_level_is_no_next_one(self) -> None:
+        """Nor for the model's step, whatever its variance."""
+        x, now, nxt = torch.zeros(2, 3).double(), VP()(torch.tensor([0.5, 0.3])), VP()(torch.tensor([0.2, 0.7]))
+        with pytest.raises(ValueError, match=r"got t = 0.7 after t = 0.3; put them in that order, as grid\(\) does"):
+            posterior(x, x, now, nxt)
+        estimate = Estimate("x0", x, x, now, variance_fraction=x, log_variance=None)
+        for variance in ("beta", "beta_tilde", "learned", lambda now, nxt: now.sigma):
+            with pytest.raises(ValueError, match=r"got t = 0.7 after t = 0.3"):
+                reverse(estimate, nxt, variance)  # type: ignore[arg-type]
+
     def test_keeps_the_marginals(self, schedule: Schedule) -> None:
         """x_now drawn from q(x_now | x0), then a posterior step, is x_nxt drawn from q(x_nxt | x0)."""
         now, nxt = pairs(schedule)

@@ -20,14 +20,14 @@ from unsteep.core.schedules import VP, Flow, Karras, Schedule
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.guidance import (
     Auto,
-    Classifier,
     ClassifierFree,
+    ClassifierGuidance,
     Clip,
     Composed,
     Conditional,
     Counted,
     DynamicThreshold,
-    Interval,
+    GuidanceInterval,
     Rescale,
 )
 from unsteep.guidance.branches import stacked
@@ -114,8 +114,8 @@ def both(denoiser: Conditional, rows: slice, *weights: float) -> Composed:
     return Composed(denoiser, (label()[rows], label(OTHERS)[rows]), weights)
 
 
-def by_class(denoiser: Conditional, rows: slice, scale: float = 2.5) -> Classifier:
-    return Classifier(partial(denoiser, condition=label().null()[rows]), log_p_label(rows), scale)
+def by_class(denoiser: Conditional, rows: slice, scale: float = 2.5) -> ClassifierGuidance:
+    return ClassifierGuidance(partial(denoiser, condition=label().null()[rows]), log_p_label(rows), scale)
 
 
 def auto(denoiser: Conditional, rows: slice, scale: float = 2.0) -> Auto:
@@ -133,8 +133,8 @@ WRAPPERS: dict[str, tuple[Wrapper, int, int]] = {
     "composed-with-0": (lambda d, rows: both(d, rows, 2.0, 0.0), 2, 2),
     "composed-of-0": (lambda d, rows: both(d, rows, 0.0, 0.0), 1, 1),
     "composed-not": (lambda d, rows: both(d, rows, 2.0, -1.0), 2, 2),
-    "interval": (lambda d, rows: Interval(free(d, rows), 0.2, 0.6), 2, 1),
-    "interval-composed": (lambda d, rows: Interval(both(d, rows, 1.5, 0.7), 0.2, 0.6), 3, 2),
+    "interval": (lambda d, rows: GuidanceInterval(free(d, rows), 0.2, 0.6), 2, 1),
+    "interval-composed": (lambda d, rows: GuidanceInterval(both(d, rows, 1.5, 0.7), 0.2, 0.6), 3, 2),
     "rescale": (lambda d, rows: Rescale(free(d, rows), 0.7), 2, 2),
     "rescale-composed": (lambda d, rows: Rescale(both(d, rows, 2.0, 0.7), 0.7), 3, 3),
     "classifier": (by_class, 1, 1),
@@ -144,7 +144,7 @@ WRAPPERS: dict[str, tuple[Wrapper, int, int]] = {
     "auto-weaker": (partial(auto, scale=0.0), 0, 0),
     "clip": (lambda d, rows: Clip(free(d, rows)), 2, 2),
     "dynamic": (lambda d, rows: DynamicThreshold(free(d, rows), 0.7), 2, 2),
-    "all": (lambda d, rows: DynamicThreshold(Interval(Rescale(free(d, rows)), 0.2, 0.6), 0.7), 2, 1),
+    "all": (lambda d, rows: DynamicThreshold(GuidanceInterval(Rescale(free(d, rows)), 0.2, 0.6), 0.7), 2, 1),
 }
 wrappers = pytest.mark.parametrize("wrapped", [row[0] for row in WRAPPERS.values()], ids=WRAPPERS)
 
@@ -339,12 +339,12 @@ class TestComposed:
             with pytest.raises(ValueError, match=f"got {len(conditions)} conditions and {len(weights)} weights"):
                 Composed(DATA, conditions, weights)
         opposed = Composed(DATA, (label(), label(OTHERS)), (2.0, -2.0))
-        for unguided in (Interval(opposed, 0.2, 0.6, Clip(DATA)), opposed):
+        for unguided in (GuidanceInterval(opposed, 0.2, 0.6, Clip(DATA)), opposed):
             unguided(randn(8, 3), VP()(0.9))
         with pytest.raises(ValueError, match="add up to 0"):
             Rescale(opposed)(randn(8, 3), VP()(0.9))
         with pytest.raises(ValueError, match="add up to 0"):
-            Interval(opposed, 0.2, 0.6)(randn(8, 3), VP()(0.9))
+            GuidanceInterval(opposed, 0.2, 0.6)(randn(8, 3), VP()(0.9))
 
 
 class TestClassifier:
@@ -355,7 +355,7 @@ class TestClassifier:
         level = schedule(EIGHT)
         x_t = noisy(level)
         with torch.no_grad():
-            got = Classifier(DATA, log_p_label(), scale)(x_t, level)
+            got = ClassifierGuidance(DATA, log_p_label(), scale)(x_t, level)
         torch.testing.assert_close(got.x0, ClassifierFree(DATA, label(), scale)(x_t, level).x0, rtol=1e-7, atol=1e-8)
 
     def test_the_network_runs_once_without_a_graph(self) -> None:
@@ -368,7 +368,7 @@ class TestClassifier:
         level = VP()(0.5)
         x_t = noisy(level)
         with torch.no_grad():
-            got = Classifier(denoise, log_p_label(), 2.0)(x_t, level)
+            got = ClassifierGuidance(denoise, log_p_label(), 2.0)(x_t, level)
         assert seen == [False]
         assert not got.value.requires_grad
         assert not x_t.requires_grad
@@ -385,17 +385,17 @@ class TestClassifier:
         def sure(x: Tensor, level: NoiseLevel) -> Tensor:  # as no true classifier is
             return 5 * x.sum(1)
 
-        got, expected = Classifier(plain, sure, 3.0)(x_t, level).value, plain(x_t, level).value
+        got, expected = ClassifierGuidance(plain, sure, 3.0)(x_t, level).value, plain(x_t, level).value
         assert torch.equal(got[::2], expected[::2])
         assert bool((got - expected)[1::2].abs().amin() > 0.1)
-        one = Classifier(plain, sure, 3.0)(x_t, level[0])
+        one = ClassifierGuidance(plain, sure, 3.0)(x_t, level[0])
         assert torch.equal(one.value, plain(x_t, level[0]).value)
 
     def test_a_step_of_the_chain_moves_by_its_variance(self) -> None:
         """scale beta (alpha_nxt / alpha_now) grad."""
         now, nxt = (LinearBetas()(t) for t in (0.4, 0.399))
         x_t = noisy(now)
-        guided, plain = Classifier(DATA, log_p_label(), 3.0).pair(x_t, now)
+        guided, plain = ClassifierGuidance(DATA, log_p_label(), 3.0).pair(x_t, now)
         moved = reverse(guided, nxt, "beta").mean - reverse(plain, nxt, "beta").mean
         beta, _ = step_variances(now, nxt)
         towards = gradient(lambda at: log_p_label()(at, now), x_t)
@@ -412,7 +412,7 @@ class TestClassifier:
         def log_p(x_t: Tensor, level: NoiseLevel) -> Tensor:
             return DATA.label_log_prob(x_t, level)[:, chosen]
 
-        got = sample(Classifier(DATA, log_p), x, levels, DPMMultistep(), noise)
+        got = sample(ClassifierGuidance(DATA, log_p), x, levels, DPMMultistep(), noise)
         exact = sample(partial(DATA, condition=label(labels)), x, levels, DPMMultistep(), noise)
         torch.testing.assert_close(got, exact, rtol=1e-5, atol=1e-6)
 
@@ -432,7 +432,7 @@ class TestInterval:
         level = VP()(torch.tensor([0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 1.0, 0.4], dtype=torch.float64))
         x_t = noisy(level)
         guided, plain = ClassifierFree(DATA, label(), 3.0)(x_t, level).x0, DATA(x_t, level, label()).x0
-        got = Interval(ClassifierFree(DATA, label(), 3.0), 0.2, 0.6)(x_t, level).x0
+        got = GuidanceInterval(ClassifierFree(DATA, label(), 3.0), 0.2, 0.6)(x_t, level).x0
         inside = torch.tensor([False, False, True, True, True, False, False, True])
         torch.testing.assert_close(got[inside], guided[inside], rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(got[~inside], plain[~inside], rtol=1e-12, atol=1e-12)
@@ -443,12 +443,12 @@ class TestInterval:
         """Ten steps, at t = 1, 0.9 ... 0.1: one call for each and one more for each inside."""
         counted, levels, noise = Counted(DATA), grid(VP(), 10), NoiseSource(range(8))
         x = initial_noise(torch.empty(8, 3), levels[0], noise)
-        sample(Interval(ClassifierFree(counted, label(), 3.0), low, high), x, levels, DDIM(), noise)
+        sample(GuidanceInterval(ClassifierFree(counted, label(), 3.0), low, high), x, levels, DDIM(), noise)
         assert counted.rows == 8 * calls
 
     def test_a_batch_on_both_sides_costs_both(self) -> None:
         counted, level = Counted(DATA), VP()(EIGHT)
-        Interval(ClassifierFree(counted, label(), 3.0), 0.2, 0.6)(noisy(level), level)
+        GuidanceInterval(ClassifierFree(counted, label(), 3.0), 0.2, 0.6)(noisy(level), level)
         assert counted.rows == 8 * 3
 
     def test_another_plain_one_and_learned_variances(self) -> None:
@@ -463,7 +463,7 @@ class TestInterval:
 
         for kinds in (("v", "v"), ("eps", "v"), ("x0", "flow")):
             guided, plain = told(kinds[0], 1.0, 0.3), told(kinds[1], -1.0, 0.6)
-            got = Interval(guided, 0.2, 0.8, plain)(x_t, level)
+            got = GuidanceInterval(guided, 0.2, 0.8, plain)(x_t, level)
             torch.testing.assert_close(got.x0.mean(1), torch.tensor([-1.0, 1.0], dtype=torch.float64))
             assert got.variance_fraction is not None
             assert got.variance_fraction[:, 0].tolist() == [0.6, 0.3]
@@ -474,16 +474,16 @@ class TestInterval:
             return Estimate("eps", torch.zeros_like(x_t), x_t, level)
 
         x0, level = randn(2, 3), VP()(torch.tensor([0.0, 0.5], dtype=torch.float64))
-        got = Interval(quiet, 0.2, 0.8, says("x0", x0))(randn(2, 3), level)
+        got = GuidanceInterval(quiet, 0.2, 0.8, says("x0", x0))(randn(2, 3), level)
         assert torch.equal(got.x0[0], x0[0])
 
     def test_errors(self) -> None:
         guided = ClassifierFree(DATA, label(), 3.0)
         for low, high in ((0.6, 0.2), (-0.1, 0.5), (0.5, 1.1), (0.5, 0.5)):
             with pytest.raises(ValueError, match=f"0 <= low < high <= 1.*got {low} to {high}"):
-                Interval(guided, low, high)
+                GuidanceInterval(guided, low, high)
         with pytest.raises(ValueError, match="Clip does not say what it guides"):
-            Interval(Clip(guided), 0.2, 0.6)
+            GuidanceInterval(Clip(guided), 0.2, 0.6)
 
 
 class TestRescale:

@@ -11,7 +11,7 @@ from test_model import model_of, pictures
 from unsteep.core.chains import CosineBetas
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
-from unsteep.guidance import Auto, Classifier, ClassifierFree, Clip, DynamicThreshold, Interval, Rescale
+from unsteep.guidance import Auto, ClassifierFree, ClassifierGuidance, Clip, DynamicThreshold, GuidanceInterval, Rescale
 from unsteep.guidance.noisy import NoisyClassifier
 from unsteep.guidance.setting import Guidance
 from unsteep.model import Model
@@ -49,12 +49,12 @@ class TestWhatItMakes:
         how = Guidance(scale=2.0, interval=(0.2, 0.8), rescale=0.5)
         clipped = model.denoise(LABELS, clip=True, guidance=how)
         assert isinstance(clipped, Clip)
-        assert isinstance(clipped.denoise, Interval)
+        assert isinstance(clipped.denoise, GuidanceInterval)
         assert isinstance(clipped.denoise.guided, Rescale)
         assert isinstance(clipped.denoise.guided.guided, ClassifierFree)
         bounded = model.denoise(LABELS, clip=True, guidance=replace(how, threshold=0.9))
         assert isinstance(bounded, DynamicThreshold)  # in place of clipping
-        assert isinstance(bounded.denoise, Interval)
+        assert isinstance(bounded.denoise, GuidanceInterval)
 
     def test_an_empty_interval_is_plain(self, model: Model) -> None:
         outside = model.denoise(LABELS, clip=False, guidance=Guidance(scale=3.0, interval=(0.0, 1e-6)))
@@ -109,7 +109,7 @@ class TestClassifier:
         level = blind.denoiser.schedule(0.5)
         x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         guided = blind.denoise(clip=False, guidance=Guidance(scale=3.0, classifier=classifier, labels=LABELS))
-        assert isinstance(guided, Classifier)
+        assert isinstance(guided, ClassifierGuidance)
 
         def log_p(x: Tensor) -> Tensor:
             return torch.log_softmax(classifier(x, level), 1)[torch.arange(5), LABELS]

@@ -13,7 +13,7 @@ from unsteep.core.level import step_variances
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Schedule
 from unsteep.denoiser import Denoiser, Head
-from unsteep.likelihood import Bound, Decoder, X0Error, bound, probing_levels
+from unsteep.likelihood import BoundTerms, Decoder, X0Error, bound, probing_levels
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.sampling import DDIM, Ancestral, grid, initial_noise, trajectory
@@ -84,7 +84,7 @@ class TestMean:
 class TestLearnedVariance:
     levels = CHAIN(torch.linspace(1, 0, 41, dtype=torch.float64))
 
-    def terms(self, variance: Any, raw: Tensor | None = None, learns: Any = False, decoder: Any = "pair") -> Bound:
+    def terms(self, variance: Any, raw: Tensor | None = None, learns: Any = False, decoder: Any = "pair") -> BoundTerms:
         x0 = torch.randn(5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         module = Denoiser(Gauss(CHAIN, raw=raw).double(), CHAIN, "x0", learn_variance=learns)
         last = Decoder(levels=None, variance=decoder)
@@ -148,7 +148,7 @@ class TestLikelihood:
         noise = NoiseSource(range(11, 17))
         wanted = bound(model.denoise(clip=True), inside, levels, Decoder(levels=17), "beta", noise)
         assert got.kl.shape == (6, 39)
-        assert got.dimensions == 16
+        assert got.dimensions.tolist() == [16] * len(got.prior)
         close(got.total(), wanted.total(), rtol=1e-5)
         close(got.kl, wanted.kl, rtol=1e-3, atol=1e-5)
 

@@ -18,7 +18,7 @@ from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Schedule
 from unsteep.denoiser import Denoise, Denoiser
-from unsteep.inverse import DPS, Blur, Downsample, Kept, LinearOperator, Mask, PiGDM, fill, redraw
+from unsteep.inverse import DPS, BlockMean, Blur, Kept, LinearOperator, Mask, PiGDM, fill, redraw
 from unsteep.inverse.repaint import passes
 from unsteep.sampling import DDIM, Ancestral, EulerMaruyama, SDEDPMSolver, Solver, UniPC, grid, initial_noise, sample
 
@@ -38,7 +38,7 @@ OPERATORS: dict[str, LinearOperator] = {
     "blur": Blur(randn(3, 5, seed=1)),  # larger than half the picture, and not symmetric
     "blur-wide": Blur.gaussian(1.3),  # wider than the picture
     "blur-singular": Blur(torch.full((1, 3), 1 / 3)),  # leaves nothing of waves of three pixels
-    "downsample": Downsample(2),
+    "downsample": BlockMean(2),
 }
 every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
 
@@ -118,7 +118,7 @@ class TestOperators:
 
     def test_a_block_is_its_mean(self) -> None:
         x = torch.arange(16.0).reshape(1, 1, 4, 4)
-        assert Downsample(2).forward(x).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+        assert BlockMean(2).forward(x).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
 
     @every_operator
     def test_the_dtype_stays(self, operator: LinearOperator) -> None:
@@ -132,9 +132,9 @@ class TestOperators:
         with pytest.raises(ValueError, match=r"\(2, 4, 7\) does not fit pictures of \(2, 4, 6\)"):
             Mask(torch.ones(C, H, W + 1, dtype=torch.bool)).forward(randn(1, C, H, W))
         with pytest.raises(ValueError, match="4 does not divide pictures of 4 x 6"):
-            Downsample(4).forward(randn(1, C, H, W))
+            BlockMean(4).forward(randn(1, C, H, W))
         with pytest.raises(ValueError, match="factor"):
-            Downsample(0)
+            BlockMean(0)
         with pytest.raises(ValueError, match="odd"):
             Blur(torch.ones(2, 3))
         with pytest.raises(ValueError, match="above 0"):

@@ -79,6 +79,15 @@ class TestStepVariances:
         close(beta, level.sigma[1:] ** 2)
         close(beta_tilde, torch.zeros_like(beta))
 
+    def test_a_noisier_level_is_no_next_one(self, schedule: Schedule) -> None:
+        """Its variance would be negative."""
+        now, nxt = schedule(torch.tensor([0.9, 0.5, 0.8])), schedule(torch.tensor([0.3, 0.9, 0.2]))
+        match = r"levels: expected noise first and clean last.*got t = [\d.]+ after t = [\d.]+; put them in that order"
+        for pair in ((now[1], nxt[1]), (now, nxt), (schedule(0.0), schedule(1.0)), (now[1], nxt)):
+            if bool((pair[1].logsnr < pair[0].logsnr).any()):
+                with pytest.raises(ValueError, match=match):
+                    step_variances(*pair)
+
     def test_forward_variances_add_up(self, schedule: Schedule) -> None:
         """Chapman-Kolmogorov: q(middle | early), then q(late | middle), is q(late | early), x0 included."""
         level = grid(schedule)

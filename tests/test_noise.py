@@ -75,6 +75,16 @@ class TestStreams:
         high = source.normal(torch.zeros(2, 9, dtype=torch.float64), 0)
         assert torch.equal(source.normal(torch.zeros(2, 9), 0), high.float())
 
+    @pytest.mark.parametrize("rows", [1, 4])
+    def test_a_seed_for_each_row(self, rows: int) -> None:
+        like, source = torch.empty(rows, 3), NoiseSource(range(2))
+        match = rf"noise: expected a seed for each of {rows} rows, got 2; make it with NoiseSource\(range\("
+        for draw in (source.normal, source.uniform):
+            with pytest.raises(ValueError, match=match):
+                draw(like, 0)
+        with pytest.raises(ValueError, match=match):
+            source.brownian(like, level(0.5), level(0.2))
+
     def test_streams_do_not_correlate(self) -> None:
         """Nor neighbouring seeds, draws and places, nor the high halves of their words, nor one draw's values."""
         like = torch.empty(1, 20_000, dtype=torch.float64)
@@ -267,6 +277,19 @@ class TestPermutation:
         assert len(seen) == 16
         assert torch.equal(permutation(50, 7, 3), permutation(50, 7, 3))
 
+    @pytest.mark.parametrize(
+        ("seed", "epoch", "order"),
+        [
+            (0, 0, [4, 0, 6, 1, 5, 2, 10, 3, 11, 7, 8, 9]),
+            (3, 0, [10, 3, 5, 6, 11, 4, 2, 8, 0, 7, 9, 1]),
+            (0, 1, [3, 5, 8, 11, 4, 7, 9, 1, 6, 0, 10, 2]),
+            (2**40 + 1, 5, [4, 3, 1, 0, 5, 2, 6]),
+        ],
+    )
+    def test_the_order_of_training_stays_what_it_was(self, seed: int, epoch: int, order: list[int]) -> None:
+        """Or a run would not go on as it began."""
+        assert permutation(len(order), seed, epoch).tolist() == order
+
     def test_shares_no_numbers_with_the_training_steps(self) -> None:
         """Whose examples are drawn for under the same seed: sorting their numbers gives another order."""
         for purpose in set(Purpose) - {Purpose.ORDER}:
@@ -299,6 +322,19 @@ class TestDraw:
             assert len({float(part.shared(purpose)) for part in [whole, *parts]}) == 1
         assert whole.uniform(Purpose.TIME).dtype == torch.float64
         assert whole.shared(Purpose.TIME).shape == ()
+
+    def test_the_numbers_of_a_training_step_stay_what_they_were(self) -> None:
+        """Or a run would not go on as it began: those of each purpose, of an example and of the whole step."""
+        draw = Draw(3, 7, torch.tensor([5]), 8)
+        uniform = [0.790772341075, 0.065354075632, 0.961562947021, 0.029037746019, 0.237017918495, 0.480505572516]
+        shared = [0.956171840546, 0.253992712009, 0.56020909932, 0.544270848273, 0.198540727026, 0.689775767154]
+        purposes = (Purpose.TIME, Purpose.NOISE, Purpose.DROP, Purpose.FLIP, Purpose.ORDER, Purpose.PICTURE_TIME)
+        assert [float(draw.uniform(one)) for one in purposes] == pytest.approx(uniform, abs=1e-12)
+        assert [float(draw.shared(one)) for one in purposes] == pytest.approx(shared, abs=1e-12)
+        like = torch.empty(1, 2, dtype=torch.float64)
+        assert draw.normal(like, Purpose.NOISE)[0].tolist() == pytest.approx([-0.635131557858, 2.247771975423])
+        late = Draw(2**31 - 1, 1000, torch.tensor([0, 63]), 64)
+        assert late.uniform(Purpose.TIME).tolist() == pytest.approx([0.706255850033, 0.711659351015], abs=1e-12)
 
     def test_no_number_is_drawn_twice(self) -> None:
         """Over seeds, steps, places, purposes, and the numbers that a whole step shares."""

@@ -1,6 +1,7 @@
 """Objectives: exact losses of exact denoisers, the laws between heads, and randomness by place."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.analytic import Mixture
+from unsteep.core import masked
 from unsteep.core.chains import LinearBetas
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Prediction
@@ -19,7 +21,7 @@ from unsteep.core.noise import Draw, Purpose
 from unsteep.core.schedules import VP, Cosine, Flow, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoise, Denoiser
-from unsteep.objectives import Importance, LogitNormal, Loss, Simple, Stratified, Uniform, mean_over_valid
+from unsteep.objectives import Importance, LogitNormal, Loss, Simple, Stratified, Uniform
 
 SCHEDULES: dict[str, Schedule] = {"vp": VP(), "cosine": Cosine(), "flow": Flow()}
 HEADS = [
@@ -217,21 +219,19 @@ class Answer(nn.Module):
 
 
 class TestValid:
-    def test_mean_over_valid_by_loops(self) -> None:
+    def test_the_mean_by_loops(self) -> None:
         error, valid = randn(3, 4, 5).abs(), torch.tensor([[1, 1, 0, 0], [1, 0, 1, 1], [1, 1, 1, 1]]).bool()
         for i in range(3):
             entries = [float(error[i, f, e]) for f in range(4) for e in range(5) if valid[i, f]]
-            assert float(mean_over_valid(error, valid)[i]) == pytest.approx(
-                math.fsum(entries) / len(entries), rel=1e-14
-            )
-            assert float(mean_over_valid(error, None)[i]) == pytest.approx(float(error[i].mean()), rel=1e-14)
+            assert float(masked.mean(error, valid)[i]) == pytest.approx(math.fsum(entries) / len(entries), rel=1e-14)
+            assert float(masked.mean(error, None)[i]) == pytest.approx(float(error[i].mean()), rel=1e-14)
 
     @pytest.mark.parametrize("garbage", [0.0, 1e6, math.inf, math.nan])
     def test_what_stands_in_padding_does_not_matter(self, garbage: float) -> None:
         error, valid = randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool)
         padded = torch.cat([error, torch.full((2, 4, 5), garbage, dtype=torch.float64)], 1)
         longer = torch.cat([valid, torch.zeros(2, 4, dtype=torch.bool)], 1)
-        close(mean_over_valid(padded, longer), mean_over_valid(error, valid), rtol=1e-14)
+        close(masked.mean(padded, longer), masked.mean(error, valid), rtol=1e-14)
 
     @pytest.mark.parametrize("kind", PREDICTIONS)
     def test_the_loss_does_not_change_when_the_padding_grows(self, kind: Prediction) -> None:
@@ -246,7 +246,7 @@ class TestValid:
 
     def test_no_gradient_comes_from_padding(self) -> None:
         error, valid = randn(1, 3, 2).requires_grad_(), torch.tensor([[True, False, True]])
-        mean_over_valid(error**2, valid).sum().backward()
+        masked.mean(error**2, valid).sum().backward()
         assert error.grad is not None
         assert torch.equal(error.grad[0, 1], torch.zeros(2, dtype=torch.float64))
         close(error.grad[0, ::2], 2 * error.detach()[0, ::2] / 4, rtol=1e-14)
@@ -368,10 +368,46 @@ class TestTimes:
             rtol=1e-12,
         )
         before = times.probabilities()
-        objective.observe(Loss(1000 * times.correction(real(0.1)), real(0.1), {"simple": real(1.0)}))
+        used = times.correction(real(0.1))
+        objective.observe(Loss(1000 * used, real(0.1), {"simple": real(1.0)}, used))
         assert float(times.state_dict()["losses"].max()) == pytest.approx(1000, rel=1e-12)
         assert float(times.probabilities()[0]) > 0.9 > float(before[0])
         Simple().observe(loss)  # has nothing to learn
+
+    def test_parts_of_a_batch_are_remembered_by_the_correction_that_they_had(self) -> None:
+        """The loss that was seen of one part changes that of the next: two equal parts are remembered alike."""
+        times = self.informed(history=1)
+        t, losses = (torch.arange(4) + 0.5).double() / 4, real(1, 1, 1, 100)
+        used = times.correction(t)
+        parts = [Loss(losses * used, t, {}, used) for _ in range(2)]
+        objective = Simple(times=times)
+        for part in parts:
+            objective.observe(part)
+            close(times.state_dict()["losses"][:, 0], losses, rtol=1e-12)
+        drawn = objective(Denoiser(Answer(), VP()), batch(randn(30, 3)), draw(30))
+        close(torch.as_tensor(drawn.correction), times.correction(drawn.t))
+        close(drawn.value / drawn.correction, drawn.terms["simple"], rtol=1e-12)
+
+    def test_times_of_ones_own(self) -> None:
+        """What they say of themselves is asked for, and no more."""
+
+        @dataclass(frozen=True)
+        class Late:
+            def __call__(self, draw: Draw) -> Tensor:
+                return 1 - draw.uniform(Purpose.TIME) / 2
+
+        @dataclass(frozen=True)
+        class Corrected(Late):
+            def correction(self, t: Tensor) -> Tensor:
+                return 2 * t
+
+        for times, factor in ((Late(), 1.0), (Corrected(), 2.0)):
+            objective = Simple(times=times)  # type: ignore[arg-type]
+            loss = objective(Denoiser(Answer(), VP()), batch(randn(30, 3)), draw(30))
+            close(loss.value, loss.terms["simple"] * (1.0 if factor == 1 else 2 * loss.t), rtol=1e-12)
+            objective.observe(loss)
+            assert objective.state_dict() == {}
+            objective.load_state_dict({})
 
     def test_importance_resumes(self) -> None:
         times, other = self.informed(), Importance(bins=4, history=3, uniform=0.1)

@@ -97,7 +97,7 @@ class TestMeasuring:
 
     def test_probing_levels(self, schedule: Schedule) -> None:
         """Noisy levels of the schedule, noise increasing, from the first step to the last that holds signal."""
-        steps = getattr(schedule, "steps", 1000)
+        steps = schedule.steps or 1000
         levels = probing_levels(schedule, 9)
         assert 1 <= len(levels) <= 9
         assert bool((levels.t.diff() > 0).all())

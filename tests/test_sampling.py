@@ -18,7 +18,7 @@ from unsteep.core.chains import Betas, Chain, CosineBetas, LinearBetas
 from unsteep.core.estimate import Estimate, Prediction
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import VP, Cosine, Flow, Schedule
+from unsteep.core.schedules import VP, Cosine, Flow, Schedule, levels_of
 from unsteep.denoiser import Denoise
 from unsteep.sampling import (
     DDIM,
@@ -32,6 +32,7 @@ from unsteep.sampling import (
     initial_noise,
     levels_at,
     sample,
+    traits,
     trajectory,
 )
 
@@ -43,26 +44,11 @@ ALL_SOLVERS: dict[str, Solver] = {
     "ddim-full": DDIM(eta=1.0),
     "gaussian-frame-free": GaussianFrame(start="free"),
 }
-# Those that draw nothing; of these, the ones for which the way towards a known point is straight.
-FLOWING = (
-    "ddim",
-    "euler",
-    "heun",
-    "dpm2",
-    "dpm3",
-    "dpmpp-2s",
-    "dpmpp-2m",
-    "dpmpp-3s",
-    "dpmpp-3m",
-    "deis",
-    "lms",
-    "unipc",
-)
-DETERMINISTIC = {name: ALL_SOLVERS[name] for name in (*FLOWING, "gaussian-frame", "gaussian-frame-free")}
-STOCHASTIC = {name: solver for name, solver in ALL_SOLVERS.items() if name not in DETERMINISTIC}
+STOCHASTIC = {name: solver for name, solver in ALL_SOLVERS.items() if traits(solver).draws}
+DETERMINISTIC = {name: solver for name, solver in ALL_SOLVERS.items() if not traits(solver).draws}
+# Those for which the way towards a known point is straight: in a frame that is not that point it is not.
+STRAIGHT = [name for name, solver in ALL_SOLVERS.items() if traits(solver).flows and not hasattr(solver, "frame")]
 MARKOV = {name: solver for name, solver in STOCHASTIC.items() if name.startswith(("ancestral", "ddim"))}
-# The network's calls in a step, at most; one where it is not here.
-CALLS = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3, "predictor-corrector": 2}
 WALKED: dict[str, Any] = {
     "linear": LinearBetas(),
     "linear-interpolated": LinearBetas().interpolated(),
@@ -189,7 +175,7 @@ class TestGrids:
 
     @staticmethod
     def refused(message: str, schedule: Schedule, steps: int, spacing: str) -> None:
-        total = getattr(schedule, "steps", 1000)
+        total = schedule.steps or 1000
         if isinstance(schedule, Chain) and steps > total:
             assert "take at most as many" in message
         else:
@@ -337,7 +323,7 @@ class TestLoop:
         for spacing in SPACINGS:
             levels = quiet(walked, 7, spacing)
             denoise, recording = Recording(mixture), Recording(solver)
-            t, total = levels.t.tolist(), getattr(walked, "steps", 0) if isinstance(walked, Chain) else 0
+            t, total = levels.t.tolist(), levels_of(walked)
             x = start(range(3), levels)
             walk = trajectory(denoise, x, levels, recording, NoiseSource(range(3)), walked.inverse)
             for i, step in enumerate(walk):
@@ -346,7 +332,7 @@ class TestLoop:
                 assert step.estimate.level == levels[i]
                 first, *others = denoise.calls or [t[0]]
                 assert first == t[i]
-                assert len(others) < (1 if i == 6 else CALLS.get(name, 1))
+                assert len(others) < (1 if i == 6 else traits(solver).calls)
                 assert all(t[i + 1] <= call < t[i] for call in others)
                 assert not total or all((call * total).is_integer() for call in others)
                 assert denoise.calls or (i == 0 and name == "gaussian-frame-free")
@@ -413,6 +399,17 @@ class TestLoop:
         assert denoise.calls[-1] == levels.t[1]
         assert all(0.31 <= call <= 1 for call in denoise.calls)
         assert bool(x.isfinite().all())
+
+    @every_solver
+    def test_levels_fall(self, solver: Solver) -> None:
+        """A walk to noisier levels is refused before its first step; so is a step there that would draw noise."""
+        levels = VP()(torch.tensor([1.0, 0.3, 0.5, 0.0]))
+        x = start(range(3), levels)
+        with pytest.raises(ValueError, match=r"expected noise first and clean last.*got t = 0.5 after t = 0.3"):
+            trajectory(mixture, x, levels, solver, NoiseSource(range(3)), VP().inverse)
+        if traits(solver).draws:
+            with pytest.raises(ValueError, match=r"got t = 0.5 after t = 0.3"):
+                solver.step(mixture, x, levels[1], levels[2], NoiseSource(range(3)), None, VP().inverse)
 
     def test_the_caller_keeps_its_gradients(self) -> None:
         """Networks run without gradients, the code between two steps with them, and guidance may switch them on."""
@@ -576,7 +573,12 @@ class TestExactMoments:
 class TestFlowOfProbability:
     """Deterministic solvers follow the flow of the data's own density."""
 
-    @pytest.mark.parametrize("name", FLOWING)
+    def test_they_say_so(self) -> None:
+        """And none that draws noise: of one start it makes many ends."""
+        assert len(STRAIGHT) == 12
+        assert {name for name, solver in ALL_SOLVERS.items() if traits(solver).flows} == set(DETERMINISTIC)
+
+    @pytest.mark.parametrize("name", STRAIGHT)
     @every_walk
     def test_towards_one_point_it_is_straight(self, name: str, walked: Schedule) -> None:
         """x_t = alpha x0 + sigma eps with one and the same eps, at every level of the walk."""

@@ -37,7 +37,7 @@ def times(schedule: Schedule) -> Tensor:
     """Both ends, their neighbourhoods, and the times where a chain has its steps, sorted."""
     near = torch.tensor([0.0, 1e-12, 1e-9, 1e-6, 1e-4], dtype=torch.float64)
     anywhere = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    steps = getattr(schedule, "steps", 10)
+    steps = schedule.steps or 10
     return torch.cat([near, 1 - near, anywhere, torch.arange(1, steps, dtype=torch.float64) / steps]).unique()
 
 

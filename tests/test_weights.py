@@ -165,7 +165,7 @@ class TestLiterature:
             close(got.value, ((f - target) ** 2).mean(1), rtol=1e-9)
 
     def test_finite_and_not_negative_at_every_level(self, schedule: Schedule) -> None:
-        steps = getattr(schedule, "steps", 1000)
+        steps = schedule.steps or 1000
         t = torch.cat([torch.tensor([1e-6]).double(), torch.arange(1, steps + 1, dtype=torch.float64) / steps])
         level = schedule(t)
         for weight, _ in LITERATURE:

@@ -15,10 +15,9 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule
 from unsteep.denoiser import Denoise
-from unsteep.sampling import SOLVERS, Frame, GaussianFrame, Solver, Spacing, grid, sample
+from unsteep.sampling import SOLVERS, Frame, GaussianFrame, Solver, Spacing, grid, sample, traits
 from unsteep.sampling.default import default_solver
 
-STOCHASTIC = ("ancestral", "dpmpp-sde", "euler-maruyama", "langevin", "predictor-corrector")
 SPACINGS: tuple[Spacing, ...] = ("trailing", "logsnr", "karras")
 DEFAULT = "default"  # the name of what `Model.sample` takes when nothing is asked for
 
@@ -51,7 +50,7 @@ def ours(frame: Frame, atoms: bool, names: Sequence[str] = (), guidance: float =
             for start, end in product(("call", "free"), ("denoiser", "smooth")):
                 framed = replace(solver, frame=frame, start=start, end=end)  # type: ignore[arg-type]
                 found.append(Ours(f"{name} {start} {end}", _always(framed), None))
-        elif name not in STOCHASTIC:
+        elif not traits(solver).draws:
             found += [Ours(f"{name} {spacing}", _always(solver), spacing) for spacing in SPACINGS]
     return [one for one in found if not names or one.name.split()[0] in names]
 

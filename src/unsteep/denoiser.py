@@ -23,7 +23,6 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from unsteep.core.chains import Chain, Interpolated
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.gaussian import posterior_weights
@@ -61,7 +60,7 @@ class Denoiser(nn.Module):
         learn_variance: LearnVariance = False,
     ) -> None:
         super().__init__()
-        is_chain = isinstance(schedule, Chain | Interpolated)
+        has_steps = getattr(schedule, "steps", None) is not None  # a chain, interpolated or not
         if prediction not in (*PREDICTIONS, "mean"):
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, mean, got {prediction!r}")
         if prediction in ("eps", "score") and schedule.logsnr_min == -torch.inf:
@@ -75,14 +74,14 @@ class Denoiser(nn.Module):
             raise ValueError(f"learn_variance: expected False, True, fraction or diagonal, got {learn_variance!r}")
         if input_scale not in get_args(InputScale):
             raise ValueError(f"input_scale: expected one of {', '.join(get_args(InputScale))}, got {input_scale!r}")
-        if noise_label == "step" and not is_chain:
+        if noise_label == "step" and not has_steps:
             raise ValueError(
                 f"noise_label: 'step' needs a chain, and {type(schedule).__name__} has no steps; use 'time'"
             )
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
-        self.noise_label = noise_label or ("step" if is_chain else "time")
+        self.noise_label = noise_label or ("step" if has_steps else "time")
         self.input_scale = input_scale
         self.learn_variance = learn_variance
 
@@ -94,11 +93,12 @@ class Denoiser(nn.Module):
         output = self.network(scaled, heard, **({} if condition is None else condition.tensors()))
         output = output.to(x_t.dtype)  # an autocast network answers in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
+        valid = None if condition is None else condition.valid
         if self.prediction == "mean":
             a, b = posterior_weights(level, self.previous(level))
-            estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level)
+            estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level, valid=valid)
         else:
-            estimate = Estimate(self.prediction, value, x_t, level)
+            estimate = Estimate(self.prediction, value, x_t, level, valid=valid)
         if raw is None:
             return estimate
         if self.learn_variance == "diagonal":
@@ -119,11 +119,25 @@ class Denoiser(nn.Module):
 
     def _heard(self, level: NoiseLevel) -> Tensor:
         if self.noise_label == "step":
-            assert isinstance(self.schedule, Chain | Interpolated)
-            return level.t * self.schedule.steps - 1
+            return level.t * steps_of(self.schedule) - 1
         if self.noise_label == "time":
             return 1000 * level.t
         return heard_logsnr(level)
+
+
+def unwrapped(module: nn.Module) -> Denoiser:
+    """The denoiser in its wrappers: data-parallel ones keep it as `module`, a compiled one as `_orig_mod`. What is said
+    of it is read from here; what is called is the wrapper. ValueError where there is none."""
+    inner: object = module
+    while not isinstance(inner, Denoiser):
+        inside = (getattr(inner, name, None) for name in ("module", "_orig_mod"))
+        inner = next((one for one in inside if isinstance(one, nn.Module)), None)
+        if inner is None:
+            raise ValueError(
+                f"module: expected a Denoiser, wrapped for parallel or compiled use or not, got "
+                f"{type(module).__name__}; make one of a network with Denoiser(network, schedule, prediction)"
+            )
+    return inner
 
 
 def heard_logsnr(level: NoiseLevel) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from unsteep.checks.rows import Check, Row, below, holds, near, published
-from unsteep.core.chains import Betas, Chain, CosineBetas, Interpolated, LinearBetas, QuadraticBetas
+from unsteep.core.chains import Betas, CosineBetas, Interpolated, LinearBetas, QuadraticBetas
 from unsteep.core.level import step_variances
 from unsteep.core.noise import NoiseSource, philox
-from unsteep.core.schedules import AnySchedule, Flow, Karras, Schedule, Shifted
+from unsteep.core.schedules import AnySchedule, Flow, Karras, Schedule, Shifted, levels_of
 from unsteep.likelihood import prior_term
 
 GOLDEN = (0.991137683391571, -0.9246625900268555, -0.6176089644432068, -0.48206859827041626, -0.15363822877407074)
@@ -106,7 +106,7 @@ def example(family: Any) -> Schedule:
 def worst(schedule: Schedule) -> tuple[str, float]:
     """The law that a schedule misses by most, and by how much: levels are finite, the log-SNR falls, inverse takes it
     back to t, alpha^2 + sigma^2 = 1 where it should be, logsnr is that of alpha and sigma, and t = 0 is clean."""
-    steps = schedule.steps if isinstance(schedule, Chain) else 1000
+    steps = levels_of(schedule) or 1000
     t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
     level, clean = schedule(t), schedule(0.0)
     inside = level.logsnr.isfinite()

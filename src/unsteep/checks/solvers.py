@@ -23,14 +23,21 @@ from unsteep.core.chains import LinearBetas
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource, clock
 from unsteep.core.schedules import Schedule
-from unsteep.sampling import DDIM, SOLVERS, Ancestral, DPMMultistep, Euler, Frame, GaussianFrame, Solver, grid, sample
+from unsteep.guidance import Counted
+from unsteep.sampling import (
+    DDIM,
+    SOLVERS,
+    Ancestral,
+    DPMMultistep,
+    Euler,
+    Frame,
+    GaussianFrame,
+    Solver,
+    grid,
+    sample,
+    traits,
+)
 
-# Of the solvers as `SOLVERS` has them: order p with a corrector is p + 1.
-ORDERS = {
-    **{"ddim": 1, "euler": 1, "heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-2m": 2, "dpmpp-3s": 3},
-    **{"dpmpp-3m": 3, "deis": 3, "lms": 4, "unipc": 4, "gaussian-frame": 4},
-}
-WEAK_ORDERS = {"ancestral": 1, "euler-maruyama": 1, "dpmpp-sde": 2}  # in the spread of the samples
 STEPS = 150  # and twice as many
 MEAN, VARIANCE = 0.7, 0.25  # of the Gaussian data
 
@@ -65,7 +72,8 @@ def checks() -> list[Check]:
     as_published = DPMMultistep(order=3, published=True)
     return [
         *found,
-        ("dpmpp-3m as published", lambda: [_order("order of dpmpp-3m as published", as_published, 2)]),
+        ("dpmpp-3m as published", partial(_of, "dpmpp-3m as published", as_published)),
+        ("what they say", _as_said),
         ("equalities", _equalities),
         ("spread of samples", _published_spreads),
         ("gaussian-frame", _gaussian_frame),
@@ -76,17 +84,19 @@ def checks() -> list[Check]:
 def _of(name: str, solver: Solver) -> Iterable[Row]:
     chain = LinearBetas()
     if _draws(solver, chain, grid(chain, 4)[:-1]):
-        return _weak_order(name, solver, WEAK_ORDERS.get(name))
-    return [_order(f"order of {name}", solver, ORDERS.get(name))]
+        return _weak_order(name, solver)
+    return [_order(name, solver)]
 
 
-def _order(name: str, solver: Solver, order: int | None) -> Row:
-    """The slope of the error between STEPS and twice as many; only that it falls, where no order is claimed."""
+def _order(name: str, solver: Solver) -> Row:
+    """The slope of the error between STEPS and twice as many."""
     errors = [_error(solver, steps) for steps in (STEPS, 2 * STEPS)]
-    return _slope(name, math.log2(errors[0] / errors[1]), order)
+    return _slope(f"order of {name}", math.log2(errors[0] / errors[1]), solver)
 
 
-def _slope(name: str, slope: float, order: int | None) -> Row:
+def _slope(name: str, slope: float, solver: Solver) -> Row:
+    """Against the order that the solver claims; only that the error falls, where it claims none."""
+    order = traits(solver).order
     if order is None:
         return holds(name, "> 0.3", f"{slope:.2f}", slope > 0.3)
     return near(name, order, 0.15, slope)
@@ -118,7 +128,7 @@ def _distribution(x: Tensor, level: NoiseLevel) -> Tensor:
     return torch.special.ndtr((x[:, None] - level.alpha * _MEANS) / stds) @ _WEIGHTS
 
 
-def _weak_order(name: str, solver: Solver, order: int | None) -> Iterator[Row]:
+def _weak_order(name: str, solver: Solver) -> Iterator[Row]:
     """Of the spread of samples, begun with that of the data at the first level; and that the mean is kept."""
     chain = LinearBetas().interpolated()
     errors = []
@@ -130,7 +140,7 @@ def _weak_order(name: str, solver: Solver, order: int | None) -> Iterator[Row]:
             return
         (mean, std), (true_mean, true_std) = found, _marginal(levels[-1])
         errors.append((abs(mean - true_mean), abs(std - true_std)))
-    yield _slope(f"order of the spread of {name}", math.log2(errors[0][1] / errors[1][1]), order)
+    yield _slope(f"order of the spread of {name}", math.log2(errors[0][1] / errors[1][1]), solver)
     yield below(f"error of the mean of {name}", 0.01, errors[1][0])
 
 
@@ -190,6 +200,19 @@ def _published_spreads() -> Iterator[Row]:
     ):
         found = moments(solver, chain, levels, (float(levels[0].alpha) * MEAN, 1.0))
         yield published(f"spread of {name}, 20 steps", expected, found[1] if found else math.nan)
+
+
+def _as_said() -> Iterator[Row]:
+    """A step in the middle of a walk draws noise, and calls the denoiser as often, as the solver says."""
+    chain, x = LinearBetas().interpolated(), torch.linspace(-2, 2, 8, dtype=torch.float64)[:, None]
+    wrong = []
+    for name, solver in SOLVERS.items():
+        seen: Draws = {}
+        calls = Counted(_gaussian(1))
+        sample(calls, x, grid(chain, 10)[4:6], solver, Impulses(seen), chain.inverse)
+        if (calls.rows / len(x), bool(seen)) != (traits(solver).calls, traits(solver).draws):
+            wrong.append(name)
+    yield holds("calls and noise of a step, as said", "all solvers", ", ".join(wrong) or "all", not wrong)
 
 
 def _equalities() -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def chosen_solver(
     if name not in SOLVERS:
         raise ValueError(f"--solver: unknown solver {name!r}; {nearest(name, SOLVERS)}")
     solver = SOLVERS[name]
-    if order is not None and not hasattr(solver, "order"):
+    if order is not None and "order" not in {field.name for field in fields(solver)}:
         raise ValueError(f"--order: {name} comes in one order; leave it out")
     return override(solver, [*([] if order is None else [f"order={order}"]), *settings])
 

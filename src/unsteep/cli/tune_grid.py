@@ -58,10 +58,10 @@ def tune_grid(
     from unsteep.cli.common import chosen_device, chosen_solver
     from unsteep.model import tuned_grid as study
     from unsteep.opening import load
-    from unsteep.sampling import Adaptive
+    from unsteep.sampling import Driver
 
     chosen = chosen_solver(solver, order, settings or [], tolerance=None)
-    assert not isinstance(chosen, Adaptive), "only a tolerance makes it so"
+    assert not isinstance(chosen, Driver), "only a tolerance makes it so"
     with study.opened(run) as folder:
         model = load(folder, device=chosen_device(device))
         tuned = study.tune_grid(

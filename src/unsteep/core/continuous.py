@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class VP:
     """The variance-preserving SDE of Song et al. 2021 (eq. 11, 29): log alpha^2 = -(beta_min t + (beta_max -
     beta_min) t^2 / 2)."""
 
+    steps: ClassVar[int | None] = None
     beta_min: float = 0.1
     beta_max: float = 20.0
 
@@ -66,6 +68,7 @@ class Cosine:
     """logsnr = -2 log tan(a + (b - a) t), a cosine in alpha, cut to [logsnr_min, logsnr_max] (Kingma et al. 2021;
     Hoogeboom et al. 2023). With -inf and +inf it is the whole cosine, whose last level holds no signal."""
 
+    steps: ClassVar[int | None] = None
     logsnr_min: float = -15.0
     logsnr_max: float = 15.0
 
@@ -104,6 +107,7 @@ class SigmoidAlphaBar:
     cosh(b / 2)).
     """
 
+    steps: ClassVar[int | None] = None
     start: float = -3.0
     end: float = 3.0
     tau: float = 1.0
@@ -154,6 +158,7 @@ class Laplace:
     """Uniform times have log-SNRs of the Laplace distribution around `mu` of scale `b`, cut to [logsnr_min,
     logsnr_max]: training looks most at the levels near mu (Hang et al. 2024)."""
 
+    steps: ClassVar[int | None] = None
     mu: float = 0.0
     b: float = 0.5
     logsnr_min: float = -10.0
@@ -193,6 +198,8 @@ class Flow:
     """alpha = 1 - t, sigma = t: the straight path of rectified flow (Liu et al. 2023; Lipman et al. 2023). Not
     variance preserving."""
 
+    steps: ClassVar[int | None] = None
+
     @property
     def logsnr_min(self) -> float:
         return -math.inf
@@ -222,6 +229,7 @@ class Karras:
     same v.)
     """
 
+    steps: ClassVar[int | None] = None
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0

@@ -35,7 +35,8 @@ class Estimate:
     """A prediction of `kind` at the noisy x_t (b, ...), `value` of the same shape.
 
     `variance_fraction` in [0, 1]: a learned reverse variance, 0 = beta_tilde and 1 = beta, interpolated in log space
-    (Nichol & Dhariwal 2021, eq. 15). `log_variance`: a learned diagonal one, in nats. Both of x_t's shape.
+    (Nichol & Dhariwal 2021, eq. 15). `log_variance`: a learned diagonal one, in nats. Both of x_t's shape. `valid` (b,
+    frames), bool: which frames of a sequence are real; None where all of x_t is.
     """
 
     kind: Prediction
@@ -44,6 +45,7 @@ class Estimate:
     level: NoiseLevel
     variance_fraction: Tensor | None = None
     log_variance: Tensor | None = None
+    valid: Tensor | None = None
 
     def as_(self, kind: Prediction) -> Tensor:
         """The estimate as `kind`; the kind that the network predicts comes back bit for bit. ValueError where it is

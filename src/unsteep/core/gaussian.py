@@ -24,6 +24,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like, step_variances
 
 Variance = Literal["beta", "beta_tilde", "learned"] | Callable[[NoiseLevel, NoiseLevel], Tensor]
+ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]  # by name; optimal: of a measured error
 
 
 @dataclass(frozen=True)

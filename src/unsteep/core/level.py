@@ -76,9 +76,22 @@ def step_variances(now: NoiseLevel, nxt: NoiseLevel) -> tuple[Tensor, Tensor]:
     """(beta, beta_tilde) of the step from `now` to the cleaner `nxt`, float64, of the levels' shape.
 
     At nxt.sigma = 0 this is (sigma_now^2, 0); at now.alpha = 0 it is (sigma_now^2, sigma_nxt^2). No branch is needed.
+    ValueError where `nxt` is the noisier one.
     """
+    check_cleaner(now, nxt)
     beta = -(now.sigma**2) * torch.expm1(now.logsnr - nxt.logsnr)
     return beta, beta * (nxt.sigma / now.sigma) ** 2
+
+
+def check_cleaner(now: NoiseLevel, nxt: NoiseLevel) -> None:
+    """ValueError where `nxt`, of the shape of `now`, is noisier: the variance of that step would be negative."""
+    noisier = nxt.logsnr < now.logsnr
+    if bool(noisier.any()):
+        after, before = (level.t.expand(noisier.shape)[noisier].flatten()[0] for level in (nxt, now))
+        raise ValueError(
+            f"levels: expected noise first and clean last, none noisier than the one before it, got t = "
+            f"{float(after):.4g} after t = {float(before):.4g}; put them in that order, as grid() does"
+        )
 
 
 def preserving_level(t: Tensor, logsnr: Tensor) -> NoiseLevel:

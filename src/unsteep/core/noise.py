@@ -65,7 +65,15 @@ class NoiseSource:
         A finer grid refines the same path: increments add up exactly over any grid. The last end is kept, one tensor
         like `like` in float64, so that a walk from level to level makes each W once.
         """
+        self._check(like)
         return (self._path(like, now.t) - self._path(like, nxt.t)).to(like.dtype)
+
+    def _check(self, like: Tensor) -> None:
+        if len(like) != len(self.seeds):
+            raise ValueError(
+                f"noise: expected a seed for each of {len(like)} rows, got {len(self.seeds)}; make it with "
+                f"NoiseSource(range(seed, seed + {len(like)}))"
+            )
 
     def _path(self, like: Tensor, t: Tensor) -> Tensor:
         """W(t) by bisection, float64: the value in the middle of an interval, given its ends, is normal (Levy)."""
@@ -106,7 +114,7 @@ class NoiseSource:
 
     def _words(self, like: Tensor, draw: Tensor, stream: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks)."""
-        assert len(like) == len(self.seeds), f"{len(self.seeds)} seeds for a batch of {len(like)}"
+        self._check(like)
         blocks = -(-like[0].numel() // 4)
         key, stream, draw = (v.to(like.device).reshape(-1, 1) for v in (self.seeds, stream, draw))
         counter = torch.arange(blocks, device=like.device).expand(len(like), blocks)

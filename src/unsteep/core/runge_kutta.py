@@ -13,12 +13,15 @@ the order of the pair, the next step is longer by (1 / error)^(0.7 / p) (error b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.level import like
 
 SHORTEST = 1e-14  # a step, as a share of the way: below it, time no longer moves
@@ -81,7 +84,7 @@ class Walk:
     lost: Tensor
 
 
-def integrate(
+def walks(
     field: Callable[[Tensor, Tensor], Tensor],
     y: Tensor,
     start: Tensor,
@@ -92,11 +95,14 @@ def integrate(
     absolute: float | None = None,
     first: float = 0.01,
     max_calls: int,
-) -> Walk:
-    """dy/du = field(u, y) from y (b, ...) at `start` to `end`, float64 on the CPU, both () or (b,).
+    norm: Callable[[Tensor], Tensor] = masked.rms,
+) -> Iterator[Walk]:
+    """How far it has come, before the first step and after each that was tried, of dy/du = field(u, y) from y (b, ...)
+    at `start` to `end`, float64 on the CPU, both () or (b,).
 
     With times (b,) each row takes steps of its own, as it would alone; with (), all take those that the worst needs.
-    `absolute`: default, the tolerance. `first`: the length of the first step tried, as a share of the way. Where
+    `absolute`: default, the tolerance. `first`: the length of the first step tried, as a share of the way. `norm`: of
+    an error (b, ...), (b,), float64 on the CPU, that is accepted up to 1; asked for after the field was. Where
     `max_calls` for some row do not suffice, or no step is short enough, it is lost, and all stop. A row that has
     arrived goes on being evaluated with the others, which counts as no call.
     """
@@ -109,8 +115,9 @@ def integrate(
             slope, calls = _where(lacking, field(time, y), slope), calls + lacking
         active = time != end
         lost = active & ((size.abs() < SHORTEST * (end - start).abs()) | (calls + pair.calls > max_calls))
+        yield Walk(time, y, slope, calls, error, lost)
         if bool(lost.any()) or not bool(active.any()):
-            return Walk(time, y, slope, calls, error, lost)
+            return
         nxt = torch.where(size.abs() < (end - time).abs(), time + size, end)
         size = nxt - time
         h, slopes = like(size, y), [slope]
@@ -118,7 +125,7 @@ def integrate(
             slopes.append(field(torch.lerp(time, nxt, node), y + h * _combine(row, slopes)))
         new = y + h * _combine(pair.weights, slopes)
         scale = absolute + tolerance * torch.maximum(y.abs(), new.abs())
-        rows = _rms(h * _combine(pair.error, slopes) / scale)
+        rows = norm(h * _combine(pair.error, slopes) / scale)
         error = torch.where(active, rows if start.ndim else rows.max(), error)
         accepted = active & (error <= 1)
         time, y, calls = torch.where(accepted, nxt, time), _where(accepted, new, y), calls + len(pair.stages) * active
@@ -132,13 +139,21 @@ def integrate(
         last = torch.where(accepted, error.clamp(min=1e-4), last)
 
 
+def integrate(
+    field: Callable[[Tensor, Tensor], Tensor],
+    y: Tensor,
+    start: Tensor,
+    end: Tensor,
+    pair: EmbeddedPair,
+    tolerance: float,
+    **how: Any,
+) -> Walk:
+    """Where the `walks` end."""
+    return deque(walks(field, y, start, end, pair, tolerance, **how), maxlen=1).pop()
+
+
 def _combine(row: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
     return sum((a * k for a, k in zip(row, slopes, strict=True) if a), start=torch.zeros_like(slopes[0]))
-
-
-def _rms(x: Tensor) -> Tensor:
-    """Over the elements of each row: float64 on the CPU (b,), where what order they are summed in leaves no trace."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.float64).cpu() / x[0].numel() ** 0.5
 
 
 def _where(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:

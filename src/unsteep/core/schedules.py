@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Protocol, get_args
+from typing import ClassVar, Protocol, get_args
 
 from torch import Tensor
 
@@ -32,8 +32,11 @@ class Schedule(Protocol):
 
     `logsnr` falls strictly with t, from +inf at t = 0 (the clean level) to `logsnr_min` at t = 1. `logsnr_max` is
     its supremum over t > 0: the log-SNR of step 1 of a chain, +inf where a continuous family reaches clean data
-    smoothly.
+    smoothly. `steps`: T of a chain, interpolated or not; None where there are none, and there one may leave it out.
     """
+
+    @property
+    def steps(self) -> int | None: ...
 
     @property
     def logsnr_min(self) -> float: ...
@@ -50,7 +53,17 @@ class Schedule(Protocol):
 
 def steps_of(schedule: Schedule) -> int:
     """T of a chain, interpolated or not; 1000 for other schedules, where a rule needs steps."""
-    return getattr(schedule, "steps", 1000)
+    return getattr(schedule, "steps", None) or 1000
+
+
+def levels_of(schedule: Schedule) -> int | None:
+    """How many noisy levels there are: T of a chain; None where time is continuous."""
+    return schedule.steps if isinstance(schedule, Chain) else None
+
+
+def continuous(schedule: Schedule) -> Schedule:
+    """The schedule in continuous time: a chain interpolated, any other as it is."""
+    return schedule.interpolated() if isinstance(schedule, Chain) else schedule
 
 
 def finite_range(schedule: Schedule) -> tuple[float, float]:
@@ -60,7 +73,7 @@ def finite_range(schedule: Schedule) -> tuple[float, float]:
     step = 1 / steps_of(schedule)
     low, high = (float(schedule(t).logsnr) for t in (1.0, step))
     low = low if low > -math.inf else float(schedule(1 - step).logsnr)
-    return low, high if hasattr(schedule, "steps") else max(high, min(9.0, schedule.logsnr_max - 1e-3))
+    return low, high if getattr(schedule, "steps", None) else max(high, min(9.0, schedule.logsnr_max - 1e-3))
 
 
 Shiftable = Interpolated | VP | Cosine | SigmoidAlphaBar | Laplace | Flow
@@ -78,6 +91,7 @@ class Shifted:
     schedule: Shiftable = field(default_factory=Cosine)
     size: int
     base: int = 64
+    steps: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, Shiftable):
@@ -136,6 +150,8 @@ __all__ = [
     "Shifted",
     "SigmoidAlphaBar",
     "SigmoidBetas",
+    "continuous",
     "finite_range",
+    "levels_of",
     "steps_of",
 ]

@@ -44,7 +44,7 @@ class Likelihood:
 
     `t`, `step_mean`, `step_half` (k,) float64: one L_{t-1} and its interval at each of k times, noisiest first; where
     terms were sub-sampled, the mean of those in k strata of the chain, equal in log-SNR. `dimensions`: numbers in an
-    example. `settings`: all that decides the numbers.
+    example, in mean. `settings`: all that decides the numbers.
     """
 
     bound: Interval
@@ -55,7 +55,7 @@ class Likelihood:
     t: Tensor
     step_mean: Tensor
     step_half: Tensor
-    dimensions: int
+    dimensions: float
     evaluations: float
     flow_evaluations: float
     settings: dict[str, object]
@@ -140,26 +140,29 @@ def likelihood(
     with counted(model, "flow", None, progress and flow) as flowed:
         if flow:
             flow_nats = _flow(model, examples.x, condition, seed, batch_size)
-    bits, volume = 1 / (bound.dimensions * math.log(2)), _log_volume(model)
-    prior = Interval.of(bound.prior.cpu()) * bits
+    volume = _log_volume(model)
+
+    def bits(nats: Tensor) -> Interval:
+        return Interval.of(bound.per_dim(nats).cpu())
+
+    prior = bits(bound.prior)
     if prior.value > PRIOR_SHOULD_BE:
         warnings.warn(
             f"L_T is {prior.value:.3g} bits/dim, and should be below {PRIOR_SHOULD_BE}: at t = 1 data are still "
             "visible through the noise; use a schedule with more of it",
             stacklevel=2,
         )
-    each = _by_time(bound.kl.cpu(), columns)
-    mean, half = intervals(each * bits)
+    mean, half = intervals(_by_time(bound.per_dim(bound.kl).cpu(), columns))
     return Likelihood(
-        bound=Interval.of(bound.total().cpu() + volume) * bits,
+        bound=bits(bound.total() + volume),
         prior=prior,
-        kl=Interval.of((bound.kl @ bound.weights).cpu()) * bits,
-        decoder=Interval.of(bound.decoder.cpu() + volume) * bits,
-        flow=None if flow_nats is None else Interval.of(flow_nats + volume) * bits,
+        kl=bits(bound.kl @ bound.weights),
+        decoder=bits(bound.decoder + volume),
+        flow=None if flow_nats is None else bits((flow_nats + volume).to(bound.prior)),
         t=_by_time(levels.t[bound.steps].expand(bound.kl.shape), columns).mean(0),
         step_mean=mean,
         step_half=half,
-        dimensions=bound.dimensions,
+        dimensions=float(bound.dimensions.mean()),
         evaluations=evaluated.count / len(examples),
         flow_evaluations=flowed.count / len(examples),
         settings={
@@ -181,7 +184,7 @@ def likelihood(
             "seed": seed,
             "version": unsteep.__version__,
         },
-        each=(bound.total().cpu() + volume) * bits,
+        each=bound.per_dim(bound.total() + volume).cpu(),
     )
 
 

@@ -101,8 +101,8 @@ def measure(
         "clip": True,
         "version": unsteep.__version__,
     }
-    bits = 1 / (bound.dimensions * math.log(2))
-    return Study(rate_distortion(bound, levels), Interval.of(bound.decoder.cpu()) * bits, levels, examples, settings)
+    lossless = Interval.of(bound.per_dim(bound.decoder).cpu())
+    return Study(rate_distortion(bound, levels), lossless, levels, examples, settings)
 
 
 def reconstructions(model: Model, study: Study) -> Tensor:

@@ -23,7 +23,7 @@ from unsteep.data.idx import FILE_NAME
 from unsteep.evaluation.protocol import Fact
 from unsteep.model import Model
 from unsteep.model.measuring import weights_digest
-from unsteep.sampling import Adaptive
+from unsteep.sampling import Driver
 from unsteep.spaces import Pixels
 from unsteep.storage.checkpoint import latest
 from unsteep.training.conditions import Conditions
@@ -177,7 +177,7 @@ class Drawn:
         if default:
             most = steps or self.model.default_steps
             solver = self.model.resolved(None, self.labels, self.how.get("guidance", 1.0), most)
-        adaptive = isinstance(solver, Adaptive)
+        adaptive = isinstance(solver, Driver)
         return {
             "samples from": "model",
             "subject": self.source,

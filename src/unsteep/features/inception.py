@@ -50,7 +50,7 @@ def legacy_bilinear(pictures: Tensor, size: int) -> Tensor:
     return pictures
 
 
-class Unit(nn.Module):
+class ConvUnit(nn.Module):
     """A convolution without bias, normalized by statistics of the training set, and rectified."""
 
     def __init__(self, inside: int, outside: int, kernel: Kernel, *, stride: int = 1, padding: bool = True) -> None:
@@ -81,7 +81,7 @@ class Mixed(nn.Module):
                 steps.append([numbered + letter for letter in ("ab" if len(units) > 1 else ("",))])
                 last = stride if number == len(branch) else 1
                 for label, (outside, kernel) in zip(steps[-1], units, strict=True):
-                    self.add_module(label, Unit(channels, outside, kernel, stride=last, padding=last == 1))
+                    self.add_module(label, ConvUnit(channels, outside, kernel, stride=last, padding=last == 1))
                 channels = sum(outside for outside, _ in units)
             self.steps[name] = steps
 
@@ -135,11 +135,11 @@ class InceptionV3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = Unit(3, 32, 3, stride=2, padding=False)
-        self.Conv2d_2a_3x3 = Unit(32, 32, 3, padding=False)
-        self.Conv2d_2b_3x3 = Unit(32, 64, 3)
-        self.Conv2d_3b_1x1 = Unit(64, 80, 1)
-        self.Conv2d_4a_3x3 = Unit(80, 192, 3, padding=False)
+        self.Conv2d_1a_3x3 = ConvUnit(3, 32, 3, stride=2, padding=False)
+        self.Conv2d_2a_3x3 = ConvUnit(32, 32, 3, padding=False)
+        self.Conv2d_2b_3x3 = ConvUnit(32, 64, 3)
+        self.Conv2d_3b_1x1 = ConvUnit(64, 80, 1)
+        self.Conv2d_4a_3x3 = ConvUnit(80, 192, 3, padding=False)
         self.Mixed_5b = _square(192, 32)
         self.Mixed_5c = _square(256, 64)
         self.Mixed_5d = _square(288, 64)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.denoiser import Denoise
@@ -54,5 +55,5 @@ class DynamicThreshold:
         estimate = self.denoise(x_t, level)
         centre, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         x0 = (estimate.x0 - centre) / half
-        s = like(x0.abs().flatten(1).quantile(self.quantile, dim=1).clamp(min=1), x0)
+        s = like(masked.quantile(x0.abs(), self.quantile, estimate.valid).clamp(min=1), x0)
         return estimate.replace_x0(centre + half * (x0.clamp(-s, s) / s))

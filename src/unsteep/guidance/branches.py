@@ -54,8 +54,8 @@ def answers(denoiser: Conditional, x_t: Tensor, level: NoiseLevel, conditions: S
     def parts(of: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * k if of is None else of.chunk(k)
 
-    learned = zip(parts(told.variance_fraction), parts(told.log_variance), strict=True)
-    return [Estimate(told.kind, v, x_t, level, *of) for v, of in zip(told.value.chunk(k), learned, strict=True)]
+    others = zip(parts(told.variance_fraction), parts(told.log_variance), parts(told.valid), strict=True)
+    return [Estimate(told.kind, v, x_t, level, *of) for v, of in zip(told.value.chunk(k), others, strict=True)]
 
 
 def stacked(conditions: Sequence[Condition]) -> Condition:

@@ -27,7 +27,7 @@ LogProb = Callable[[Tensor, NoiseLevel], Tensor]
 
 
 @dataclass(frozen=True)
-class Classifier:
+class ClassifierGuidance:
     """`denoise` guided by the gradient of `log_prob(x_t, level)`: log p(y | x_t), nats (b,), y of each row its own.
 
     One call of the network, forward only, and one of the classifier, forward and backward. Works under no_grad (not

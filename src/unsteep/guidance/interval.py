@@ -18,7 +18,7 @@ from unsteep.guidance.branches import Guided
 
 
 @dataclass(frozen=True)
-class Interval:
+class GuidanceInterval:
     """`guided` where low < t <= high, and `plain` elsewhere: default, what `guided` says that it guides.
 
     The calls of the one inside, and of the other, one in most cases, outside. In a batch whose levels (b,) lie on both
@@ -38,7 +38,7 @@ class Interval:
         if self.plain is None and not isinstance(self.guided, Guided):
             raise ValueError(
                 f"plain: {type(self.guided).__name__} does not say what it guides; give `plain`, what to call outside "
-                f"the interval, or put what clips around this: Clip(Interval(...))"
+                f"the interval, or put what clips around this: Clip(GuidanceInterval(...))"
             )
 
     def __call__(self, x_t: Tensor, level: NoiseLevel) -> Estimate:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.denoiser import Denoise
@@ -43,6 +44,6 @@ class Rescale:
         """(guided and rescaled, plain)."""
         guided, plain = self.guided.pair(x_t, level)
         x0 = guided.x0
-        ours, theirs = (one.flatten(1).std(1, correction=0) for one in (x0, plain.x0))
+        ours, theirs = (masked.std(one, guided.valid) for one in (x0, plain.x0))
         ratio = torch.where(ours > 0, theirs / ours, 1)
         return guided.replace_x0(x0 * like(self.phi * ratio + (1 - self.phi), x0)), plain

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from unsteep.core.condition import Condition
 from unsteep.denoiser import Denoise, Denoiser
-from unsteep.guidance import Auto, Classifier, ClassifierFree, DynamicThreshold, Guided, Interval, Rescale
+from unsteep.guidance import (
+    Auto,
+    ClassifierFree,
+    ClassifierGuidance,
+    DynamicThreshold,
+    GuidanceInterval,
+    Guided,
+    Rescale,
+)
 from unsteep.guidance.noisy import NoisyClassifier
 
 ALONE = "guidance: by a classifier, by a weaker model and without a condition exclude each other; choose one"
@@ -72,7 +80,7 @@ class Guidance:
             labels = condition.label if self.labels is None and condition is not None else self.labels
             if labels is None:
                 raise ValueError("guidance: a classifier needs a class to guide to; give label")
-            guided = Classifier(plain, self.classifier.log_prob(labels), self.scale)
+            guided = ClassifierGuidance(plain, self.classifier.log_prob(labels), self.scale)
         elif self.weaker is not None:
             if self.weaker.schedule != denoiser.schedule:
                 raise ValueError("guidance: the weaker model has another schedule; train it on that of the better one")
@@ -86,7 +94,7 @@ class Guidance:
         if self.rescale and isinstance(guided, Guided):
             guided = Rescale(guided, self.rescale)
         if self.interval is not None and guided is not plain:
-            guided = Interval(guided, *self.interval, plain)
+            guided = GuidanceInterval(guided, *self.interval, plain)
         return guided
 
     def bounded(self, denoise: Denoise, low: float, high: float) -> Denoise:

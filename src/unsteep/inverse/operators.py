@@ -5,7 +5,7 @@ A A^T is diagonal in a known basis, so that the solution is exact:
 
     Mask        the known pixels, 0 in place of the others     A A^T = A, diagonal in pixels
     Blur        circular convolution with a kernel k           A A^T = |k^|^2 in the Fourier basis
-    Downsample  the mean of each f x f block                   A A^T = I / f^2
+    BlockMean   the mean of each f x f block                   A A^T = I / f^2
 
 With s = 0 the solution is the pseudo-inverse's: 0 along what A A^T does not reach, so that A^T solve(y, 0) = A^+ y. In
 the Fourier basis that is what a rounding error could have made.
@@ -110,7 +110,7 @@ class Blur:
 
 
 @dataclass(frozen=True)
-class Downsample:
+class BlockMean:
     """Each `factor` x `factor` block to its mean: (b, c, h, w) to (b, c, h / factor, w / factor)."""
 
     factor: int

@@ -31,7 +31,7 @@ Clip goes around these, never inside: a clipped estimate has no gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -128,7 +128,9 @@ def _detached(estimate: Estimate, x_t: Tensor) -> Estimate:
     fraction, log_variance = (
         None if learned is None else learned.detach() for learned in (estimate.variance_fraction, estimate.log_variance)
     )
-    return Estimate(estimate.kind, estimate.value.detach(), x_t, estimate.level, fraction, log_variance)
+    return replace(
+        estimate, value=estimate.value.detach(), x_t=x_t, variance_fraction=fraction, log_variance=log_variance
+    )
 
 
 def _pulled_back(x0: Tensor, x: Tensor, v: Tensor) -> Tensor:

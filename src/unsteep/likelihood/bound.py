@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import Gaussian, Variance, kl, step_term
 from unsteep.core.level import NoiseLevel, add_noise, like
@@ -32,13 +33,13 @@ class Normals(Protocol):
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundTerms:
     """The terms of the bound for b examples, float64, nats.
 
     `prior` (b,), `kl` (b, k), `decoder` (b,). `steps` (k,) or (b, k): which pairs of the grid the columns of `kl` are,
     0 the noisiest; `weights` (k,): what each counts in the sum, 1 unless terms were sub-sampled. `distortion`
     (b, k + 1): the mean squared error of the x0 estimate at the `now` of those pairs and, last, of the decoder's.
-    `dimensions`: numbers in an example.
+    `dimensions` (b,): numbers in each example, padding apart.
     """
 
     prior: Tensor
@@ -47,19 +48,24 @@ class Bound:
     steps: Tensor
     weights: Tensor
     distortion: Tensor
-    dimensions: int
+    dimensions: Tensor
 
     def total(self) -> Tensor:
         """The bound on -log p(x0): nats, (b,)."""
-        return self.prior + self.kl @ self.weights + self.decoder
+        return self.prior + (self.kl * self.weights).sum(1) + self.decoder
 
     def bits_per_dim(self) -> Tensor:
         """The bound in bits per dimension, (b,)."""
-        return self.total() / (self.dimensions * math.log(2))
+        return self.per_dim(self.total())
+
+    def per_dim(self, nats: Tensor) -> Tensor:
+        """Nats of each example, (b, ...), in bits per dimension."""
+        return nats / like(self.dimensions * math.log(2), nats)
 
     @staticmethod
-    def of_examples(parts: Sequence[Bound]) -> Bound:
+    def of_examples(parts: Sequence[BoundTerms]) -> BoundTerms:
         """The bound of all examples from those of successive batches of them."""
+        check_some(parts)
         first = parts[0]
         return replace(
             first,
@@ -68,12 +74,14 @@ class Bound:
             decoder=torch.cat([p.decoder for p in parts]),
             steps=first.steps if first.steps.ndim == 1 else torch.cat([p.steps for p in parts]),
             distortion=torch.cat([p.distortion for p in parts]),
+            dimensions=torch.cat([p.dimensions for p in parts]),
         )
 
     @staticmethod
-    def of_draws(parts: Sequence[Bound]) -> Bound:
+    def of_draws(parts: Sequence[BoundTerms]) -> BoundTerms:
         """The mean of bounds of the same examples with independent noise: every term averaged, or, where each
         sub-sampled terms of its own, all of them with a smaller weight."""
+        check_some(parts)
         n, first = len(parts), parts[0]
         decoder = torch.stack([p.decoder for p in parts]).mean(0)
         if first.steps.ndim == 1:
@@ -99,13 +107,14 @@ def bound(
     noise: Normals,
     steps: Tensor | None = None,
     weights: Tensor | None = None,
-) -> Bound:
+) -> BoundTerms:
     """Every term for x0 (b, ...), over `levels`, noise first and clean last, with one draw of noise a term.
 
     `variance`: that of the model's steps. `steps` (k,) or (b, k) int64: only these pairs of the len(levels) - 2 with a
     KL, and `weights` (k,) what each stands for (see `strata` and `spread`); default, all of them alike. Draw j of
-    `noise` is column j's.
+    `noise` is column j's. Padding, by the `valid` of the estimates, has no part in any number.
     """
+    check_some(x0)
     pairs = len(levels) - 2
     chosen = torch.arange(pairs) if steps is None else steps
     columns = chosen.shape[-1]
@@ -115,25 +124,32 @@ def bound(
 
     def estimated(level: NoiseLevel, draw: int) -> Estimate:
         estimate = denoise(add_noise(x0, noise.normal(x0, draw=draw), level), level)
-        errors.append(((estimate.x0 - x0) ** 2).flatten(1).double().mean(1))
+        errors.append(masked.mean(((estimate.x0 - x0) ** 2).double(), estimate.valid))
         return estimate
 
     with torch.no_grad():
         for column in range(columns):
             pair = chosen[..., column]
             estimate = estimated(levels[pair], column)
-            terms.append(_sum(step_term(x0, estimate, levels[pair + 1], variance)))
-        last = _sum(-decoder.log_prob(x0, estimated(levels[-2], columns), levels, variance))
-        prior = prior_term(x0, levels[0])
-    return Bound(
+            terms.append(_sum(step_term(x0, estimate, levels[pair + 1], variance), estimate.valid))
+        estimate = estimated(levels[-2], columns)
+        last = _sum(-decoder.log_prob(x0, estimate, levels, variance), estimate.valid)
+        prior = prior_term(x0, levels[0], estimate.valid)
+    return BoundTerms(
         prior=prior,
         kl=torch.stack(terms, 1) if terms else prior.new_zeros(len(x0), 0),
         decoder=last,
         steps=chosen,
         weights=weights.to(prior),
         distortion=torch.stack(errors, 1),
-        dimensions=x0[0].numel(),
+        dimensions=masked.count(x0, estimate.valid).to(prior),
     )
+
+
+def check_some(examples: Sequence[object] | Tensor) -> None:
+    """ValueError where there are no examples to be measured."""
+    if not len(examples):
+        raise ValueError("examples: expected at least one to measure, got none; see where they come from")
 
 
 def strata(levels: NoiseLevel, terms: int) -> Tensor:
@@ -162,15 +178,15 @@ def spread(u: Tensor, edges: Tensor) -> Tensor:
     return edges[:-1] + (u[:, None] * edges.diff()).long()
 
 
-def prior_term(x0: Tensor, first: NoiseLevel) -> Tensor:
+def prior_term(x0: Tensor, first: NoiseLevel, valid: Tensor | None = None) -> Tensor:
     """L_T: KL(q(x_T | x0) || N(0, (alpha^2 + sigma^2) I)) in nats, float64 (b,)."""
     x0 = x0.double()
     at = first.like(x0)
     q = Gaussian(at.alpha * x0, (at.sigma**2).expand_as(x0))
     p = Gaussian(torch.zeros_like(x0), like(first.scale, x0) ** 2)
-    return _sum(kl(q, p))
+    return _sum(kl(q, p), valid)
 
 
-def _sum(term: Tensor) -> Tensor:
+def _sum(term: Tensor, valid: Tensor | None) -> Tensor:
     """Elements to examples, accumulated in float64."""
-    return term.double().flatten(1).sum(1)
+    return masked.sum(term.double(), valid)

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from unsteep.core import runge_kutta
-from unsteep.core.chains import Chain
+from unsteep.core import masked, runge_kutta
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import Schedule, finite_range
+from unsteep.core.schedules import Schedule, continuous, finite_range
 from unsteep.denoiser import Denoise
+from unsteep.likelihood.bound import check_some
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def flow_log_prob(
     `first`: the cleanest level, default t = 1/1000 or step 1 of a chain; the answer is the density of data with that
     little noise. `noise`: for Hutchinson's signs. `prior`: log-density of x at t = 1 if it is not the standard one.
     """
-    if isinstance(schedule, Chain):
-        schedule = schedule.interpolated()
+    check_some(x)
+    schedule = continuous(schedule)
     low = schedule.inverse(finite_range(schedule)[1]) if first is None else first
     high = schedule(1.0)
     if float(high.alpha) == 0:
@@ -68,28 +69,38 @@ def flow_log_prob(
                 "noise: Hutchinson's estimate draws random signs; give a NoiseSource with a seed for each row"
             )
         signs = torch.sign(noise.normal(x, draw=0))
+    valid: Tensor | None = None
 
     def field(u: float, state: Tensor) -> Tensor:
-        """(dY/du, divergence) for a state (b, d + 1) of Y and the integral."""
+        """(dY/du, divergence) for a state (b, d + 1) of Y and the integral. Padding stays where it is."""
+        nonlocal valid
         level = schedule.inverse(-2 * u)
         with torch.enable_grad():
             flat = state[:, :-1].detach().requires_grad_(True)
             speed = level.alpha * level.sigma / level.scale**2
             x_t = (like(level.scale, flat) * flat).reshape(x.shape)
-            slope = like(speed, flat) * denoise(x_t, level).v.flatten(1)
+            estimate = denoise(x_t, level)
+            valid = estimate.valid
+            slope = like(speed, flat) * masked.kept(estimate.v, valid).flatten(1)
             trace = _exact(slope, flat) if signs is None else _hutchinson(slope, flat, signs.flatten(1))
         return torch.cat([slope.detach(), trace.detach()[:, None]], 1)
 
-    d = x[0].numel()
+    def norm(error: Tensor) -> Tensor:
+        """Over what is valid of (b, d + 1), the integral among it."""
+        if valid is None:
+            return masked.rms(error)
+        return masked.rms(error, F.pad(masked.mask(x, valid).flatten(1), (0, 1), value=True))
+
     clean, noisy = float(low.scale / low.alpha), float(high.scale)  # x has the scale of data: alpha = 1
     start = torch.cat([x.flatten(1) / clean, x.new_zeros(len(x), 1)], 1)
-    end, nfe = integrate(field, start, -float(low.logsnr) / 2, -float(high.logsnr) / 2, tolerance)
-    latent = (noisy * end[:, :-1]).reshape(x.shape)
+    end, nfe = integrate(field, start, -float(low.logsnr) / 2, -float(high.logsnr) / 2, tolerance, norm)
+    y, d = end[:, :-1].reshape(x.shape), masked.count(x, valid).cpu().double()
+    latent = noisy * y
     if prior is None:
-        log_p = -0.5 * ((end[:, :-1] ** 2).sum(1) + d * math.log(2 * math.pi))
+        log_p = -0.5 * (masked.sum(y**2, valid) + (d * math.log(2 * math.pi)).to(x))
     else:
-        log_p = prior(latent) + d * math.log(noisy)
-    return FlowLikelihood((log_p - d * math.log(clean) + end[:, -1]).double(), latent, nfe)
+        log_p = prior(latent) + (d * math.log(noisy)).to(x)
+    return FlowLikelihood((log_p - (d * math.log(clean)).to(x) + end[:, -1]).double(), latent, nfe)
 
 
 def dequantize(x: Tensor, levels: int, noise: NoiseSource) -> tuple[Tensor, float]:
@@ -101,7 +112,12 @@ def dequantize(x: Tensor, levels: int, noise: NoiseSource) -> tuple[Tensor, floa
 
 
 def integrate(
-    field: Callable[[float, Tensor], Tensor], y: Tensor, start: float, end: float, tolerance: float
+    field: Callable[[float, Tensor], Tensor],
+    y: Tensor,
+    start: float,
+    end: float,
+    tolerance: float,
+    norm: Callable[[Tensor], Tensor] = masked.rms,
 ) -> tuple[Tensor, int]:
     """y(end) of dy/du = field(u, y) from y(start), by the pair of Dormand & Prince 1980, and the evaluations it took.
 
@@ -109,8 +125,9 @@ def integrate(
     suffice, or no step is short enough.
     """
     first, last = (torch.tensor(u, dtype=torch.float64) for u in (start, end))
+    pair = runge_kutta.DORMAND_PRINCE
     walk = runge_kutta.integrate(
-        lambda u, y: field(float(u), y), y, first, last, runge_kutta.DORMAND_PRINCE, tolerance, max_calls=60_001
+        lambda u, y: field(float(u), y), y, first, last, pair, tolerance, max_calls=60_001, norm=norm
     )
     if bool(walk.lost):
         raise ValueError(

@@ -6,18 +6,15 @@ of x0 at the step's level. E is smooth in the log-SNR, so it is measured at a fe
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from unsteep.core.gaussian import Variance, optimal_variance
+from unsteep.core import masked
+from unsteep.core.gaussian import ReverseVariance, Variance, optimal_variance
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
-from unsteep.likelihood.bound import Normals
-
-ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]
+from unsteep.likelihood.bound import Normals, check_some
 
 
 def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
@@ -29,11 +26,15 @@ def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
 def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: Normals) -> Tensor:
     """(2, n) float64: the log-SNRs of the n `levels` (sigma > 0), and the mean squared x0 error over x0 (b, ...) at
     each."""
+    check_some(x0)
     errors = []
     with torch.no_grad():
         for i in range(len(levels)):
             x_t = add_noise(x0, noise.normal(x0, draw=i), levels[i])
-            errors.append(((denoise(x_t, levels[i]).x0 - x0) ** 2).double().mean().cpu())
+            estimate = denoise(x_t, levels[i])
+            error = ((estimate.x0 - x0) ** 2).double()
+            whole = None if estimate.valid is None else estimate.valid[None]  # all examples as one
+            errors.append(masked.mean(error[None], whole)[0].cpu())
     order = torch.argsort(levels.logsnr)
     return torch.stack([levels.logsnr, torch.stack(errors)])[:, order]
 

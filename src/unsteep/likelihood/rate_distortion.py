@@ -12,14 +12,13 @@ and x_t and the curve is the Gaussian rate-distortion function, R(D) = log(c / D
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unsteep.core.level import NoiseLevel
-from unsteep.likelihood.bound import Bound
+from unsteep.likelihood.bound import BoundTerms
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,9 @@ class RateDistortion:
     distortion: Tensor
 
 
-def rate_distortion(terms: Bound, levels: NoiseLevel) -> RateDistortion:
+def rate_distortion(terms: BoundTerms, levels: NoiseLevel) -> RateDistortion:
     """The curve of a bound whose every term was computed over `levels`; ValueError if terms were left out."""
     if terms.steps.ndim != 1 or len(terms.steps) != len(levels) - 2:
         raise ValueError("rate and distortion need every term of the bound; do not sub-sample them")
-    paid = torch.cat([terms.prior[:, None], terms.kl], 1).cumsum(1).mean(0)
-    bits = paid / (terms.dimensions * math.log(2))
-    return RateDistortion(levels.t[:-1], bits.cpu(), terms.distortion.mean(0).sqrt().cpu())
+    paid = torch.cat([terms.prior[:, None], terms.kl], 1).cumsum(1)
+    return RateDistortion(levels.t[:-1], terms.per_dim(paid).mean(0).cpu(), terms.distortion.mean(0).sqrt().cpu())

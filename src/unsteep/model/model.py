@@ -7,7 +7,6 @@ pictures = model.sample(16, label=4, steps=50, seed=0)      # uint8 (16, c, h, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,19 +21,19 @@ from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.guidance import Clip
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
-from unsteep.likelihood import Bound, Decoder, ReverseVariance, bound, reverse_variance, spread, strata
+from unsteep.likelihood import BoundTerms, Decoder, ReverseVariance, bound, reverse_variance, spread, strata
 from unsteep.model.asking import Labels, check_finite, condition_of, labels_of, seeds
 from unsteep.model.description import Description, ModelConfig
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
-    Adaptive,
-    Ancestral,
-    GaussianFrame,
+    Driver,
     Grid,
-    PredictorCorrector,
+    Known,
     Solver,
     Step,
     default_solver,
+    driven,
+    fitted,
     frame_of,
     initial_noise,
     levels_for,
@@ -96,7 +95,7 @@ class Model:
         condition: Condition | None = None,
         guidance: float | Guidance = 1.0,
         steps: int | None = None,
-        solver: Solver | Adaptive | None = None,
+        solver: Solver | Driver | None = None,
         grid: Grid | None = None,
         seed: int = 0,
         start: Tensor | None = None,
@@ -111,9 +110,9 @@ class Model:
         one, or one for each, uint8, noised to the time `augment` (see `asking.picture_of`). `condition`: of n rows, in
         place of all these.
         `guidance`: the scale of classifier-free guidance, 1 for none; or a `Guidance`, which says more.
-        `steps`: default 20, or the chain's where it has fewer. `solver`: default, see `resolved`; an `Adaptive` one
-        chooses its own steps. `grid`: the name of a spacing, tuned, times that fall to 0, or levels; default, the
-        solver's own. `start` (n, ...): latents at the first level, in place of noise.
+        `steps`: default 20, or the chain's where it has fewer. `solver`: default, see `resolved`; a `Driver`, such as
+        `Adaptive`, chooses its own steps. `grid`: the name of a spacing, tuned, times that fall to 0, or levels;
+        default, the solver's own. `start` (n, ...): latents at the first level, in place of noise.
         `clip` keeps estimates of x0 in the range of pictures; default, where the head predicts eps or the score, whose
         errors grow without bound at t = 1. Sample i depends on `seed` + i alone, to rounding: neither on n nor on
         `batch_size`. `progress` shows a bar. ValueError where samples are not finite, by their seeds.
@@ -125,22 +124,21 @@ class Model:
         condition = condition or self.condition_of(n, label, prompt, seed, picture, augment)
         guided = guidance_of(guidance)
         done, starts = [], range(0, n, batch_size)
-        per_batch = 1 if isinstance(solver, Adaptive) else self.default_steps if steps is None else steps
+        lays = isinstance(solver, Driver)
+        per_batch = 1 if lays else self.default_steps if steps is None else steps
         with bar(progress, len(starts) * per_batch, "sampling") as advance:
             for first in starts:
                 rows = slice(first, min(first + batch_size, n))
                 latents = None if start is None else start[rows]
                 chosen = None if condition is None else condition[rows]
                 own, count, part = seed + first, rows.stop - first, guided[rows]
-                if isinstance(solver, Adaptive):
-                    x = self._start(own, count, self.denoiser.schedule(1.0), latents)
-                    x, _ = solver.sample(self.denoise(chosen, clip, part), x, self.denoiser.schedule)
-                    advance()
-                else:
-                    how: Any = {"guidance": part, "steps": steps, "solver": solver, "grid": grid, "clip": clip}
-                    for step in self.trajectory(own, count, chosen, start=latents, **how):
-                        x = step.x
+                how: Any = {"guidance": part, "steps": steps, "solver": solver, "grid": grid, "clip": clip}
+                for step in self.trajectory(own, count, chosen, start=latents, **how):
+                    x = step.x
+                    if not lays:
                         advance()
+                if lays:  # nobody knows how many steps there will be
+                    advance()
                 check_finite(x, own)
                 done.append(self.space.decode(x))
         return torch.cat(done)
@@ -158,7 +156,7 @@ class Model:
         steps: int | None = None,
         *,
         guidance: float | Guidance = 1.0,
-        solver: Solver | None = None,
+        solver: Solver | Driver | None = None,
         grid: Grid | None = None,
         start: Tensor | None = None,
         clip: bool | None = None,
@@ -166,10 +164,13 @@ class Model:
         """Every step of sampling the n seeds from `seed` on as one batch, in the model's units. `condition`: of n rows,
         or labels (n,) int64; the rest as `sample` has it."""
         steps = self.default_steps if steps is None else steps
+        denoise, noise = self.denoise(condition, clip, guidance), NoiseSource(seeds(seed, n))
+        if isinstance(solver, Driver):
+            schedule, driver = self.denoiser.schedule, fitted(solver, self.known(condition, guidance))
+            return driven(denoise, self._start(seed, n, schedule(1.0), start), schedule, driver, noise)
         chosen = self.resolved(solver, condition, guidance, steps)
         levels = self.levels(grid, steps, chosen, guidance)
         x = self._start(seed, n, levels[0], start)
-        denoise, noise = self.denoise(condition, clip, guidance), NoiseSource(seeds(seed, n))
         return trajectory(denoise, x, levels, chosen, noise, self.denoiser.schedule.inverse)
 
     def levels(self, grid: Grid | None, steps: int, solver: Solver, guidance: float | Guidance = 1.0) -> NoiseLevel:
@@ -186,20 +187,19 @@ class Model:
         guidance: float | Guidance = 1.0,
         steps: int = 50,
     ) -> Solver:
-        """The solver with what this model knows: its own variance for `Ancestral`, the frame of its data for
-        `GaussianFrame`. None: the default (see `sampling.default`)."""
-        labels, scale = getattr(as_condition(condition), "label", None), guidance_of(guidance).frame_scale
-        frame = frame_of(self.statistics, labels, scale)
+        """The solver with what this model knows and it listens to (see `sampling.known`): the variance of its reverse
+        steps, the frame of its data. None: the default (see `sampling.default`)."""
+        known = self.known(condition, guidance)
         if solver is None:
-            pixels = isinstance(self.space, Pixels)
-            return default_solver(frame, self.denoiser.schedule, steps, atoms=pixels, guidance=scale)
-        if isinstance(solver, PredictorCorrector):
-            return replace(solver, predictor=self.resolved(solver.predictor))  # type: ignore[arg-type]
-        if isinstance(solver, Ancestral):
-            return replace(solver, variance=self.reverse_variance(solver.variance))  # type: ignore[arg-type]
-        if isinstance(solver, GaussianFrame) and solver.frame is None:
-            return replace(solver, frame=frame)
-        return solver
+            pixels, scale = isinstance(self.space, Pixels), guidance_of(guidance).frame_scale
+            return default_solver(known.frame, self.denoiser.schedule, steps, atoms=pixels, guidance=scale)
+        return fitted(solver, known)
+
+    def known(self, condition: Condition | Tensor | None = None, guidance: float | Guidance = 1.0) -> Known:
+        """What solvers are told of this model, where so is sampled."""
+        labels = getattr(as_condition(condition), "label", None)
+        frame = frame_of(self.statistics, labels, guidance_of(guidance).frame_scale)
+        return Known(frame=frame, variance=self.reverse_variance)
 
     def denoise(
         self,
@@ -237,7 +237,7 @@ class Model:
         seed: int = 0,
         batch_size: int = 64,
         progress: bool = False,
-    ) -> Bound:
+    ) -> BoundTerms:
         """The variational bound on the likelihood of examples in the data's own units, every term of it, in nats.
 
         `condition` of n rows, or labels (n,). `levels`: default, every step of the chain. `terms`: evaluate only so
@@ -268,8 +268,8 @@ class Model:
                         steps, weights = spread(u.squeeze(1), edges), edges.diff()
                     parts.append(bound(denoise, x0, levels, counted, chosen, noise, steps, weights))
                     advance()
-                done.append(Bound.of_draws(parts))
-        return Bound.of_examples(done)
+                done.append(BoundTerms.of_draws(parts))
+        return BoundTerms.of_examples(done)
 
     def reverse_variance(self, name: ReverseVariance | None = None) -> Variance:
         """The variance of reverse steps by name; default "learned" where the model has it, else "beta"."""

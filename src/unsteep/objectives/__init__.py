@@ -1,7 +1,7 @@
 """Training objectives: a module and a batch to a loss per example."""
 
-from unsteep.objectives.bound import AnyObjective, Bound, Hybrid, fill_values, needs_learned_variance
-from unsteep.objectives.loss import Loss, Objective, mean_over_valid
+from unsteep.objectives.bound import AnyObjective, Bound, Hybrid
+from unsteep.objectives.loss import Loss, Objective, fitted
 from unsteep.objectives.mse import Simple
 from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform
 from unsteep.objectives.weights import (
@@ -38,7 +38,5 @@ __all__ = [
     "TruncatedSNR",
     "Uniform",
     "Unit",
-    "fill_values",
-    "mean_over_valid",
-    "needs_learned_variance",
+    "fitted",
 ]

@@ -10,21 +10,22 @@ in nats per dimension. On a schedule that is no chain the steps have length 1/10
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import decoder_log_prob, step_term
 from unsteep.core.level import NoiseLevel, like, preserving_level
 from unsteep.core.noise import Draw
 from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
-from unsteep.denoiser import Denoiser
-from unsteep.objectives.loss import Loss, mean_over_valid
+from unsteep.denoiser import Denoiser, unwrapped
+from unsteep.objectives.loss import Graded, Loss
 from unsteep.objectives.mse import Simple, estimated, weighted_error
-from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
+from unsteep.objectives.times import AnyTimes, Uniform, WithTimes, corrected
 from unsteep.objectives.weights import AnyWeight, Native
 
 Which = Literal["beta", "beta_tilde", "learned"]
@@ -33,23 +34,28 @@ Values = int | Literal["data", "continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound(Adaptive):
+class Bound(WithTimes):
     """The variational bound. `variance`: that of the model's steps."""
 
     variance: Which = "beta"
     values: Values = "data"
     times: AnyTimes = field(default_factory=Uniform)
 
+    def fitted(self, space: Graded, denoiser: Denoiser) -> Self:
+        """For data of this space, and a model that has learned a variance where one is asked for."""
+        if self.variance == "learned":
+            check_learned(self, denoiser)
+        return replace(self, values=values_of(self.values, space))
+
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
-        assert isinstance(module, Denoiser)
         t, correction = corrected(self.times, draw)
         estimate, _ = estimated(module, batch, t, draw)
-        term = bound_term(module, estimate, batch, self.variance, self.values)
-        return Loss(term * correction.to(term), t, {"bound": term})
+        term = bound_term(unwrapped(module), estimate, batch, self.variance, self.values)
+        return Loss(term * correction.to(term), t, {"bound": term}, correction)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hybrid(Adaptive):
+class Hybrid(WithTimes):
     """L_simple for the mean and `scale` times the bound for a learned variance."""
 
     scale: float = 0.001
@@ -57,38 +63,41 @@ class Hybrid(Adaptive):
     weight: AnyWeight = field(default_factory=Native)
     times: AnyTimes = field(default_factory=Uniform)
 
+    def fitted(self, space: Graded, denoiser: Denoiser) -> Self:
+        """For data of this space, and a model that has learned a variance."""
+        check_learned(self, denoiser)
+        return replace(self, values=values_of(self.values, space))
+
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
-        assert isinstance(module, Denoiser)
-        if not module.learn_variance:
-            raise ValueError(
-                "objective Hybrid trains a learned variance, and this model has none: set model.variance=learned"
-            )
+        denoiser = unwrapped(module)
+        check_learned(self, denoiser)
         t, correction = corrected(self.times, draw)
         estimate, eps = estimated(module, batch, t, draw)
-        simple = weighted_error(module, estimate, batch, eps, self.weight)
+        simple = weighted_error(denoiser, estimate, batch, eps, self.weight)
         detached = replace(estimate, value=estimate.value.detach())
-        term = bound_term(module, detached, batch, "learned", self.values)
+        term = bound_term(denoiser, detached, batch, "learned", self.values)
         loss = (simple + self.scale * term) * correction.to(term)
-        return Loss(loss, t, {"simple": simple, "bound": term})
+        return Loss(loss, t, {"simple": simple, "bound": term}, correction)
 
 
 AnyObjective = Simple | Bound | Hybrid
 
 
-def fill_values(objective: AnyObjective, levels: int | None) -> AnyObjective:
-    """The objective for data of so many values; None: continuous. Others than those on the bound come back as they
-    are."""
-    if isinstance(objective, Bound | Hybrid) and objective.values == "data":
-        return replace(objective, values="continuous" if levels is None else levels)
-    return objective
+def values_of(values: Values, space: Graded) -> Values:
+    """As many as the data of this space take, where that was left to them."""
+    return values if values != "data" else space.levels or "continuous"
 
 
-def needs_learned_variance(objective: AnyObjective) -> bool:
-    """Whether the objective trains a variance that the model must have learned."""
-    return isinstance(objective, Hybrid) or (isinstance(objective, Bound) and objective.variance == "learned")
+def check_learned(objective: object, denoiser: Denoiser) -> None:
+    """ValueError where the model has no variance that this objective could train."""
+    if not denoiser.learn_variance:
+        raise ValueError(
+            f"objective: {type(objective).__name__} trains a learned variance, and this model has none: set "
+            "model.variance=learned"
+        )
 
 
-def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Which, values: Values) -> Tensor:
+def bound_term(denoiser: Denoiser, estimate: Estimate, batch: Batch, variance: Which, values: Values) -> Tensor:
     """T times the example's term of the bound, nats per dimension, (b,): the KL of its step, or L_0 if the step ends
     clean.
 
@@ -99,7 +108,7 @@ def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Whi
         raise ValueError(
             "objective.values: state how many values the data take, or continuous; a run fills it from its data"
         )
-    x0, now, nxt = batch.x, estimate.level, module.previous(estimate.level)
+    x0, now, nxt = batch.x, estimate.level, denoiser.previous(estimate.level)
     last = nxt.sigma == 0
     ends = like(last, x0).bool()
     x0_estimate = estimate.x0
@@ -108,13 +117,12 @@ def bound_term(module: Denoiser, estimate: Estimate, batch: Batch, variance: Whi
         return replace(estimate, kind="x0", value=torch.where(rows, x0_estimate, x0), level=level)
 
     kl = step_term(x0, at(_where(last, _SAFE[0], now), ~ends), _where(last, _SAFE[1], nxt), variance)
-    noisy, clean = _where(last, now, _SAFE[0]), module.schedule(torch.zeros_like(now.t))
+    noisy, clean = _where(last, now, _SAFE[0]), denoiser.schedule(torch.zeros_like(now.t))
     pair = NoiseLevel(*(torch.stack([getattr(level, part) for level in (noisy, clean)]) for part in _PARTS))
     bins = None if values == "continuous" else values
     decoder = -decoder_log_prob(x0, at(noisy, ends), pair, variance, values=bins)
     term = torch.where(ends, decoder, kl)
-    valid = None if batch.condition is None else batch.condition.valid
-    return steps_of(module.schedule) * mean_over_valid(term, valid)
+    return steps_of(denoiser.schedule) * masked.mean(term, estimate.valid)
 
 
 _PARTS = ("t", "logsnr", "alpha", "sigma")

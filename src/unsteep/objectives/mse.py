@@ -12,51 +12,39 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate, target
-from unsteep.core.level import NoiseLevel, add_noise
+from unsteep.core.level import add_noise
 from unsteep.core.noise import Draw, Purpose
-from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
-from unsteep.denoiser import Denoiser
-from unsteep.objectives.loss import Loss, mean_over_valid
-from unsteep.objectives.times import Adaptive, AnyTimes, Uniform, corrected
-from unsteep.objectives.weights import VLB, AnyWeight, Native, x0_factor
+from unsteep.denoiser import Denoiser, unwrapped
+from unsteep.objectives.loss import Loss
+from unsteep.objectives.times import AnyTimes, Uniform, WithTimes, corrected
+from unsteep.objectives.weights import AnyWeight, Native, in_kind
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simple(Adaptive):
+class Simple(WithTimes):
     """The squared error with `weight`, at times drawn by `times`."""
 
     weight: AnyWeight = field(default_factory=Native)
     times: AnyTimes = field(default_factory=Uniform)
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
-        assert isinstance(module, Denoiser)
         t, correction = corrected(self.times, draw)
         estimate, eps = estimated(module, batch, t, draw)
-        error = weighted_error(module, estimate, batch, eps, self.weight)
-        return Loss(error * correction.to(error), t, {"simple": error})
+        error = weighted_error(unwrapped(module), estimate, batch, eps, self.weight)
+        return Loss(error * correction.to(error), t, {"simple": error}, correction)
 
 
-def estimated(module: Denoiser, batch: Batch, t: Tensor, draw: Draw) -> tuple[Estimate, Tensor]:
-    """The network's estimate at the noised batch, and the noise that is in it."""
-    level = module.schedule(t)
+def estimated(module: nn.Module, batch: Batch, t: Tensor, draw: Draw) -> tuple[Estimate, Tensor]:
+    """The network's estimate at the noised batch, and the noise that is in it. `module`: a Denoiser, or its wrapper."""
+    level = unwrapped(module).schedule(t)
     eps = draw.normal(batch.x, Purpose.NOISE)
     return module(add_noise(batch.x, eps, level), level, batch.condition), eps
 
 
-def weighted_error(module: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
+def weighted_error(denoiser: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
     """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind."""
     error = (estimate.value - target(estimate.kind, batch.x, eps, estimate.level)) ** 2
-    valid = None if batch.condition is None else batch.condition.valid
-    return mean_over_valid(error, valid) * _in_kind(module, estimate, weight, estimate.level).to(error)
-
-
-def _in_kind(module: Denoiser, estimate: Estimate, weight: AnyWeight, level: NoiseLevel) -> Tensor:
-    if isinstance(weight, Native):
-        return module.native_weight(level)
-    if isinstance(weight, VLB):
-        on_x0 = weight.between(level, module.previous(level), steps_of(module.schedule))
-    else:
-        on_x0 = weight(level)
-    return on_x0 * x0_factor(estimate.kind, level)
+    return masked.mean(error, estimate.valid) * in_kind(weight, estimate.kind, estimate.level, denoiser).to(error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,7 +22,11 @@ SMALLEST = 1e-6  # training never asks for the clean level itself
 
 
 class Times(Protocol):
-    """The times (b,), float64, for the examples of a draw."""
+    """The times (b,), float64, for the examples of a draw.
+
+    Ones that are not what the loss is a mean over have `correction(t)` (b,), what makes up for it. Ones that learn have
+    `observe(t, losses)`, `state_dict()` and `load_state_dict(state)`.
+    """
 
     def __call__(self, draw: Draw) -> Tensor: ...
 
@@ -125,29 +129,46 @@ class Importance:
 AnyTimes = Uniform | Stratified | LogitNormal | Importance
 
 
-def corrected(times: AnyTimes, draw: Draw) -> tuple[Tensor, Tensor]:
-    """The times of a batch and what its losses are multiplied by: 1, but for importance sampling."""
+def corrected(times: Times, draw: Draw) -> tuple[Tensor, Tensor]:
+    """The times of a batch and what its losses are multiplied by: 1, unless they say otherwise."""
     t = times(draw)
-    return t, times.correction(t) if isinstance(times, Importance) else torch.ones_like(t)
+    return t, times.correction(t) if isinstance(times, Correcting) else torch.ones_like(t)
 
 
-class Adaptive:
-    """What an objective with `times` learns from the steps that were taken, kept in checkpoints: nothing, but for
-    importance sampling."""
+@runtime_checkable
+class Correcting(Protocol):
+    """Times that are not what the loss is a mean over."""
+
+    def correction(self, t: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """Times that learn from losses."""
+
+    def observe(self, t: Tensor, losses: Tensor) -> None: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+class WithTimes:
+    """What an objective learns from the steps that were taken, kept in checkpoints: what its `times` do, if they do."""
 
     times: AnyTimes
 
     def observe(self, loss: Loss) -> None:
-        """Shows the objective a loss of its own whose step was taken."""
-        if isinstance(self.times, Importance):
-            value = loss.value.detach().double().cpu()
-            self.times.observe(loss.t, value / self.times.correction(loss.t))
+        """Shows the objective a loss of its own whose step was taken: its times see it without the correction that they
+        had when they were drawn."""
+        if isinstance(self.times, Learning):
+            self.times.observe(loss.t, loss.value.detach().cpu().double() / loss.correction)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What was learned so far."""
-        return self.times.state_dict() if isinstance(self.times, Importance) else {}
+        return self.times.state_dict() if isinstance(self.times, Learning) else {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores what `state_dict` returned."""
-        if isinstance(self.times, Importance):
+        if isinstance(self.times, Learning):
             self.times.load_state_dict(state)

@@ -26,7 +26,7 @@ error, where they are finite at zero SNR. `Native` is 1 in the head's own kind.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,12 +34,32 @@ from torch import Tensor
 from unsteep.core.estimate import Prediction
 from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, step_variances
+from unsteep.core.schedules import steps_of
+from unsteep.denoiser import Denoiser
 
 
 class Weight(Protocol):
-    """A weight on the squared x0 error at each level: float64, of the level's shape, finite for t > 0."""
+    """A weight on the squared x0 error at each level: float64, of the level's shape, finite for t > 0.
+
+    One that depends on more has, in place of this, `in_kind(kind, level, denoiser)`: on the error in the estimate's
+    kind.
+    """
 
     def __call__(self, level: NoiseLevel) -> Tensor: ...
+
+
+@runtime_checkable
+class OfModel(Protocol):
+    """A weight that depends on the model."""
+
+    def in_kind(self, kind: Prediction, level: NoiseLevel, denoiser: Denoiser) -> Tensor: ...
+
+
+def in_kind(weight: Weight | OfModel, kind: Prediction, level: NoiseLevel, denoiser: Denoiser) -> Tensor:
+    """The weight on the squared error of an estimate of `kind`: float64, of the level's shape."""
+    if isinstance(weight, OfModel):
+        return weight.in_kind(kind, level, denoiser)
+    return weight(level) * x0_factor(kind, level)
 
 
 def x0_factor(kind: Prediction, level: NoiseLevel) -> Tensor:
@@ -62,6 +82,10 @@ def x0_factor(kind: Prediction, level: NoiseLevel) -> Tensor:
 @dataclass(frozen=True, kw_only=True)
 class Native:
     """1 on the squared error in the head's own kind: the head's L_simple (Ho et al. 2020, eq. 14)."""
+
+    def in_kind(self, kind: Prediction, level: NoiseLevel, denoiser: Denoiser) -> Tensor:
+        """The denoiser's own."""
+        return denoiser.native_weight(level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +176,11 @@ class EDM:
 @dataclass(frozen=True, kw_only=True)
 class VLB:
     """The bound's own weight; it depends on the step's length, too. At the last step, that of a Gaussian L_0."""
+
+    def in_kind(self, kind: Prediction, level: NoiseLevel, denoiser: Denoiser) -> Tensor:
+        """For steps of the denoiser's chain."""
+        between = self.between(level, denoiser.previous(level), steps_of(denoiser.schedule))
+        return between * x0_factor(kind, level)
 
     def between(self, now: NoiseLevel, nxt: NoiseLevel, steps: int) -> Tensor:
         """T A^2 / (2 beta) on the squared x0 error of the step from `now` to `nxt` of a chain of T = `steps`."""

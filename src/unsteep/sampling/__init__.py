@@ -3,16 +3,18 @@
 from unsteep.sampling.adaptive import PAIRS, Adaptive
 from unsteep.sampling.ancestral import Ancestral
 from unsteep.sampling.ddim import DDIM
-from unsteep.sampling.default import Grid, default_solver, levels_for
+from unsteep.sampling.default import Grid, default_solver, levels_for, own_levels
 from unsteep.sampling.edm import Euler, Heun
 from unsteep.sampling.frame import Frame, frame_of
 from unsteep.sampling.gaussian_frame import GaussianFrame
 from unsteep.sampling.grids import SPACINGS, Spacing, given, grid, levels_at
+from unsteep.sampling.known import Known, fitted
 from unsteep.sampling.langevin import AnnealedLangevin, PredictorCorrector
-from unsteep.sampling.loop import Solver, Step, initial_noise, sample, trajectory
+from unsteep.sampling.loop import Driver, Solver, Step, driven, initial_noise, sample, trajectory
 from unsteep.sampling.multistep import DEIS, LMS, DPMMultistep
 from unsteep.sampling.sde import EulerMaruyama, SDEDPMSolver
 from unsteep.sampling.singlestep import Singlestep
+from unsteep.sampling.traits import Traits, traits
 from unsteep.sampling.unipc import UniPC
 
 AnySolver = (
@@ -66,26 +68,33 @@ __all__ = [
     "AnnealedLangevin",
     "AnySolver",
     "DPMMultistep",
+    "Driver",
     "Euler",
     "EulerMaruyama",
     "Frame",
     "GaussianFrame",
     "Grid",
     "Heun",
+    "Known",
     "PredictorCorrector",
     "SDEDPMSolver",
     "Singlestep",
     "Solver",
     "Spacing",
     "Step",
+    "Traits",
     "UniPC",
     "default_solver",
+    "driven",
+    "fitted",
     "frame_of",
     "given",
     "grid",
     "initial_noise",
     "levels_at",
     "levels_for",
+    "own_levels",
     "sample",
+    "traits",
     "trajectory",
 ]

@@ -5,16 +5,17 @@ On a sub-grid the step is that of the sub-grid's own chain. The mean alone is ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from unsteep.core.estimate import Estimate
-from unsteep.core.gaussian import reverse
+from unsteep.core.gaussian import ReverseVariance, reverse
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
+from unsteep.sampling.known import Known
 from unsteep.sampling.loop import At
 
 
@@ -24,7 +25,13 @@ class Ancestral:
     "optimal" for its measured error. A `Model` puts the function for "optimal" in its place, and for None its own:
     "learned" where it learned one, else "beta", which is what None means without a model."""
 
-    variance: Literal["beta", "beta_tilde", "learned", "optimal"] | None = None
+    variance: ReverseVariance | None = None
+    draws: ClassVar[bool] = True
+    order: ClassVar[float] = 1
+
+    def fitted(self, known: Known) -> Self:
+        """With the model's own variance, or what it knows by this name."""
+        return replace(self, variance=known.variance(self.variance))  # type: ignore[arg-type]  # a function is no name
 
     def step(
         self,

@@ -10,7 +10,7 @@ variance beta_tilde. From a level with alpha = 0 the same formula holds for head
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -26,10 +26,19 @@ class DDIM:
     """`eta` in [0, 1]: how much of the ancestral noise is drawn anew at each step."""
 
     eta: float = 0.0
+    order: ClassVar[float] = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: expected a number from 0 (deterministic) to 1 (ancestral), got {self.eta}")
+
+    @property
+    def draws(self) -> bool:
+        return self.eta > 0
+
+    @property
+    def flows(self) -> bool:
+        return not self.draws
 
     def step(
         self,

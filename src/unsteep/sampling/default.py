@@ -10,20 +10,18 @@ of order 2, on the grid of log-SNR: what came next on trained networks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, levels_of
 from unsteep.sampling.frame import Frame
 from unsteep.sampling.gaussian_frame import GaussianFrame
 from unsteep.sampling.grids import Spacing, given
 from unsteep.sampling.grids import grid as laid
 from unsteep.sampling.loop import Solver
-from unsteep.sampling.multistep import DEIS, LMS, DPMMultistep
-from unsteep.sampling.singlestep import Singlestep
+from unsteep.sampling.traits import traits
 from unsteep.sampling.tuning import tuned_levels
 from unsteep.sampling.unipc import UniPC
 
@@ -31,9 +29,11 @@ Grid = Spacing | Literal["tuned"] | Sequence[float] | NoiseLevel
 FEW, FEW_GUIDED, SMOOTH = 12, 6, 10  # calls
 
 
-def default_spacing(solver: object) -> Spacing:
-    """The grid of a solver that lays none: log-SNR for methods of higher order, trailing for all others."""
-    return "logsnr" if isinstance(solver, DEIS | DPMMultistep | LMS | Singlestep | UniPC) else "trailing"
+@runtime_checkable
+class Laying(Protocol):
+    """A solver that lays a grid of its own."""
+
+    def levels(self, schedule: Schedule, steps: int) -> NoiseLevel: ...
 
 
 def default_solver(
@@ -43,7 +43,8 @@ def default_solver(
     known."""
     if frame is None:
         return UniPC(order=2)
-    spare = not isinstance(schedule, Chain) or steps < schedule.steps  # a free start takes one level more
+    whole = levels_of(schedule)
+    spare = whole is None or steps < whole  # a free start takes one level more
     free = spare and not atoms and steps <= (FEW_GUIDED if guidance > 1 else FEW)
     smooth = not atoms and steps >= SMOOTH
     return GaussianFrame(start="free" if free else "call", end="smooth" if smooth else "denoiser", frame=frame)
@@ -63,8 +64,13 @@ def levels_for(
         return grid
     if grid == "tuned":
         return tuned_levels(statistics, schedule, solver, steps, guidance)
-    if grid is None and isinstance(solver, GaussianFrame):
+    if grid is None:
+        return own_levels(solver, schedule, steps)
+    return laid(schedule, steps, grid) if isinstance(grid, str) else given(schedule, grid)
+
+
+def own_levels(solver: Solver, schedule: Schedule, steps: int) -> NoiseLevel:
+    """The levels that a solver wants where none are asked for: those that it lays, or those of its spacing."""
+    if isinstance(solver, Laying):
         return solver.levels(schedule, steps)
-    if grid is None or isinstance(grid, str):
-        return laid(schedule, steps, grid or default_spacing(solver))
-    return given(schedule, grid)
+    return laid(schedule, steps, traits(solver).spacing)

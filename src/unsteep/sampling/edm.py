@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,18 @@ class Euler:
     def __post_init__(self) -> None:
         if not 0 <= self.churn <= math.sqrt(2) - 1:
             raise ValueError(f"churn: expected 0 to {math.sqrt(2) - 1:.4f}, S_churn / steps, got {self.churn}")
+
+    @property
+    def draws(self) -> bool:
+        return self.churn > 0
+
+    @property
+    def flows(self) -> bool:
+        return not self.draws
+
+    @property
+    def order(self) -> float | None:
+        return None if self.draws else 1
 
     def step(
         self,
@@ -74,6 +86,12 @@ class Euler:
 @dataclass(frozen=True, kw_only=True)
 class Heun(Euler):
     """Two calls a step, one at the last."""
+
+    calls: ClassVar[int] = 2
+
+    @property
+    def order(self) -> float | None:
+        return None if self.draws else 2
 
     def step(
         self,

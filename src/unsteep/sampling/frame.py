@@ -26,7 +26,9 @@ FLOOR = 3e-3  # constant pixels have no spread, and 0 / 0 at sigma = 0
 @dataclass(frozen=True)
 class Frame:
     """`mean`: of a shape that broadcasts with x (b, *shape). `std` (k + 1,), the last for all other directions; or
-    (b, k + 1), one row for each sample. `basis` (d, k), orthonormal columns over the flattened data; None for k = 0.
+    (b, k + 1), one row for each sample. `basis` (d, k), orthonormal columns over the flattened data. Without one, `std`
+    (m,) or (b, m) is that of each of the m numbers of the data's last dimension, (1,) of all: nothing is mixed, and
+    what pads a sequence stays where it is.
 
     `spread`: the root mean square of std over all directions and samples, in whose units a solver lays its grid.
     `reach`: that of all that the network was trained on, which is wider than that of one class. Both are the frame's,
@@ -70,7 +72,8 @@ class Frame:
     def wide(self, factor: Tensor, x: Tensor) -> Tensor:
         """A factor for each direction, (k + 1,) or (b, k + 1), for the coordinates of x."""
         if self.basis is None:
-            return factor.to(x)
+            times = 1 if factor.shape[-1] == 1 else x[0].numel() // factor.shape[-1]
+            return factor.repeat(*(1,) * (factor.ndim - 1), times).to(x)
         d, k = self.basis.shape
         return torch.cat([factor[..., :k], factor[..., k:].expand(*factor.shape[:-1], d)], -1).to(x)
 
@@ -80,7 +83,9 @@ def root_mean_square(std: Tensor, basis: Tensor | None, shares: Tensor | None = 
     their `shares` (b,), default alike."""
     squared = (std.double().clamp(min=FLOOR) ** 2).reshape(-1, std.shape[-1])
     squared = squared.mean(0) if shares is None else (shares / shares.sum()) @ squared
-    d, k = (1, 0) if basis is None else basis.shape
+    if basis is None:
+        return float(squared.mean().sqrt())
+    d, k = basis.shape
     return float(((squared[:k].sum() + (d - k) * squared[-1]) / d).sqrt())
 
 
@@ -88,11 +93,11 @@ def frame_of(statistics: Mapping[str, Tensor], labels: Tensor | None = None, gui
     """The frame of what is sampled, from a model's statistics (see `training.statistics`); None if it has none.
 
     With `labels` (b,), each sample's class: its mean, beyond it by the guidance scale, m + scale (m_class - m), and its
-    standard deviations. The reach is that of the guided classes together.
+    standard deviations; of no class, -1, those of all. The reach is that of the guided classes together.
     """
     if "mean" not in statistics:
         return None
-    mean, std, basis = (statistics[name] for name in ("mean", "std", "basis"))
+    mean, std, basis = statistics["mean"], statistics["std"], statistics.get("basis")
     if labels is None or guidance == 0 or "class_mean" not in statistics:
         return Frame.of(mean, std, basis)
     labels = labels.cpu()
@@ -100,8 +105,8 @@ def frame_of(statistics: Mapping[str, Tensor], labels: Tensor | None = None, gui
     within = root_mean_square(statistics["class_std"], basis, None if counts is None else counts.double())
     between = max(0.0, root_mean_square(std, basis) ** 2 - within**2)
     reach = math.sqrt(within**2 + max(1.0, guidance) ** 2 * between)
-    guided = mean + guidance * (statistics["class_mean"][labels] - mean)
-    return Frame(guided, statistics["class_std"][labels], within, reach, basis)
+    means, stds = (torch.cat([statistics[f"class_{name}"], statistics[name][None]]) for name in ("mean", "std"))
+    return Frame(mean + guidance * (means[labels] - mean), stds[labels], within, reach, basis)
 
 
 # Pictures of which nothing is known.

@@ -24,8 +24,8 @@ s = 0 as any step does: of higher order where data have a density.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from unsteep.denoiser import Denoise
 from unsteep.sampling.exponential import lagrange
 from unsteep.sampling.frame import SCALAR, Frame
 from unsteep.sampling.grids import levels_at
+from unsteep.sampling.known import Known
 from unsteep.sampling.loop import At
 
 History = tuple[tuple[Tensor, Tensor], ...]  # (node, G) of the last calls, oldest first
@@ -48,7 +49,7 @@ _POINTS, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggaus
 
 
 @dataclass(frozen=True)
-class Walked:
+class FrameStep:
     """The last step: from `z` at `level`, with the calls that it was made from. `leap`: it was the first one."""
 
     z: Tensor
@@ -71,6 +72,15 @@ class GaussianFrame:
     start: Literal["call", "free"] = "call"
     end: Literal["denoiser", "smooth"] = "denoiser"
     frame: Frame | None = field(default=None, metadata={"setting": False})
+    flows: ClassVar[bool] = True
+
+    @property
+    def converges(self) -> float:
+        return self.order + self.corrector
+
+    def fitted(self, known: Known) -> Self:
+        """In the frame of the data, unless it was given one."""
+        return replace(self, frame=known.frame) if self.frame is None else self
 
     def levels(self, schedule: Schedule, steps: int) -> NoiseLevel:
         """The levels for `steps` calls: t = 1, then evenly in s^(1/7) from s = 0.8 N times the reach of the frame
@@ -92,9 +102,9 @@ class GaussianFrame:
         now: NoiseLevel,
         nxt: NoiseLevel,
         noise: NoiseSource,
-        memory: Walked | None,
+        memory: FrameStep | None,
         at: At | None,
-    ) -> tuple[Tensor, Estimate, Walked | None]:
+    ) -> tuple[Tensor, Estimate, FrameStep | None]:
         z = self._frame.project(x, now.alpha) / self._wide(self._scale(now), x)
         free = memory is None and self.start == "free" and bool(nxt.sigma > 0)
         estimate = self._gaussian(z, x, now) if free else denoise(x, now)
@@ -104,7 +114,7 @@ class GaussianFrame:
         if memory is None:
             whole, _ = self._leap(now, nxt)
             x_nxt = self._restored(z + self._wide(whole, z) * beyond, x, nxt)
-            return x_nxt, estimate, Walked(z, now, ((self._node(now), beyond),), leap=True)
+            return x_nxt, estimate, FrameStep(z, now, ((self._node(now), beyond),), leap=True)
         history = (*(() if memory.leap else memory.history), (self._node(now), beyond))
         if self.corrector and memory.leap:
             whole, late = self._leap(memory.level, now)
@@ -117,7 +127,7 @@ class GaussianFrame:
         length = self._length(now, nxt)
         used = 1 if length > LONG[1] else 2 if length > LONG[0] else self.order
         z_nxt = self._walked(z, history[-used:], now, nxt)
-        return self._restored(z_nxt, x, nxt), estimate, Walked(z, now, history, leap=False)
+        return self._restored(z_nxt, x, nxt), estimate, FrameStep(z, now, history, leap=False)
 
     @property
     def _frame(self) -> Frame:

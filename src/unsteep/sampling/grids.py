@@ -22,9 +22,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel
-from unsteep.core.schedules import Schedule, finite_range, steps_of
+from unsteep.core.schedules import Schedule, finite_range, levels_of, steps_of
 
 Spacing = Literal["trailing", "linspace", "leading", "quadratic", "logsnr", "karras"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
@@ -39,13 +38,14 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> Noise
     """
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
-    if isinstance(schedule, Chain) and steps > schedule.steps:
-        raise ValueError(f"steps: the chain has {schedule.steps} levels, got {steps}; take at most as many")
+    whole = levels_of(schedule)
+    if whole is not None and steps > whole:
+        raise ValueError(f"steps: the chain has {whole} levels, got {steps}; take at most as many")
     levels = _noisy(schedule, steps, spacing)
     if bool((levels.t.diff() >= 0).any()):
         raise ValueError(
             f"grid: {spacing} with {steps} steps visits a level of this schedule twice; use trailing"
-            f"{' or the interpolated chain' if isinstance(schedule, Chain) else ''}"
+            f"{'' if whole is None else ' or the interpolated chain'}"
         )
     _warn_of_signal(schedule, levels[0], spacing)
     clean = schedule(0.0)
@@ -74,7 +74,7 @@ def _noisy(schedule: Schedule, n: int, spacing: Spacing) -> NoiseLevel:
             return schedule(torch.arange(n, 0, -1, dtype=torch.float64) / n)
         case "linspace":
             chosen = torch.linspace(total, 1, n, dtype=torch.float64)
-            return schedule((chosen.round() if isinstance(schedule, Chain) else chosen) / total)
+            return schedule((chosen if levels_of(schedule) is None else chosen.round()) / total)
         case "leading":
             return schedule((1 + (total // n) * torch.arange(n - 1, -1, -1, dtype=torch.float64)) / total)
         case "quadratic":
@@ -102,20 +102,22 @@ def levels_at(schedule: Schedule, logsnr: Tensor) -> NoiseLevel:
 
     ValueError where a chain has not as many.
     """
-    if isinstance(schedule, Chain) and len(logsnr) >= schedule.steps:
-        raise ValueError(f"steps: the chain has {schedule.steps} levels, got {len(logsnr) + 1}; take at most as many")
+    whole = levels_of(schedule)
+    if whole is not None and len(logsnr) >= whole:
+        raise ValueError(f"steps: the chain has {whole} levels, got {len(logsnr) + 1}; take at most as many")
     t = torch.cat([torch.ones(1, dtype=torch.float64), schedule.inverse(logsnr).t, torch.zeros(1, dtype=torch.float64)])
     return schedule(_distinct(schedule, t))
 
 
 def _distinct(schedule: Schedule, t: Tensor) -> Tensor:
     """Falling times, each on its own level: on a chain, those that share one spread to the free ones beside it."""
-    if not isinstance(schedule, Chain):
+    whole = levels_of(schedule)
+    if whole is None:
         return t
-    steps, place = torch.round(t * schedule.steps).long(), torch.arange(len(t))
+    steps, place = torch.round(t * whole).long(), torch.arange(len(t))
     falling = (steps + place).cummin(0).values - place
     needed = place.flip(0) + steps[-1].clamp(max=1)  # for those that follow
-    return torch.maximum(falling, needed).double() / schedule.steps
+    return torch.maximum(falling, needed).double() / whole
 
 
 def _warn_of_signal(schedule: Schedule, first: NoiseLevel, spacing: str) -> None:

@@ -24,10 +24,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unsteep.core.chains import Chain
 from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import Schedule, steps_of
+from unsteep.core.schedules import Schedule, levels_of, steps_of
 from unsteep.denoiser import Denoise
 from unsteep.sampling.loop import At, Solver, sample
 
@@ -41,7 +40,7 @@ def levels_from(schedule: Schedule, step: int, steps: int = 0) -> NoiseLevel:
     total = steps_of(schedule)
     if not 1 <= step <= total:
         raise ValueError(f"step: expected 1 to {total}, the steps of this model's noise, got {step}")
-    if steps < 0 or (isinstance(schedule, Chain) and steps > step):
+    if steps < 0 or (levels_of(schedule) is not None and steps > step):
         raise ValueError(
             f"steps: expected 1 to {step}, as many as there are levels below step {step}, or 0 for all; got {steps}"
         )

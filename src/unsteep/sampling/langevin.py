@@ -26,21 +26,24 @@ two are equal, sqrt(2 h / n). It lets the sampler converge, at order one half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like
+from unsteep.core.level import NoiseLevel, check_cleaner, like
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
 from unsteep.sampling.ancestral import Ancestral
 from unsteep.sampling.ddim import DDIM
 from unsteep.sampling.exponential import at_an_end, first_order
+from unsteep.sampling.known import Known, fitted
 from unsteep.sampling.loop import At
 from unsteep.sampling.sde import EulerMaruyama, SDEDPMSolver
+from unsteep.sampling.traits import traits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +56,20 @@ class PredictorCorrector:
     predictor: Ancestral | DDIM | EulerMaruyama | SDEDPMSolver = field(default_factory=EulerMaruyama)
     corrections: int = 1
     ratio: float = 0.16
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_corrections(self.corrections)
         if not 0 < self.ratio < 1:
             raise ValueError(f"ratio: expected a number between 0 and 1, the paper's is 0.16; got {self.ratio}")
+
+    @property
+    def calls(self) -> int:
+        return traits(self.predictor).calls + self.corrections
+
+    def fitted(self, known: Known) -> Self:
+        """With a predictor that was told."""
+        return replace(self, predictor=fitted(self.predictor, known))
 
     def step(
         self,
@@ -73,14 +85,15 @@ class PredictorCorrector:
         if bool(nxt.sigma > 0):
             for k in range(self.corrections):
                 there = denoise(x, nxt)
-                size = 2 * self.ratio**2 / self._mean_square(there.eps)
+                size = 2 * self.ratio**2 / self._mean_square(there)
                 x = langevin(there, noise.normal(x, draw=1 + k), like(size, x))
         return x, estimate, memory
 
-    def _mean_square(self, eps: Tensor) -> Tensor:
+    def _mean_square(self, there: Estimate) -> Tensor:
         """|eps|^2 / d of each sample, (b,), and no less than the bounds of the step's length ask for."""
-        eps = eps.flatten(1)
-        return eps.square().mean(1).clamp(min=max(1 / eps.shape[1], 2 * self.ratio**2))
+        square = there.eps.square()
+        least = (1 / masked.count(square, there.valid).to(square)).clamp(min=2 * self.ratio**2)
+        return torch.maximum(masked.mean(square, there.valid), least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +106,20 @@ class AnnealedLangevin:
 
     corrections: int = 1
     size: float | None = None
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_corrections(self.corrections)
         if self.size is not None and not 0 < self.size <= 1:
             raise ValueError(f"size: expected a share of sigma^2 above 0 and up to 1, or none; got {self.size}")
+
+    @property
+    def calls(self) -> int:
+        return self.corrections
+
+    @property
+    def order(self) -> float | None:
+        return 0.5 if self.size is None else None  # steps of one length settle beside the density
 
     def step(
         self,
@@ -109,6 +131,7 @@ class AnnealedLangevin:
         memory: Any,
         at: At | None,
     ) -> tuple[Tensor, Estimate, None]:
+        check_cleaner(now, nxt)
         estimate = denoise(x, now)
         if at_an_end(now, nxt):
             return first_order(estimate, nxt), estimate, None

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like
+from unsteep.core.level import NoiseLevel, check_cleaner, like
 from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import Schedule
 from unsteep.denoiser import Denoise
 
 At = Callable[[Tensor], NoiseLevel]
@@ -40,11 +41,23 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """`x` at `level` after a step, and the `estimate` that the step was made from (at the level before)."""
+    """`x` at `level` after a step, and the `estimate` that the step was made from (at the level before).
+
+    The levels are of shape (), or (b,) where each sample has its own.
+    """
 
     x: Tensor
     estimate: Estimate
     level: NoiseLevel
+
+
+@runtime_checkable
+class Driver(Protocol):
+    """A sampler that lays its levels as it goes, in place of a solver on a grid."""
+
+    def walk(self, denoise: Denoise, x: Tensor, schedule: Schedule, noise: NoiseSource) -> Iterator[Step]:
+        """Every step from x (b, ...) at t = 1 to clean data, whose x is the sample."""
+        ...
 
 
 def initial_noise(like_x: Tensor, first: NoiseLevel, noise: NoiseSource) -> Tensor:
@@ -59,13 +72,31 @@ def trajectory(
     """Every step from levels[0] to levels[-1], starting at x (b, ...). The caller decides what to keep.
 
     Step i draws from stream i + 1 of `noise` (stream 0 made x). Runs under no_grad, not inference_mode: guidance may
-    need gradients of its own.
+    need gradients of its own. ValueError where a level is noisier than the one before it.
     """
+    check_cleaner(levels[:-1], levels[1:])
+    return _steps(denoise, x, levels, solver, noise, at)
+
+
+def _steps(
+    denoise: Denoise, x: Tensor, levels: NoiseLevel, solver: Solver, noise: NoiseSource, at: At | None
+) -> Iterator[Step]:
     memory = None
     for i in range(len(levels) - 1):
         with torch.no_grad():  # inside the loop: a generator must not leave it switched off in the caller's code
             x, estimate, memory = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
         yield Step(x, estimate, levels[i + 1])
+
+
+def driven(denoise: Denoise, x: Tensor, schedule: Schedule, driver: Driver, noise: NoiseSource) -> Iterator[Step]:
+    """Every step of a driver from x (b, ...) at t = 1, under no_grad as those of `trajectory`."""
+    walk = iter(driver.walk(denoise, x, schedule, noise))
+    while True:
+        with torch.no_grad():
+            step = next(walk, None)
+        if step is None:
+            return
+        yield step
 
 
 def sample(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from unsteep.sampling.exponential import (
     steady,
     weights,
 )
+from unsteep.sampling.grids import Spacing
 from unsteep.sampling.loop import At
 
 History = tuple[tuple[Tensor, Tensor], ...]  # (l, value) of the last calls, oldest first
@@ -51,6 +52,8 @@ class DEIS:
 
     order: Literal[1, 2, 3, 4] = 3
     form: Form = "eps"
+    spacing: ClassVar[Spacing] = "logsnr"
+    flows: ClassVar[bool] = True
 
     def step(
         self,
@@ -79,6 +82,8 @@ class LMS:
     """Adams-Bashforth of `order` 1 to 4 for d(x / alpha) = eps d(sigma / alpha), on uneven steps."""
 
     order: Literal[1, 2, 3, 4] = 4
+    spacing: ClassVar[Spacing] = "logsnr"
+    flows: ClassVar[bool] = True
 
     def step(
         self,
@@ -106,6 +111,12 @@ class DPMMultistep:
 
     order: Literal[2, 3] = 2
     published: bool = False
+    spacing: ClassVar[Spacing] = "logsnr"
+    flows: ClassVar[bool] = True
+
+    @property
+    def converges(self) -> float:
+        return 2 if self.published else self.order
 
     def step(
         self,

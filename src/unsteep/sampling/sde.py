@@ -28,13 +28,13 @@ ancestral sampling with variance beta_tilde.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like, step_variances
+from unsteep.core.level import NoiseLevel, check_cleaner, like, step_variances
 from unsteep.core.noise import NoiseSource, clock
 from unsteep.denoiser import Denoise
 from unsteep.sampling.loop import At
@@ -43,6 +43,9 @@ from unsteep.sampling.loop import At
 @dataclass(frozen=True, kw_only=True)
 class EulerMaruyama:
     """First order, and good for many steps only. From a level without signal x_nxt is alpha_nxt x0 with fresh noise."""
+
+    draws: ClassVar[bool] = True
+    order: ClassVar[float] = 1
 
     def step(
         self,
@@ -70,10 +73,19 @@ class SDEDPMSolver:
     """`eta` in [0, 1]: how much noise is added on the way, from none to that of the reverse stochastic equation."""
 
     eta: float = 1.0
+    order: ClassVar[float] = 2
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: expected a number from 0 (deterministic) to 1 (all of the noise), got {self.eta}")
+
+    @property
+    def draws(self) -> bool:
+        return self.eta > 0
+
+    @property
+    def flows(self) -> bool:
+        return not self.draws
 
     def step(
         self,
@@ -85,6 +97,7 @@ class SDEDPMSolver:
         memory: tuple[Tensor, Tensor] | None,
         at: At | None,
     ) -> tuple[Tensor, Estimate, tuple[Tensor, Tensor]]:
+        check_cleaner(now, nxt)
         estimate = denoise(x, now)
         h = (nxt.logsnr - now.logsnr) / 2
         x0 = estimate.x0

@@ -13,7 +13,7 @@ none, where the step begins without signal or ends without noise, and where it i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
 from unsteep.sampling.exponential import advance, at_an_end, first_order, half_logsnr, overlong, weights
+from unsteep.sampling.grids import Spacing
 from unsteep.sampling.loop import At
 
 
@@ -32,6 +33,12 @@ class Singlestep:
 
     order: Literal[2, 3] = 2
     form: Literal["x0", "eps"] = "x0"
+    spacing: ClassVar[Spacing] = "logsnr"
+    flows: ClassVar[bool] = True
+
+    @property
+    def calls(self) -> int:
+        return self.order
 
     def step(
         self,

@@ -34,7 +34,7 @@ from unsteep.core.schedules import Schedule
 from unsteep.sampling.grids import levels_at
 from unsteep.sampling.loop import Solver
 
-Walk = Callable[[NoiseLevel], Tensor]  # levels -> where the samples end, (n, ...)
+Walker = Callable[[NoiseLevel], Tensor]  # levels -> where the samples end, (n, ...)
 PROBE = 0.15  # of a gap: how far a level is moved to see what that does
 REACH = 0.45  # of a gap: how far it may go in one step, so that no two levels meet
 DAMPING = 1e-4, 1e-2, 1e3  # mu: the least, the first, and the one at which steps are too short to matter
@@ -52,7 +52,7 @@ class Tuned:
     walks: int
 
 
-def tune(walk: Walk, exact: Tensor, schedule: Schedule, starts: Sequence[NoiseLevel], walks: int) -> Tuned:
+def tune(walk: Walker, exact: Tensor, schedule: Schedule, starts: Sequence[NoiseLevel], walks: int) -> Tuned:
     """The best levels found in at most so many walks, no worse than any of `starts` that there were walks for.
 
     `exact` (n, ...): where walks should end, on the CPU as they do. `starts`: grids of one length, from t = 1 to clean,
@@ -111,7 +111,7 @@ class _Tried:
 class _Search:
     best: _Tried
 
-    def __init__(self, walk: Walk, exact: Tensor, schedule: Schedule, walks: int) -> None:
+    def __init__(self, walk: Walker, exact: Tensor, schedule: Schedule, walks: int) -> None:
         self.walk, self.exact, self.schedule, self.left = walk, exact, schedule, walks
         self.seen: set[tuple[float, ...]] = set()
 

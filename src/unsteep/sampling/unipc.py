@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,12 +20,13 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
 from unsteep.sampling.exponential import at_an_end, combine, first_order, half_logsnr, steady, weights
+from unsteep.sampling.grids import Spacing
 from unsteep.sampling.loop import At
 from unsteep.sampling.multistep import History, remember
 
 
 @dataclass(frozen=True)
-class Walked:
+class Corrected:
     """The last step: from `x` at `level`, predicted from `history`."""
 
     x: Tensor
@@ -40,6 +41,12 @@ class UniPC:
     order: Literal[1, 2, 3] = 3
     variant: Literal["bh1", "bh2"] = "bh2"
     corrector: bool = True
+    spacing: ClassVar[Spacing] = "logsnr"
+    flows: ClassVar[bool] = True
+
+    @property
+    def converges(self) -> float:
+        return self.order + self.corrector
 
     def step(
         self,
@@ -48,9 +55,9 @@ class UniPC:
         now: NoiseLevel,
         nxt: NoiseLevel,
         noise: NoiseSource,
-        memory: Walked | None,
+        memory: Corrected | None,
         at: At | None,
-    ) -> tuple[Tensor, Estimate, Walked | None]:
+    ) -> tuple[Tensor, Estimate, Corrected | None]:
         estimate = denoise(x, now)
         if at_an_end(now, nxt):
             return first_order(estimate, nxt), estimate, None
@@ -63,7 +70,7 @@ class UniPC:
         nodes, values = zip(*history, strict=True)
         shares = steady(lambda some: self._shares(some, now, nxt), nodes)
         x_nxt = combine(x, nxt.sigma / now.sigma, values[-len(shares) :], shares)
-        return x_nxt, estimate, Walked(x, now, history)
+        return x_nxt, estimate, Corrected(x, now, history)
 
     def _shares(self, nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
         """The weight of each node's value in the step."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unsteep.data import DataSet
-from unsteep.objectives import fill_values
+from unsteep.objectives import fitted
 from unsteep.training import run as runs
 from unsteep.training.loop import State, train
 from unsteep.training.run import Batches, Run
@@ -32,7 +32,8 @@ def images_per_second(run: Run, data: DataSet, device: str, limit: float = 5.0) 
     """The speed of training, from what is done in `limit` seconds, and at least three steps."""
     description = run.describe(data)
     torch.manual_seed(run.train.seed)
-    state = State(description.build().to(device), run.train, fill_values(run.objective, description.space.levels))
+    denoiser = description.build()
+    state = State(denoiser.to(device), run.train, fitted(run.objective, description.space, denoiser))
     batches = Batches(run, data, description, torch.device(device))
     records = train(state, batches, replace(run.train, steps=10_000))
     next(records)  # the first step allocates

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from unsteep.core.chains import Chain
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.core.noise import NoiseSource, permutation
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, levels_of
 from unsteep.data import DataSet
 from unsteep.model import Model
 from unsteep.pages import animation, pictures, plots
@@ -168,8 +167,8 @@ def curves(schedule: Schedule) -> dict[str, object]:
 
 
 def _steps(model: Model) -> int:
-    schedule = model.denoiser.schedule
-    return min(STEPS, schedule.steps) if isinstance(schedule, Chain) else STEPS
+    whole = levels_of(model.denoiser.schedule)
+    return STEPS if whole is None else min(STEPS, whole)
 
 
 def _evenly(schedule: Schedule, n: int) -> list[NoiseLevel]:

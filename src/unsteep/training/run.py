@@ -25,7 +25,7 @@ import torch
 from unsteep.core.schedules import AnySchedule, LinearBetas
 from unsteep.data import Array, Captions, DataSet, Digits, Emoji, Folder, Idx, Shapes
 from unsteep.model import Description, Model, ModelConfig
-from unsteep.objectives import AnyObjective, Simple, fill_values, needs_learned_variance
+from unsteep.objectives import AnyObjective, Simple, fitted
 from unsteep.pages.files import replacing
 from unsteep.spaces import AnySpace, Pixels, Vectors
 from unsteep.storage import config
@@ -57,11 +57,6 @@ class Run:
     def describe(self, data: DataSet) -> Description:
         """The model that this run trains on `data`, with every size filled in; ValueError where the parts do not
         fit."""
-        if self.model.variance == "fixed" and needs_learned_variance(self.objective):
-            raise ValueError(
-                f"objective: {type(self.objective).__name__} trains a learned variance, and model.variance is fixed; "
-                f"set model.variance=learned"
-            )
         space: AnySpace
         if data.x.ndim == 2:
             if self.train.flip:
@@ -148,8 +143,9 @@ def read_run(out: Path) -> Run:
 
 def _state(run: Run, description: Description, device: str) -> State:
     torch.manual_seed(run.train.seed)  # the initial weights are a function of the seed
-    objective = fill_values(run.objective, description.space.levels)
-    return State(description.build().to(device), run.train, objective)
+    denoiser = description.build()
+    objective = fitted(run.objective, description.space, denoiser)
+    return State(denoiser.to(device), run.train, objective)
 
 
 def _go_on(

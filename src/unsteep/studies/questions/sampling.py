@@ -21,14 +21,11 @@ from unsteep.evaluation.examples import heard_of
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
 from unsteep.model.measuring import counted, weights_digest
-from unsteep.sampling import DEIS, SOLVERS, Solver
+from unsteep.sampling import DEIS, SOLVERS, Solver, traits
 from unsteep.studies.questions.examiner import SHOWN, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study
 
-STOCHASTIC = ("ancestral", "dpmpp-sde", "euler-maruyama", "langevin", "predictor-corrector")
 CALLS = (5, 10, 20)
-STAGES = {"heun": 2, "dpm2": 2, "dpm3": 3, "dpmpp-2s": 2, "dpmpp-3s": 3, "predictor-corrector": 2}
-"""Network calls of a step, where it is not one."""
 ANSWER = 200  # steps to it
 APART = 64  # samples whose distance to the answer is measured
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -37,7 +34,7 @@ SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, names: Sequence[str] = ()) -> Study:
     """Every solver with each number of network calls: quality, the distance to the answer, and the time it took."""
     usual = type(model.resolved(None))  # under its own name it would be there twice
-    every = ["default", *(name for name, solver in SOLVERS.items() if not isinstance(solver, usual))]
+    every = ["default", *(name for name, solver in SOLVERS.items() if type(solver) is not usual)]
     chosen = [name for name in ("default", *SOLVERS) if name in (names or every)]
     calls = list(dict.fromkeys(calls))
     if not calls or min(calls) < 2:
@@ -51,7 +48,7 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
     cells = []
     for most in calls:
         for name in chosen:
-            steps = most // STAGES.get(name, 1)
+            steps = most // traits(_chosen(model, name)).calls
             if not 2 <= steps <= longest:  # of a chain no more than it has
                 continue
             do = _solved(examiner, model, answer, name, steps)
@@ -145,6 +142,10 @@ def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES)
     )
 
 
+def _chosen(model: Model, name: str) -> Solver:
+    return model.resolved(None) if name == "default" else SOLVERS[name]
+
+
 def _solved(examiner: Examiner, model: Model, answer: Answer, name: str, steps: int) -> Callable[[Path], Outcome]:
     solver = None if name == "default" else SOLVERS[name]
 
@@ -155,7 +156,7 @@ def _solved(examiner: Examiner, model: Model, answer: Answer, name: str, steps: 
         facts = {"network calls": asked.count / APART, "ms a sample": 1000 * (time.monotonic() - began) / APART}
         found = examiner.evaluated(model, ("fid", "kid", "precision", "recall"), solver=solver, steps=steps)
         values = dict(found.values)
-        if name not in STOCHASTIC:
+        if traits(_chosen(model, name)).flows:
             values["distance"] = answer.distance(drawn)
         return Outcome(values, found.kept[:SHOWN].numpy(), facts, found.protocol)
 
