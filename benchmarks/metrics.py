@@ -17,7 +17,7 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter, shift
 from torch import Tensor
 
-from unsteep.data import DataSet, Idx
+from unsteep.data import Examples, Idx
 from unsteep.evaluation.held import Real
 from unsteep.features.domain import domain_features
 from unsteep.features.looking import gather
@@ -26,23 +26,23 @@ from unsteep.metrics.kid import kid
 from unsteep.metrics.manifold import manifold
 
 
-def corruptions() -> dict[str, Callable[[DataSet], Tensor]]:
+def corruptions() -> dict[str, Callable[[Examples], Tensor]]:
     """Known faults, weakest of each kind first."""
 
-    def noise(std: float) -> Callable[[DataSet], Tensor]:
-        def apply(data: DataSet) -> Tensor:
+    def noise(std: float) -> Callable[[Examples], Tensor]:
+        def apply(data: Examples) -> Tensor:
             z = torch.randn(data.x.shape, generator=torch.Generator().manual_seed(0))
             return (data.x + std * z).clamp(0, 255).round().byte()
 
         return apply
 
-    def blur(sigma: float) -> Callable[[DataSet], Tensor]:
+    def blur(sigma: float) -> Callable[[Examples], Tensor]:
         return lambda data: torch.from_numpy(gaussian_filter(data.x.numpy(), (0, 0, sigma, sigma)))
 
-    def moved(pixels: int) -> Callable[[DataSet], Tensor]:
+    def moved(pixels: int) -> Callable[[Examples], Tensor]:
         return lambda data: torch.from_numpy(shift(data.x.numpy(), (0, 0, 0, pixels), order=0))
 
-    def half(data: DataSet) -> Tensor:
+    def half(data: Examples) -> Tensor:
         assert data.labels is not None
         return data.x[data.labels < len(data.names) // 2]
 

@@ -25,7 +25,7 @@ from solvers.cells import Set, our_cells, peer_cells
 from solvers.ours import DEFAULT
 
 from unsteep.core.chains import CosineBetas, LinearBetas
-from unsteep.model.measuring import write_json
+from unsteep.pages.files import write_json
 
 CALLS = (5, 8, 10, 20, 50)
 QUICK = ("plane-10", "gauss16-10-cfg3")

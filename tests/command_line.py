@@ -22,5 +22,5 @@ def unsteep_(*arguments: object) -> tuple[int, str, str]:
 def made(*arguments: object) -> str:
     """What a command says that must succeed."""
     code, out, err = unsteep_(*arguments)
-    assert code == 0, err
+    assert code == 0, out + err
     return out

@@ -29,15 +29,16 @@ from unsteep.pages import plots
 from unsteep.recipes import RECIPES
 from unsteep.storage import config
 from unsteep.studies.ablation import ablation
-from unsteep.studies.ablation.ablation import GRID, Cell, ablate
+from unsteep.studies.ablation.ablation import GRID, Combination, ablate
 from unsteep.studies.ablation.claims import claims, verdict
-from unsteep.studies.ablation.result import Measure, Result
+from unsteep.studies.ablation.result import Extent, Finding
+from unsteep.training import denoising
 from unsteep.training.loop import Diverged, State
 from unsteep.training.run import Run
 
 BY_NAME = {cell.name: cell for cell in GRID}
 THREE = tuple(BY_NAME[name] for name in ("eps-simple-fixed", "x0-bound-diagonal", "v-hybrid-learned"))
-SMALL = Measure(samples=12, images=4, terms=4)
+SMALL = Extent(samples=12, images=4, terms=4)
 SETTINGS = [
     *("data.limit=100", "schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "train.warmup=1", "train.ema=0.5"),
     *("model.network.width=8", "model.network.groups=4", "model.network.blocks=1", "model.network.attention="),
@@ -53,7 +54,7 @@ def study(out: Path, **how: Any) -> bool:
     return ablate(given.pop("run", digits()), out, **given)
 
 
-def weights(out: Path, cell: Cell) -> dict[str, torch.Tensor]:
+def weights(out: Path, cell: Combination) -> dict[str, torch.Tensor]:
     return load_file(out / "cells" / cell.name / "checkpoints" / "step-00000003" / "weights.safetensors")
 
 
@@ -65,9 +66,10 @@ def watched(monkeypatch: pytest.MonkeyPatch, act: Callable[[State, int], None]) 
     """Calls `act` with the state and the number of steps done, before training and after each step."""
     real = runs.train
 
-    def train(state: State, *rest: Any) -> Iterator[Any]:
-        act(state, state.step)
-        for record in real(state, *rest):
+    def train(task: Any, plan: Any) -> Iterator[Any]:
+        state = task.state
+        act(state, task.step)
+        for record in real(task, plan):
             yield record
             act(state, record.step)
 
@@ -81,7 +83,7 @@ def no_report(model: Model, out: Path, *_: object) -> None:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures of each cell's own run are tested with the runs, and the curves once, by `done`."""
-    monkeypatch.setattr(runs, "report", no_report)
+    monkeypatch.setattr(denoising, "report", no_report)
     monkeypatch.setattr(plots, "lines", lambda path, *_, **__: Image.new("L", (1, 1)).save(path))
 
 
@@ -90,7 +92,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three cells, of the whole grid."""
     out = tmp_path_factory.mktemp("ablation") / "done"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "report", no_report)
+        patch.setattr(denoising, "report", no_report)
         assert study(out, command="unsteep ablate this")
     return out
 
@@ -108,7 +110,7 @@ def test_the_grid_has_the_cells_that_make_sense() -> None:
 
 
 @pytest.mark.parametrize("cell", GRID, ids=lambda cell: cell.name)
-def test_a_cell_changes_its_three_choices_alone(cell: Cell) -> None:
+def test_a_cell_changes_its_three_choices_alone(cell: Combination) -> None:
     run = digits("objective.times=Stratified")
     made = cell.of(run)
     assert type(made.objective).__name__.lower() == cell.objective
@@ -122,8 +124,8 @@ def test_a_cell_changes_its_three_choices_alone(cell: Cell) -> None:
 def test_equal_seeds_give_equal_weights_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
-    def train(state: State, parts: Any, plan: Any) -> Iterator[Any]:
-        batch, draw = next(iter(parts(0)))
+    def train(task: Any, plan: Any) -> Iterator[Any]:
+        state, (batch, draw) = task.state, next(iter(task.parts(0)))
         key = (state.module.prediction, bool(state.module.learn_variance))
         seen[key] = [*(p.detach().clone() for p in state.module.parameters()), batch.x, draw.uniform(0)]
         raise Diverged("enough seen")
@@ -149,7 +151,7 @@ def test_every_cell_has_its_numbers(done: Path) -> None:
         with np.load(done / "cells" / cell.name / "samples.npz") as samples:
             assert samples["images"].shape == (12, 8, 8, 1)
             assert samples["labels"].shape == (12,)
-    assert Result.read(done / "cells" / THREE[0].name) is not None
+    assert Finding.read(done / "cells" / THREE[0].name) is not None
 
 
 def test_bits_are_those_of_the_trained_model_with_its_variance(done: Path) -> None:
@@ -302,7 +304,7 @@ def test_something_else_is_never_overwritten(tmp_path: Path, force: bool) -> Non
     ("how", "message"),
     [
         ({"run": digits("schedule.zero_terminal=true")}, r"^eps-simple-fixed: prediction: eps .*--only$"),
-        ({"run": digits("model.network=MLP")}, r"^eps-simple-fixed: model.network: .*--only$"),
+        ({"run": digits("model.network=Sequence")}, r"^eps-simple-fixed: model.network: .*--only$"),
         ({"steps": 0}, "steps: expected at least 1, got 0"),
     ],
     ids=["zero terminal SNR", "network", "steps"],
@@ -367,13 +369,13 @@ def test_a_classifier_knows_the_digits() -> None:
 # What the paper found.
 
 
-def results(**energies: float) -> dict[str, Result]:
+def results(**energies: float) -> dict[str, Finding]:
     """Results with these energy distances, +- 1, by names with _ for -; infinity: diverged."""
     made = {}
     for name, value in energies.items():
         bracket = Interval(value, value - 1, value + 1)
         diverged = {"diverged": "at step 7"} if value == float("inf") else {"energy": bracket, "bits": bracket}
-        made[name.replace("_", "-")] = Result(measure=SMALL, **diverged)  # type: ignore[arg-type]
+        made[name.replace("_", "-")] = Finding(measure=SMALL, **diverged)  # type: ignore[arg-type]
     return made
 
 
@@ -387,7 +389,7 @@ OWN = {  # the paper's own table
 }
 
 
-def with_bits(given: dict[str, Result], bound: float, simple: float) -> dict[str, Result]:
+def with_bits(given: dict[str, Finding], bound: float, simple: float) -> dict[str, Finding]:
     for name, value in (("eps-bound-fixed", bound), ("eps-simple-fixed", simple)):
         given[name] = replace(given[name], bits=Interval(value, value - 0.01, value + 0.01))
     return given

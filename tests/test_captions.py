@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unsteep.data import Captions, DataSet
+from unsteep.data import Captions, Examples
 
 
 def paint(root: Path, *names: str) -> list[str]:
@@ -20,11 +20,11 @@ def paint(root: Path, *names: str) -> list[str]:
     return [f"number {i}" for i in range(len(names))]
 
 
-def read(path: Path, split="all", **settings) -> DataSet:
+def read(path: Path, split="all", **settings) -> Examples:
     return Captions(path=str(path), size=4, channels=1, **settings).read(split)
 
 
-def consistent(data: DataSet) -> bool:
+def consistent(data: Examples) -> bool:
     """Whether every picture is as bright as its caption says, and is listed under its name."""
     brightness = [int(x.flatten()[0]) for x in data.x]
     return [f"number {b}" for b in brightness] == list(data.captions) and len(data.files) == len(data)
@@ -150,16 +150,16 @@ def test_a_table_that_will_not_do_says_why(tmp_path, name, content, words):
 
 def test_a_data_set_without_captions_has_the_digest_it_always_had():
     x, head = torch.arange(12, dtype=torch.uint8).reshape(3, 1, 2, 2), ["torch.uint8", [3, 1, 2, 2], False, []]
-    assert DataSet(x).digest() == hashlib.sha256(json.dumps(head).encode() + bytes(range(12))).hexdigest()
+    assert Examples(x).digest == hashlib.sha256(json.dumps(head).encode() + bytes(range(12))).hexdigest()
 
 
 def test_captions_are_part_of_the_digest_the_summary_and_every_selection():
     x = torch.arange(3, dtype=torch.uint8).reshape(3, 1, 1, 1)
-    data = DataSet(x, captions=("one", "two", "one"))
-    others = [DataSet(x), DataSet(x, captions=("one", "one", "two")), DataSet(x, captions=("one", "two", "three"))]
-    assert len({one.digest() for one in (data, *others)}) == 4
+    data = Examples(x, captions=("one", "two", "one"))
+    others = [Examples(x), Examples(x, captions=("one", "one", "two")), Examples(x, captions=("one", "two", "three"))]
+    assert len({one.digest for one in (data, *others)}) == 4
     assert data.select([2, 1]).captions == ("one", "two")
     assert data.select(x.flatten() > 0).captions == ("two", "one")
-    assert DataSet(x).select([0]).captions == ()
+    assert Examples(x).select([0]).captions == ()
     assert dict(data.summary())["captions"] == '2 different: "one", "two"'
-    assert "captions" not in dict(DataSet(x).summary())
+    assert "captions" not in dict(Examples(x).summary())

@@ -35,9 +35,11 @@ from unsteep.networks import UNetConfig
 from unsteep.opening import load
 from unsteep.sampling import DDIM, SOLVERS, Ancestral, DPMMultistep, Euler, Heun, Solver, UniPC, grid, sample, traits
 from unsteep.storage.manifest import write_manifest
+from unsteep.training import denoising
 from unsteep.training import run as runs
+from unsteep.training.conditioning import Conditioning
 from unsteep.training.loop import TrainConfig
-from unsteep.training.run import Conditioning, Run
+from unsteep.training.run import Run
 
 bounds = import_module("unsteep.likelihood.bound")
 SOME: dict[str, Solver] = {name: SOLVERS[name] for name in ("ddim", "unipc", "ancestral")}
@@ -322,7 +324,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train=TrainConfig(steps=4, batch=4, warmup=1, checkpoint_every=2, ema=0.5),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "report", lambda *_: None)
+        patch.setattr(denoising, "report", lambda *_: None)
         assert runs.start(run, folder / "run", say=lambda _: None)
     return folder / "run"
 

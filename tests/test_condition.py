@@ -20,14 +20,14 @@ def full() -> Condition:
 
 
 def test_tensors_are_those_present() -> None:
-    assert Condition().tensors() == {}
+    assert Condition() == {}
     label = torch.tensor([1, 2])
-    assert Condition(label=label).tensors() == {"label": label}
-    assert list(full().tensors()) == ["label", "text", "text_valid", "picture", "picture_logsnr", "valid"]
+    assert Condition(label=label) == {"label": label}
+    assert list(full()) == ["label", "text", "text_valid", "picture", "picture_logsnr", "valid"]
 
 
 def test_dropping_nulls_the_given_rows() -> None:
-    dropped = full().drop(torch.tensor([False, True, False])).tensors()
+    dropped = full().drop(torch.tensor([False, True, False]))
     assert dropped["label"].tolist() == [3, -1, 9]
     assert dropped["text_valid"].sum(1).tolist() == [2, 0, 4]
     assert not dropped["picture"][1].any()
@@ -38,55 +38,55 @@ def test_dropping_nulls_the_given_rows() -> None:
 def test_dropping_touches_nothing_else(rows: list[bool]) -> None:
     before, kept = full(), ~torch.tensor(rows)
     after = before.drop(~kept)
-    for name, tensor in before.tensors().items():
-        assert torch.equal(after.tensors()[name][kept], tensor[kept])
-        assert after.tensors()[name].shape == tensor.shape
-        assert after.tensors()[name].dtype == tensor.dtype
-        assert torch.equal(tensor, full().tensors()[name])  # the condition itself stays as it was
-    assert torch.equal(after.tensors()["valid"], full().tensors()["valid"])
+    for name, tensor in before.items():
+        assert torch.equal(after[name][kept], tensor[kept])
+        assert after[name].shape == tensor.shape
+        assert after[name].dtype == tensor.dtype
+        assert torch.equal(tensor, full()[name])  # the condition itself stays as it was
+    assert torch.equal(after["valid"], full()["valid"])
 
 
 def test_null_is_every_row_dropped() -> None:
-    null, dropped = full().null().tensors(), full().drop(torch.ones(3, dtype=torch.bool)).tensors()
+    null, dropped = full().null(), full().drop(torch.ones(3, dtype=torch.bool))
     assert null.keys() == dropped.keys()
     assert all(torch.equal(null[name], dropped[name]) for name in null)
     assert null["label"].tolist() == [-1, -1, -1]
 
 
 def test_null_of_nothing_is_nothing() -> None:
-    assert Condition().null().tensors() == {}
+    assert Condition().null() == {}
     valid = torch.tensor([[True, False]])
-    assert torch.equal(Condition(valid=valid).null().tensors()["valid"], valid)
+    assert torch.equal(Condition(valid=valid).null()["valid"], valid)
 
 
 def test_text_without_a_mask_is_dropped_too() -> None:
     """A text stands for all its tokens; dropping it has to leave none."""
-    dropped = Condition(text=torch.ones(2, 3, 4)).drop(torch.tensor([True, False])).tensors()
+    dropped = Condition(text=torch.ones(2, 3, 4)).drop(torch.tensor([True, False]))
     assert dropped["text_valid"].tolist() == [[False] * 3, [True] * 3]
 
 
 def test_text_may_be_ids() -> None:
     """Ids of a vocabulary have no features; which of them count says the same mask."""
     ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
-    dropped = Condition(text=ids).drop(torch.tensor([True, False])).tensors()
+    dropped = Condition(text=ids).drop(torch.tensor([True, False]))
     assert dropped["text_valid"].tolist() == [[False] * 3, [True] * 3]
     assert dropped["text"].dtype == torch.int64
     half = torch.tensor([[1, 1, 0], [1, 0, 0]]).bool()
-    kept = Condition(text=ids, text_valid=half).drop(torch.tensor([True, False]))[1:].tensors()
+    kept = Condition(text=ids, text_valid=half).drop(torch.tensor([True, False])).select(slice(1, None))
     assert kept["text"].tolist() == [[6, 7, 8]]
     assert kept["text_valid"].tolist() == [[True, False, False]]
 
 
 def test_slicing_takes_rows() -> None:
     for rows in (slice(1, 3), torch.tensor([2, 0]), torch.tensor([True, False, True])):
-        part = full()[rows].tensors()
-        assert part.keys() == full().tensors().keys()
-        assert all(torch.equal(part[name], tensor[rows]) for name, tensor in full().tensors().items())
-    assert Condition(label=torch.tensor([4, 5]))[1:].tensors().keys() == {"label"}
+        part = full().select(rows)
+        assert part.keys() == full().keys()
+        assert all(torch.equal(part[name], tensor[rows]) for name, tensor in full().items())
+    assert Condition(label=torch.tensor([4, 5])).select(slice(1, None)).keys() == {"label"}
 
 
 def test_moving_keeps_everything() -> None:
-    moved = full().to("meta").tensors()
+    moved = full().to("meta")
     assert {name: (t.shape, t.dtype, t.device.type) for name, t in moved.items()} == {
-        name: (t.shape, t.dtype, "meta") for name, t in full().tensors().items()
+        name: (t.shape, t.dtype, "meta") for name, t in full().items()
     }

@@ -124,7 +124,7 @@ class TestInput:
         denoiser = Denoiser(network, schedule)
         denoiser(torch.zeros(2, 4, 3), schedule(0.5), condition)
         assert set(network.given[2]) == {"label", "valid"}
-        assert network.given[2]["label"] is condition.label
+        assert network.given[2]["label"] is condition["label"]
         denoiser(torch.zeros(2, 4, 3), schedule(0.5))
         assert network.given[2] == {}
 

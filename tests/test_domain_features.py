@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.core.noise import Draw
-from unsteep.data import Digits
+from unsteep.data import Digits, Examples
 from unsteep.data.batch import Batch
-from unsteep.data.dataset import DataSet
 from unsteep.evaluation.accuracy import classification_accuracy_score
 from unsteep.features import domain
 from unsteep.features.domain import SMALLEST, TEMPERATURE, Domain, DomainNet, contrast, domain_features, views
@@ -25,7 +24,7 @@ FEWER = replace(FEW, steps=2)
 
 
 @pytest.fixture(scope="module")
-def digits() -> DataSet:
+def digits() -> Examples:
     return Digits().read("train")
 
 
@@ -35,11 +34,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def learned(digits: DataSet, cache: Path) -> Domain:
+def learned(digits: Examples, cache: Path) -> Domain:
     return domain_features(digits, cache, FEW)
 
 
-def unlabelled(data: DataSet) -> DataSet:
+def unlabelled(data: Examples) -> Examples:
     return replace(data, labels=None, names=())
 
 
@@ -54,7 +53,7 @@ def same(one: Domain, other: Domain) -> bool:
 # What is learned.
 
 
-def test_the_classifier_is_far_above_chance_and_says_how_far(digits: DataSet, learned: Domain) -> None:
+def test_the_classifier_is_far_above_chance_and_says_how_far(digits: Examples, learned: Domain) -> None:
     assert learned.accuracy is not None
     assert learned.accuracy.low > 0.5  # one in ten is chance
     test = Digits().read("test")
@@ -68,7 +67,7 @@ def test_the_classifier_is_far_above_chance_and_says_how_far(digits: DataSet, le
     assert learned.names == digits.names
 
 
-def test_real_pictures_teach_about_as_well_as_themselves(digits: DataSet, learned: Domain) -> None:
+def test_real_pictures_teach_about_as_well_as_themselves(digits: Examples, learned: Domain) -> None:
     test = Digits().read("test")
     assert digits.labels is not None
     assert learned.accuracy is not None
@@ -80,7 +79,7 @@ def test_real_pictures_teach_about_as_well_as_themselves(digits: DataSet, learne
     assert not any(part.training for part in domain.fit(digits, FEWER).modules())  # a picture is named by itself alone
 
 
-def test_without_labels_the_views_of_a_picture_are_found_among_those_of_others(digits: DataSet, cache: Path) -> None:
+def test_without_labels_the_views_of_a_picture_are_found_among_those_of_others(digits: Examples, cache: Path) -> None:
     data = unlabelled(digits)
     features = domain_features(data, cache, replace(FEW, steps=60))
     assert (features.accuracy, features.names, features(data.x[:3]).logits) == (None, (), None)
@@ -133,7 +132,7 @@ def test_views_belong_to_the_example_and_differ_from_each_other() -> None:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 20), (1, 28, 28), (3, 64, 64), (3, 256, 256)])
 def test_pictures_of_any_size_give_features_one_by_one_as_together(shape: tuple[int, int, int], tmp_path: Path) -> None:
     x = torch.randint(0, 256, (20, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    of = domain_features(DataSet(x), tmp_path, replace(FEWER, steps=1, batch=4))
+    of = domain_features(Examples(x), tmp_path, replace(FEWER, steps=1, batch=4))
     together = of(x[:8]).features
     torch.testing.assert_close(together, torch.cat([of(one[None]).features for one in x[:8]]), rtol=1e-5, atol=1e-6)
     assert together.shape == (8, of.dimension)
@@ -146,7 +145,7 @@ def test_pictures_of_any_size_give_features_one_by_one_as_together(shape: tuple[
     assert sizes[-1] in (3, 4, 5)
 
 
-def test_the_same_seed_gives_the_same_net_and_leaves_global_randomness(digits: DataSet, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_net_and_leaves_global_randomness(digits: Examples, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -175,7 +174,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return count
 
 
-def test_what_was_trained_is_used_again(digits: DataSet, cache: Path, learned: Domain, trainings: list[int]) -> None:
+def test_what_was_trained_is_used_again(digits: Examples, cache: Path, learned: Domain, trainings: list[int]) -> None:
     again = domain_features(digits, cache, FEW)
     assert not trainings
     assert same(learned, again)
@@ -184,7 +183,7 @@ def test_what_was_trained_is_used_again(digits: DataSet, cache: Path, learned: D
 
 
 def test_other_data_settings_or_code_train_another(
-    digits: DataSet, tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
+    digits: Examples, tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert digits.labels is not None
     changed = digits.x.clone()
@@ -202,7 +201,7 @@ def test_other_data_settings_or_code_train_another(
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "facts.json", "manifest.json"])
-def test_a_damaged_cache_is_noticed(digits: DataSet, tmp_path: Path, trainings: list[int], file: str) -> None:
+def test_a_damaged_cache_is_noticed(digits: Examples, tmp_path: Path, trainings: list[int], file: str) -> None:
     first = domain_features(digits, tmp_path, FEWER)
     (folder,) = tmp_path.glob("domain-*")
     content = bytearray((folder / file).read_bytes())
@@ -217,7 +216,7 @@ def test_a_damaged_cache_is_noticed(digits: DataSet, tmp_path: Path, trainings: 
 
 
 def test_of_two_processes_the_first_wins_and_nothing_is_left(
-    digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit, nested = domain.fit, []
 
@@ -232,7 +231,7 @@ def test_of_two_processes_the_first_wins_and_nothing_is_left(
     late = domain_features(digits, tmp_path, FEWER)
     assert same(late, nested[1])  # whose seed is another: the net that lies there is the one to use
     (folder,) = tmp_path.iterdir()
-    assert json.loads((folder / "facts.json").read_text())["data"] == digits.digest()
+    assert json.loads((folder / "facts.json").read_text())["data"] == digits.digest
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -246,9 +245,9 @@ def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 # Bad input.
 
 
-def test_what_is_no_picture_is_refused(digits: DataSet, learned: Domain, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_refused(digits: Examples, learned: Domain, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="vectors"):
-        domain_features(DataSet(torch.randn(30, 2)), tmp_path)
+        domain_features(Examples(torch.randn(30, 2)), tmp_path)
     with pytest.raises(ValueError, match="at least 20"):
         domain_features(digits.select(slice(0, 19)), tmp_path)
     with pytest.raises(ValueError, match=r"expected pictures \(1, 8, 8\)"):
@@ -257,7 +256,7 @@ def test_what_is_no_picture_is_refused(digits: DataSet, learned: Domain, tmp_pat
         DomainNet(dimension=0)
 
 
-def test_labels_that_do_not_fit_are_refused(digits: DataSet) -> None:
+def test_labels_that_do_not_fit_are_refused(digits: Examples) -> None:
     x, ten = digits.x[:20], torch.arange(20) % 10
     for labels, words in ((ten + 1, "from 0 to 9, got 1 to 10"), (ten - 1, "got -1 to 8"), (ten[:5], "n labels")):
         with pytest.raises(ValueError, match=words):

@@ -19,6 +19,7 @@ from unsteep.denoiser import Denoiser
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig
 from unsteep.objectives import EDM, Simple
+from unsteep.training import denoising
 from unsteep.training import run as runs
 from unsteep.training.loop import TrainConfig
 from unsteep.training.run import Run
@@ -123,7 +124,7 @@ class TestPreconditioning:
 
 def test_trains_and_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From sigma = 80 down to rows of the data's own mean and spread, which a network that says 0 gives already."""
-    monkeypatch.setattr(runs, "report", lambda *_: None)
+    monkeypatch.setattr(denoising, "report", lambda *_: None)
     rows = np.random.default_rng(0).normal((5.0, -2.0), (0.5, 3.0), (200, 2)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     model = ModelConfig(network=MLPConfig(width=16, depth=1), prediction="v", input_scale="unit", noise_label="logsnr")

@@ -23,7 +23,7 @@ from command_line import made
 from unsteep.core.schedules import LinearBetas
 from unsteep.model import Model
 from unsteep.sampling import SOLVERS
-from unsteep.training.classifier import open_classifier
+from unsteep.training.classifying import open_classifier
 
 FIXTURES = Path(__file__).parent / "fixtures" / "0.1"
 GOLDEN = FIXTURES / "golden.npz"
@@ -70,7 +70,7 @@ def picture() -> Tensor:
 
 
 def judged() -> Tensor:
-    classifier, _ = open_classifier(FIXTURES / "classifier")
+    classifier = open_classifier(FIXTURES / "classifier").module
     x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)
     return classifier(x, LinearBetas()(0.3)).detach()
 

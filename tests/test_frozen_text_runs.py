@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import unsteep
+from building import batches_for
 from unsteep.data import Shapes
+from unsteep.hearing.prompt import frozen_encoder
 from unsteep.model import Model, ModelConfig
-from unsteep.model.asking import frozen_encoder
 from unsteep.networks import FrozenTextConfig, UNetConfig
-from unsteep.training.batches import Batches
-from unsteep.training.conditions import Conditioning
+from unsteep.training.conditioning import Conditioning
 from unsteep.training.loop import TrainConfig
 from unsteep.training.run import Run, resume, start
 
@@ -72,12 +72,12 @@ def test_a_batch_hears_the_tokens_of_its_captions(encoder: Path):
         transformers.BertModel.from_pretrained(encoder).eval(),
         tokenizers.Tokenizer.from_file(str(encoder / "tokenizer.json")),
     )
-    ((batch, _),) = Batches(run, data, run.describe(data), torch.device("cpu"))(0)
+    ((batch, _),) = batches_for(run, data, run.describe(data))(0)
     assert batch.condition is not None
-    assert batch.condition.text is not None
-    assert batch.condition.text_valid is not None
+    assert batch.condition["text"] is not None
+    assert batch.condition["text_valid"] is not None
     for row, place in enumerate(batch.index.tolist()):
-        told = batch.condition.text[row][batch.condition.text_valid[row]]
+        told = batch.condition["text"][row][batch.condition["text_valid"][row]]
         with torch.no_grad():
             alone = bert(torch.tensor([words.encode(data.captions[place]).ids])).last_hidden_state[0]
         torch.testing.assert_close(told, alone, atol=1e-5, rtol=0)
@@ -113,13 +113,12 @@ def test_another_encoder_in_its_place_and_none_are_refused(model: Model, encoder
     shutil.copytree(encoder, other)
     torch.manual_seed(1)
     transformers.BertModel(transformers.BertConfig.from_pretrained(other)).save_pretrained(other)
-    network = model.description.model.network
+    prompt = model.description.hearing("prompt")
     for folder, says in (
         (other, "is not the one that this model was trained with"),
         (tmp_path / "gone", "no such folder"),
     ):
-        moved = replace(network, text=replace(network.text, folder=str(folder)))  # type: ignore[union-attr, type-var]
-        there = replace(model.description, model=replace(model.description.model, network=moved))
+        there = replace(model.description, hears=(replace(prompt, by=str(folder)),))
         with pytest.raises(ValueError, match=says):
             Model(model.denoiser, there).sample(1, prompt="a red circle")
 

@@ -107,27 +107,27 @@ Wrapper = Callable[[Conditional, slice], Denoise]
 
 
 def free(denoiser: Conditional, rows: slice, scale: float = 3.0, **other: Any) -> ClassifierFree:
-    return ClassifierFree(denoiser, label()[rows], scale, **other)
+    return ClassifierFree(denoiser, label().select(rows), scale, **other)
 
 
 def both(denoiser: Conditional, rows: slice, *weights: float) -> Composed:
-    return Composed(denoiser, (label()[rows], label(OTHERS)[rows]), weights)
+    return Composed(denoiser, (label().select(rows), label(OTHERS).select(rows)), weights)
 
 
 def by_class(denoiser: Conditional, rows: slice, scale: float = 2.5) -> ClassifierGuidance:
-    return ClassifierGuidance(partial(denoiser, condition=label().null()[rows]), log_p_label(rows), scale)
+    return ClassifierGuidance(partial(denoiser, condition=label().null().select(rows)), log_p_label(rows), scale)
 
 
 def auto(denoiser: Conditional, rows: slice, scale: float = 2.0) -> Auto:
-    return Auto(free(denoiser, rows, 1.0), partial(WEAKER, condition=label()[rows]), scale)
+    return Auto(free(denoiser, rows, 1.0), partial(WEAKER, condition=label().select(rows)), scale)
 
 
 WRAPPERS: dict[str, tuple[Wrapper, int, int]] = {
     "conditional": (partial(free, scale=1.0), 1, 1),
     "unconditional": (partial(free, scale=0.0), 1, 1),
     "classifier-free": (free, 2, 2),
-    "negative": (lambda d, rows: free(d, rows, negative=label(OTHERS)[rows]), 2, 2),
-    "negative-alone": (lambda d, rows: free(d, rows, 0.0, negative=label(OTHERS)[rows]), 1, 1),
+    "negative": (lambda d, rows: free(d, rows, negative=label(OTHERS).select(rows)), 2, 2),
+    "negative-alone": (lambda d, rows: free(d, rows, 0.0, negative=label(OTHERS).select(rows)), 1, 1),
     "composed": (lambda d, rows: both(d, rows, 2.0, 0.7), 3, 3),
     "composed-to-1": (lambda d, rows: both(d, rows, 0.3, 0.7), 2, 2),
     "composed-with-0": (lambda d, rows: both(d, rows, 2.0, 0.0), 2, 2),
@@ -240,11 +240,10 @@ class TestTexts:
     @staticmethod
     def reads(x_t: Tensor, level: NoiseLevel, condition: Condition, seen: list[Condition] | None = None) -> Estimate:
         """x0: the mean of the valid tokens, 9 where there is none, plus 10 times the label."""
-        assert condition.text is not None
-        mask = torch.ones(condition.text.shape[:2]) if condition.text_valid is None else condition.text_valid
+        mask = condition.get("text_valid", torch.ones(condition["text"].shape[:2]))
         count = mask.sum(1, keepdim=True)
-        mean = (condition.text * mask[..., None]).sum(1) / count.clamp(min=1)
-        named = 0 if condition.label is None else 10 * condition.label[:, None]
+        mean = (condition["text"] * mask[..., None]).sum(1) / count.clamp(min=1)
+        named = 10 * condition["label"][:, None] if "label" in condition else 0
         if seen is not None:
             seen.append(condition)
         return Estimate("x0", torch.where(count > 0, mean, 9.0) + named, x_t, level)
@@ -259,12 +258,10 @@ class TestTexts:
         one, other = (self.reads(x_t, level, of).x0 for of in (condition, negative))
         torch.testing.assert_close(got, other + 3 * (one - other), rtol=1e-12, atol=1e-12)
         (both,) = seen
-        assert both.text is not None
-        assert both.text_valid is not None
-        assert both.text.shape == (4, max(ours, theirs), 4)
-        assert not both.text_valid[:2, ours:].any()
-        assert not both.text[:2, ours:].any()
-        assert not both.text[2:, theirs:].any()
+        assert both["text"].shape == (4, max(ours, theirs), 4)
+        assert not both["text_valid"][:2, ours:].any()
+        assert not both["text"][:2, ours:].any()
+        assert not both["text"][2:, theirs:].any()
 
     def test_the_null_of_a_text_without_a_mask(self) -> None:
         """The text, then none: where no mask came, all of the text is valid, and none of the null."""
@@ -277,25 +274,19 @@ class TestTexts:
         """The picture is clean, and what stands for none is noise."""
         picture = Condition(picture=randn(2, 1, 2, 2))
         rows = stacked([picture, picture.null()])
-        assert rows.picture_logsnr is not None
-        assert rows.picture_logsnr.tolist() == [torch.inf, torch.inf, -torch.inf, -torch.inf]
+        assert rows["picture_logsnr"].tolist() == [torch.inf, torch.inf, -torch.inf, -torch.inf]
 
     def test_what_only_one_of_them_has_is_null_in_the_other(self) -> None:
         valid = torch.tensor([[True, True], [True, False]])
         picture = Condition(picture=randn(2, 1, 2, 2), picture_logsnr=torch.zeros(2), valid=valid)
         named = Condition(label=torch.tensor([3, 4]), valid=valid)
         rows = stacked([picture, named, self.text(3)])
-        assert rows.label is not None
-        assert rows.label.tolist() == [-1, -1, 3, 4, -1, -1]
-        assert rows.picture_logsnr is not None
-        assert rows.picture_logsnr.tolist() == [0, 0, *[-torch.inf] * 4]
-        assert rows.picture is not None
-        assert torch.equal(rows.picture[:2], randn(2, 1, 2, 2))
-        assert not rows.picture[2:].any()
-        assert rows.text_valid is not None
-        assert rows.text_valid.tolist() == [[False] * 3] * 4 + [[True] * 3] * 2
-        assert rows.valid is not None
-        assert torch.equal(rows.valid, valid.repeat(3, 1))  # which frames exist is no condition
+        assert rows["label"].tolist() == [-1, -1, 3, 4, -1, -1]
+        assert rows["picture_logsnr"].tolist() == [0, 0, *[-torch.inf] * 4]
+        assert torch.equal(rows["picture"][:2], randn(2, 1, 2, 2))
+        assert not rows["picture"][2:].any()
+        assert rows["text_valid"].tolist() == [[False] * 3] * 4 + [[True] * 3] * 2
+        assert torch.equal(rows["valid"], valid.repeat(3, 1))  # which frames exist is no condition
 
 
 class TestComposed:

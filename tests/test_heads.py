@@ -13,6 +13,7 @@ from unsteep.core.level import step_variances
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Schedule
 from unsteep.denoiser import Denoiser, Head
+from unsteep.hearing import Label
 from unsteep.likelihood import BoundTerms, Decoder, X0Error, bound, probing_levels
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
@@ -127,7 +128,9 @@ def model_of(
     space = Pixels(channels=1, size=4, levels=17) if pictures else Vectors(mean=(0.0, 0.0), std=(1.0, 1.0))
     network = UNetConfig() if pictures else MLPConfig()
     config = ModelConfig(network=network, prediction="x0", variance=variance)
-    description = Description(model=config, schedule=schedule, space=space, names=names)
+    description = Description(
+        model=config, schedule=schedule, space=space, hears=(Label(names=names),) if names else ()
+    )
     learns = {"fixed": False, "learned": "fraction", "diagonal": "diagonal"}[variance]
     denoiser = Denoiser(net or Gauss(schedule), schedule, "x0", learn_variance=learns)  # type: ignore[arg-type]
     return Model(denoiser, description, statistics)

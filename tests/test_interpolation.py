@@ -15,14 +15,17 @@ from torch import Tensor
 
 from command_line import made, unsteep_
 from unsteep.analytic import Mixture
+from unsteep.cli.interpolate import _sheet
+from unsteep.cli.reading import read_picture
 from unsteep.core.chains import CosineBetas, LinearBetas
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, AnySchedule, Cosine, Flow, Schedule
 from unsteep.denoiser import Denoise
+from unsteep.hearing import Label
 from unsteep.model import Description, Model, ModelConfig
-from unsteep.model.interpolate import at_level, by_inversion, half, read, shares, sheet
+from unsteep.model.interpolate import at_level, by_inversion, half, shares
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.sampling import DDIM, Ancestral, sample
 from unsteep.sampling.interpolation import interpolate, invert, levels_from, mixed, slerp
@@ -310,17 +313,19 @@ class Known(Model):
 
     def __init__(self, description: Description, known: Denoise) -> None:
         super().__init__(description.build(), description)
-        self.known, self.labels = known, []
+        self.answers, self.labels = known, []
 
-    def denoise(self, labels: Tensor | None = None, clip: bool = True) -> Denoise:
-        self.labels.append(labels)
-        return self.known
+    def denoise(self, condition: Any = None, clip: bool | None = True, guidance: Any = 1.0) -> Denoise:
+        self.labels.append(None if condition is None else condition["label"])
+        return self.answers
 
 
 def described(channels: int = 3, names: tuple[str, ...] = (), schedule: AnySchedule = CHAIN) -> Description:
     network = UNetConfig(width=8, groups=4, multipliers=(1, 2), blocks=1, attention=())
     space = Pixels(channels=channels, size=8)
-    return Description(model=ModelConfig(network=network), schedule=schedule, space=space, names=names)
+    return Description(
+        model=ModelConfig(network=network), schedule=schedule, space=space, hears=(Label(names=names),) if names else ()
+    )
 
 
 def bytes_of(seed: int, channels: int = 3) -> Tensor:
@@ -355,7 +360,7 @@ def test_every_frame_has_the_label() -> None:
     model.labels.clear()
     at_level(model, a, b, steps=1, frames=3)
     by_inversion(model, a, b, steps=1, frames=3)
-    assert model.labels == [None, None, None]
+    assert [labels.tolist() for labels in model.labels] == [[-1] * 3, [-1] * 2, [-1] * 3]
     with pytest.raises(ValueError, match="'cow' is not a class of this model"):
         at_level(model, a, b, label="cow")
     with pytest.raises(ValueError, match="trained without labels"):
@@ -381,20 +386,20 @@ def test_pictures_are_read_as_the_model_makes_them(tmp_path: Path) -> None:
     large = np.full((20, 30, 3), 200, dtype=np.uint8)
     Image.fromarray(large).save(tmp_path / "large.png")
     for channels in (1, 3):
-        picture = read(tmp_path / "large.png", Known(described(channels), gaussian(0.3)))
+        picture = read_picture(tmp_path / "large.png", Known(described(channels), gaussian(0.3)))
         assert torch.equal(picture, torch.full((channels, 8, 8), 200, dtype=torch.uint8))
     (tmp_path / "text.png").write_text("no picture")
     for name in ("text.png", "missing.png"):
         with pytest.raises(ValueError, match=f"{name}: expected a picture, got .*; give another file"):
-            read(tmp_path / name, Known(described(), gaussian(0.3)))
+            read_picture(tmp_path / name, Known(described(), gaussian(0.3)))
 
 
 def test_rows_of_numbers_are_no_pictures(tmp_path: Path) -> None:
     space = Vectors(mean=(0.0, 1.0), std=(1.0, 2.0))
     config = ModelConfig(network=MLPConfig(width=16, depth=1))
     model = Known(Description(model=config, schedule=CHAIN, space=space), gaussian(1.0, (2,)))
-    with pytest.raises(ValueError, match="makes rows of numbers, not pictures"):
-        read(tmp_path / "a.png", model)
+    with pytest.raises(ValueError, match="makes rows of 2 numbers, not pictures"):
+        read_picture(tmp_path / "a.png", model)
     rows = at_level(model, torch.zeros(2), torch.ones(2), step=1, frames=3, steps=1)
     close(rows, torch.tensor([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]), atol=0.1)
 
@@ -402,7 +407,14 @@ def test_rows_of_numbers_are_no_pictures(tmp_path: Path) -> None:
 def test_the_sheet_has_the_originals_at_both_ends() -> None:
     red, green, blue = (torch.zeros(3, 8, 8, dtype=torch.uint8) for _ in range(3))
     red[0], green[1], blue[2] = 255, 255, 255
-    drawn = np.asarray(sheet(red, blue, {"step 10": green.expand(4, 3, 8, 8), "slerp": green.expand(4, 3, 8, 8)}))
+    drawn = np.asarray(
+        _sheet(
+            Known(described(), gaussian(0.3)),
+            red,
+            blue,
+            {"step 10": green.expand(4, 3, 8, 8), "slerp": green.expand(4, 3, 8, 8)},
+        )
+    )
     places = {}
     for name, colour in (("red", (255, 0, 0)), ("green", (0, 255, 0)), ("blue", (0, 0, 255))):
         places[name] = np.nonzero((drawn == colour).all(-1))
@@ -499,6 +511,6 @@ def test_what_the_command_refuses(arguments: list[object], words: str, home: Pat
     before = sorted(home.rglob("*"))
     code, out, err = unsteep_("interpolate", *arguments)
     assert (code, out) == (2, "")
-    assert err.startswith(f"unsteep: {words}")
+    assert err.removeprefix("unsteep: ").lstrip("-").startswith(words.lstrip("-"))
     assert err.count("\n") == 1
     assert sorted(home.rglob("*")) == before

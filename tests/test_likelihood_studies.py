@@ -22,15 +22,16 @@ from unsteep.core.gaussian import optimal_variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Cosine, Flow, Schedule
-from unsteep.data import DataSet, Digits
+from unsteep.data import Digits, Examples
 from unsteep.denoiser import Denoiser
 from unsteep.evaluation import rate_distortion as rates
 from unsteep.evaluation.examples import examples_of, open_data
 from unsteep.evaluation.likelihood import likelihood
+from unsteep.hearing import Label
 from unsteep.likelihood import Decoder, bound, rate_distortion, strata
 from unsteep.metrics.interval import Interval, intervals
 from unsteep.model import Description, Model, ModelConfig
-from unsteep.model.measuring import counted, weights_digest
+from unsteep.model.cost import counting, weights_digest
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.pages import plots
 from unsteep.sampling import grid
@@ -53,13 +54,15 @@ class Oracle(nn.Module):
 
 def oracle(space: AnySpace, chain: Chain, variance: float = 1.0, names: tuple[str, ...] = ()) -> Model:
     network = UNetConfig() if isinstance(space, Pixels) else MLPConfig()
-    description = Description(model=ModelConfig(network=network), schedule=chain, space=space, names=names)  # type: ignore[arg-type]
+    description = Description(
+        model=ModelConfig(network=network), schedule=chain, space=space, hears=(Label(names=names),) if names else ()
+    )  # type: ignore[arg-type]
     return Model(Denoiser(Oracle(chain, variance), chain), description)
 
 
-def rows_of(n: int, std: float = 1.0, dimensions: int = 2, seed: int = 0) -> DataSet:
+def rows_of(n: int, std: float = 1.0, dimensions: int = 2, seed: int = 0) -> Examples:
     x = std * np.random.default_rng(seed).normal(size=(n, dimensions)).astype(np.float32)
-    return DataSet(torch.from_numpy(x), source="rows")
+    return Examples(torch.from_numpy(x), source="rows")
 
 
 def vectors(std: float = 1.0, dimensions: int = 2) -> Vectors:
@@ -218,7 +221,7 @@ class TestLikelihood:
         """A model that believes in N(0, 0.1 I), and grey values that are so distributed: the bits of the bins."""
         values, c = 256, 0.1
         x = math.sqrt(c) * np.random.default_rng(0).normal(size=(64, 1, 4, 4))
-        data = DataSet(torch.from_numpy(np.rint((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8)))
+        data = Examples(torch.from_numpy(np.rint((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8)))
         model = oracle(Pixels(channels=1, size=4), LinearBetas(), variance=c)
         result = likelihood(model, data, n=64, steps=20, flow=True)
         truth = ENTROPY + 0.5 * math.log2(c) + math.log2((values - 1) / 2)
@@ -265,11 +268,11 @@ class TestLikelihood:
             likelihood(self.model, rows_of(10), **setting)
 
     def test_counts_and_digest(self) -> None:
-        with counted(self.model, "", None, False) as so_far:
+        with counting(self.model) as so_far:
             self.model.sample(3, steps=4)
-        assert so_far.count == 12
+        assert so_far.rows == 12
         self.model.sample(3, steps=4)
-        assert so_far.count == 12  # the hook is gone
+        assert so_far.rows == 12  # the hook is gone
         other = oracle(vectors(), BETAS(steps=20))
         assert weights_digest(other) == weights_digest(self.model)
         with torch.no_grad():
@@ -324,10 +327,10 @@ class TestRateDistortionStudy:
     model = oracle(space, LinearBetas(), variance=0.1, names=("a", "b"))
 
     @staticmethod
-    def data(n: int = 24) -> DataSet:
+    def data(n: int = 24) -> Examples:
         x = 0.1**0.5 * np.random.default_rng(3).normal(size=(n, 1, 4, 4))
         bytes_ = np.rint((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
-        return DataSet(torch.from_numpy(bytes_), torch.arange(n) % 2, ("a", "b"))
+        return Examples(torch.from_numpy(bytes_), torch.arange(n) % 2, ("a", "b"))
 
     def unknown(self, t: Tensor) -> Tensor:
         """The standard deviation of x0 given x_t, in grey values."""
@@ -373,7 +376,7 @@ class TestRateDistortionStudy:
         assert torch.equal(again.rows[0, :, :2], shared.rows[1, :, :2])  # the way does not depend on its neighbours
 
     def test_rows_of_numbers_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="rows of numbers"):
+        with pytest.raises(ValueError, match="rows of 2 numbers"):
             rates.measure(oracle(vectors(), BETAS(steps=20)), rows_of(10))
 
 
@@ -432,7 +435,7 @@ class TestCommandLine:
         assert "flow" in found["bits_per_dim"]
         kept = {"n": 6, "steps": 8, "terms": 3, "variance": "beta", "decoder": "pair", "grey_levels": 17, "seed": 0}
         assert {key: found[key] for key in kept} == kept
-        assert found["data_sha256"] == Digits().read("test").digest()
+        assert found["data_sha256"] == Digits().read("test").digest
         assert len(found["steps_bits_per_dim"]["t"]) == 3
         page = (folder / "likelihood.html").read_text()
         assert page.count("<img") == 1
@@ -492,7 +495,7 @@ class TestCommandLine:
     @pytest.mark.parametrize("verb", ["likelihood", "rate-distortion"])
     def test_refusals(self, home: Path, verb: str, arguments: list[object], message: str) -> None:
         if verb == "rate-distortion" and "three.npy" in arguments:
-            message = "rows of numbers"
+            message = "rows of 2 numbers"
         assert message in refused(verb, *arguments)
 
     def test_a_saved_model_is_not_enough(self, home: Path) -> None:

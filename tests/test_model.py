@@ -12,8 +12,10 @@ import unsteep
 from unsteep.core.chains import CosineBetas, LinearBetas
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import AnySchedule, Flow
+from unsteep.hearing import Label
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.networks.sequence import SequenceConfig
 from unsteep.sampling import DDIM, Ancestral
 from unsteep.spaces import Pixels, Vectors
 from unsteep.storage import config
@@ -28,7 +30,10 @@ STEPS = 5
 def pictures(names: tuple[str, ...] = NAMES, channels: int = 1, schedule: AnySchedule | None = None) -> Description:
     space = Pixels(channels=channels, size=8)
     return Description(
-        model=ModelConfig(network=TINY), schedule=schedule or LinearBetas(), space=space, names=names
+        model=ModelConfig(network=TINY),
+        schedule=schedule or LinearBetas(),
+        space=space,
+        hears=(Label(names=names),) if names else (),
     ).filled()
 
 
@@ -240,7 +245,7 @@ def test_the_labels_drawn_are_the_labels_sampled(model: Model) -> None:
         ({"n": 1, "steps": 1001}, "chain has 1000 levels, got 1001"),
         ({"n": 1, "batch_size": 0}, "batch_size: expected at least 1"),
         ({"n": 1, "seed": 2**63}, "seed: expected a whole number of 64 bits"),
-        ({"n": 1, "grid": "karas"}, "unknown spacing 'karas'; choose trailing"),
+        ({"n": 1, "grid": "karas"}, "unknown grid 'karas'; known: trailing"),
     ],
     ids=str,
 )
@@ -256,10 +261,12 @@ def test_the_whole_range_of_seeds(unlabelled: Model) -> None:
 
 
 def test_a_network_of_the_wrong_kind_for_the_data() -> None:
-    with pytest.raises(ValueError, match=r"the data are vectors, which need a MLP; set model\.network=MLP"):
+    with pytest.raises(
+        ValueError, match=r"a U-Net takes pictures, and these data are rows of 2 numbers; set model\.network=MLP"
+    ):
         replace(vectors(), model=ModelConfig(network=TINY)).filled()
-    with pytest.raises(ValueError, match=r"the data are pixels, which need a UNet; set model\.network=UNet"):
-        replace(pictures(), model=ModelConfig(network=MLPConfig())).filled()
+    with pytest.raises(ValueError, match=r"transformer for sequences .* pictures of 1 x 8 x 8.*; set model\.network="):
+        replace(pictures(), model=ModelConfig(network=SequenceConfig())).filled()
 
 
 @pytest.mark.parametrize("variance", ["fixed", "learned"])
@@ -294,14 +301,14 @@ def test_saved_and_opened_it_is_bit_equal(description: Description, tmp_path: Pa
     model = model_of(description, statistics={"label_counts": COUNTS})
     model.save(tmp_path / "a" / "model")
     again = unsteep.load(tmp_path / "a" / "model")
-    assert again.description == description
+    assert again.description == model.description
     assert again.names == model.names
     assert not again.denoiser.training
     weights = model.denoiser.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in again.denoiser.state_dict().items())
     assert torch.equal(again.statistics["label_counts"], COUNTS)
     assert torch.equal(again.sample(4, steps=STEPS), model.sample(4, steps=STEPS))
-    assert config.loads(Description, (tmp_path / "a" / "model" / "model.toml").read_text()) == description
+    assert config.loads(Description, (tmp_path / "a" / "model" / "model.toml").read_text()) == model.description
 
 
 def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path) -> None:

@@ -92,16 +92,16 @@ def test_dropped_texts_are_the_learned_null(make: Make, kind: Any, text: Tensor)
     condition = Condition(text=text, text_valid=VALID)
     garbage = torch.full_like(text, 8) if text.ndim == 2 else torch.full_like(text, math.inf)
     for dropped in (condition.null(), Condition(text=text).null(), Condition(text=garbage).null()):
-        assert near(network(X, NOISE, **dropped.tensors()), none)
-    one, other = (network(X, NOISE, **c.null().tensors()) for c in (condition, Condition(text=garbage)))
+        assert near(network(X, NOISE, **dropped), none)
+    one, other = (network(X, NOISE, **c.null()) for c in (condition, Condition(text=garbage)))
     assert torch.equal(one, other)
-    some = network(X, NOISE, **condition.drop(torch.tensor([False, True, False])).tensors())
-    full = network(X, NOISE, **condition.tensors())
+    some = network(X, NOISE, **condition.drop(torch.tensor([False, True, False])))
+    full = network(X, NOISE, **condition)
     assert near(some, torch.stack([full[0], none[1], full[2]]))
     assert not near(full[1], none[1])
     with torch.no_grad():
         network.text.null.token.add_(drawn(12))
-    moved = network(X, NOISE, **condition.drop(torch.tensor([False, True, False])).tensors())
+    moved = network(X, NOISE, **condition.drop(torch.tensor([False, True, False])))
     assert near(moved[[0, 2]], full[[0, 2]])  # the null counts where there is no text, and only there
     assert not near(moved[1], none[1])
 
@@ -167,13 +167,13 @@ def test_dropped_pictures_are_no_picture(make: Make) -> None:
     assert none.isfinite().all()
     condition = Condition(picture=PICTURE, picture_logsnr=LOGSNR)
     garbage = Condition(picture=torch.full_like(PICTURE, math.nan), picture_logsnr=LOGSNR)
-    assert torch.equal(network(X, NOISE, **condition.null().tensors()), none)
-    assert torch.equal(network(X, NOISE, **garbage.null().tensors()), none)
+    assert torch.equal(network(X, NOISE, **condition.null()), none)
+    assert torch.equal(network(X, NOISE, **garbage.null()), none)
     black = network(X, NOISE, picture=torch.zeros_like(PICTURE), picture_logsnr=LOGSNR)
     assert not near(black, none)  # zeros are a picture, too: the level tells
     assert torch.equal(network(X, NOISE, picture_logsnr=LOGSNR), none)  # nor is there a level without a picture
-    some = network(X, NOISE, **condition.drop(torch.tensor([True, False, False])).tensors())
-    full = network(X, NOISE, **condition.tensors())
+    some = network(X, NOISE, **condition.drop(torch.tensor([True, False, False])))
+    full = network(X, NOISE, **condition)
     assert near(some, torch.stack([none[0], full[1], full[2]]))
 
 
@@ -222,7 +222,7 @@ def test_an_untrained_network_answers_zero(whole: Any) -> None:
 
 def test_gradients_reach_every_parameter(whole: Any) -> None:
     condition = Condition(**everything()).drop(torch.tensor([False, False, True]))
-    whole(X, NOISE, **condition.tensors()).square().sum().backward()
+    whole(X, NOISE, **condition).square().sum().backward()
     # A bias of the keys moves all scores of a query alike, and the softmax does not see that.
     still = [n for n, p in whole.named_parameters() if (p.grad is None or not p.grad.any()) and "to_k.bias" not in n]
     assert still == []
@@ -232,7 +232,7 @@ def test_bf16_autocast_runs_forward_and_back_and_stays_near(whole: Any) -> None:
     exact = whole(X, NOISE, **everything())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = whole(X, NOISE, **everything())
-        null = whole(X, NOISE, **Condition(**everything()).null().tensors())
+        null = whole(X, NOISE, **Condition(**everything()).null())
     assert rough.dtype == torch.bfloat16
     assert null.isfinite().all()
     assert 0 < (rough.float() - exact).norm() < 0.05 * exact.norm()

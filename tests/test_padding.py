@@ -104,7 +104,7 @@ def test_estimates_say_what_is_valid() -> None:
     module, told = denoiser_of(), condition(label=torch.zeros(B, dtype=torch.int64))
     level = CHAIN(0.4)
     free = ClassifierFree(module, told, 2.0)
-    both = Composed(module, (told, replace(told, label=torch.ones(B, dtype=torch.int64))), (0.5, 1.5))
+    both = Composed(module, (told, Condition({**told, "label": torch.ones(B, dtype=torch.int64)})), (0.5, 1.5))
     auto = Auto(partial(module, condition=told), partial(denoiser_of(seed=1), condition=told), 2.0)
     for guided in (
         partial(module, condition=told),

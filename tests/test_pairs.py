@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import sobel, zoom
 
-from unsteep.data import enlarged, low_resolution
-from unsteep.data.pairs import Aligned, shrunk, sketch
+from unsteep.hearing.pairs import Aligned, enlarged, low_resolution, shrunk, sketch
 
 PICTURES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 2, 12, 12), dtype=np.uint8))
 
@@ -20,10 +19,10 @@ def test_shrinking_takes_the_mean_of_each_block():
 
 
 def test_enlarging_is_linear_between_the_centres_of_pixels():
-    ours = enlarged(PICTURES, 30).numpy()
+    ours = enlarged(PICTURES, 30, 30).numpy()
     theirs = zoom(PICTURES.numpy().astype(float), (1, 1, 2.5, 2.5), order=1, mode="nearest", grid_mode=True)
     assert abs(ours - theirs).max() <= 0.5 + 1e-3
-    assert torch.equal(enlarged(PICTURES, 12), PICTURES)
+    assert torch.equal(enlarged(PICTURES, 12, 12), PICTURES)
 
 
 def test_the_partner_is_aligned_and_what_is_flat_stays():
@@ -61,13 +60,13 @@ def test_an_aligned_picture_that_nobody_knows_is_refused(words):
 
 def test_what_somebody_has_is_made_to_fit():
     small = Aligned.of("low-resolution:4")
-    assert torch.equal(small.fitted(shrunk(PICTURES, 4), 2, 12), low_resolution(PICTURES, 4))
-    assert torch.equal(small.fitted(PICTURES, 2, 12), small.made_from(PICTURES))
+    assert torch.equal(small.fitted(shrunk(PICTURES, 4), 2, 12, 12), low_resolution(PICTURES, 4))
+    assert torch.equal(small.fitted(PICTURES, 2, 12, 12), small.made_from(PICTURES))
     lines = sketch(PICTURES)
-    assert torch.equal(Aligned.of("sketch").fitted(lines, 2, 12), lines)
+    assert torch.equal(Aligned.of("sketch").fitted(lines, 2, 12, 12), lines)
     with pytest.raises(ValueError, match=r"expected pictures \(n, 1, 12, 12\), got \(3, 2, 12, 12\)"):
-        Aligned.of("sketch").fitted(PICTURES, 2, 12)
+        Aligned.of("sketch").fitted(PICTURES, 2, 12, 12)
     with pytest.raises(ValueError, match=r"\(n, 2, 4, 4\) or \(n, 2, 12, 12\), got \(3, 2, 6, 6\)"):
-        small.fitted(shrunk(PICTURES, 6), 2, 12)
+        small.fitted(shrunk(PICTURES, 6), 2, 12, 12)
     with pytest.raises(ValueError, match=r"set data\.aligned"):
         Aligned.of("given").made_from(PICTURES)

@@ -9,14 +9,15 @@ import torch
 from PIL import Image
 
 import unsteep
+from building import batches_for
 from unsteep.core.schedules import Cosine
-from unsteep.data import Array, DataSet, Folder, Shapes, low_resolution
-from unsteep.data.pairs import shrunk, sketch
+from unsteep.data import Array, Examples, Folder, Shapes
+from unsteep.hearing.pairs import low_resolution, shrunk, sketch
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import UNetConfig
 from unsteep.spaces import Pixels
 from unsteep.training.batches import Batches
-from unsteep.training.conditions import Conditioning
+from unsteep.training.conditioning import Conditioning
 from unsteep.training.loop import TrainConfig
 from unsteep.training.run import Run, resume, start
 
@@ -36,7 +37,7 @@ def run_of(picture: str = "low-resolution:4", data: Folder | Shapes | None = Non
 
 def batches_of(run: Run) -> Batches:
     data = run.data.read("train")
-    return Batches(run, data, run.describe(data), CPU)
+    return batches_for(run, data, run.describe(data))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_a_batch_hears_what_is_left_of_its_own_pictures_mirrored_with_them():
     class Mirrored(Folder):
         """Any source but drawn shapes, whose captions a mirror would make untrue."""
 
-        def read(self, split: str = "train") -> DataSet:
+        def read(self, split: str = "train") -> Examples:
             return replace(Shapes(size=16, count=40, test_count=10).read(split), captions=())  # type: ignore[arg-type]
 
     run = run_of(data=Mirrored(path=""), augment=0.0, drop=0.0)
@@ -68,8 +69,8 @@ def test_a_batch_hears_what_is_left_of_its_own_pictures_mirrored_with_them():
         x = PIXELS.decode(batch.x)
         mirrored = int((x != originals[batch.index]).flatten(1).any(1).sum())
         assert batch.condition is not None
-        assert torch.equal(batch.condition.picture, PIXELS.encode(low_resolution(x, 4)))
-        assert (batch.condition.picture_logsnr == torch.inf).all()
+        assert torch.equal(batch.condition["picture"], PIXELS.encode(low_resolution(x, 4)))
+        assert (batch.condition["picture_logsnr"] == torch.inf).all()
     assert 0 < mirrored < len(originals)
 
 
@@ -80,10 +81,10 @@ def test_the_picture_is_noised_to_times_drawn_evenly():
     times, noises, batches = [], [], batches_of(run)
     for step in range(60):
         for batch, _ in batches(step):
-            level = Cosine().inverse(batch.condition.picture_logsnr)  # type: ignore[union-attr]
+            level = Cosine().inverse(batch.condition["picture_logsnr"])  # type: ignore[union-attr]
             clean = Pixels(channels=1, size=16).encode(sketch(data.x[batch.index]))
             a, s = (of.float()[:, None, None, None] for of in (level.alpha, level.sigma))
-            noises.append(((batch.condition.picture - a * clean) / s)[level.t > 0.05])  # type: ignore[union-attr]
+            noises.append(((batch.condition["picture"] - a * clean) / s)[level.t > 0.05])  # type: ignore[union-attr]
             times.append(level.t)
     t = torch.cat(times).sort().values
     assert float((t / 0.6 - (torch.arange(len(t)) + 0.5) / len(t)).abs().max()) < 1.6 / len(t) ** 0.5
@@ -95,7 +96,7 @@ def test_the_picture_is_noised_to_times_drawn_evenly():
 def test_some_pictures_are_hidden_and_pure_noise_says_so():
     batches = batches_of(run_of(drop=0.5))
     hidden = [
-        (batch.condition.picture_logsnr == -torch.inf)  # type: ignore[union-attr]
+        (batch.condition["picture_logsnr"] == -torch.inf)  # type: ignore[union-attr]
         for step in range(20)
         for batch, _ in batches(step)
     ]
@@ -139,7 +140,7 @@ def test_what_cannot_be_asked_is_refused(model: Model):
     needy = Model(model.denoiser, replace(model.description, drop=0.0))
     with pytest.raises(ValueError, match=r"never learned to go without its low-resolution:4; give it"):
         needy.sample(1)
-    deaf = Model(model.denoiser, replace(model.description, picture=""))
+    deaf = Model(model.denoiser, replace(model.description, hears=()))
     with pytest.raises(ValueError, match="picture: this model was trained without one"):
         deaf.sample(1, picture=SMALL[:1])
 
@@ -181,9 +182,9 @@ def test_a_folder_of_aligned_pictures_is_matched_by_name(folders: Folder):
     assert [file for file, _ in data.skipped] == ["sub/2.png"]
     assert len(data) == 5
     assert torch.equal(data.select([1, 0]).aligned, data.aligned[[1, 0]])  # type: ignore[arg-type]
-    assert data.digest() != replace(data, aligned=data.x).digest()
+    assert data.digest != replace(data, aligned=data.x).digest
     (batch,) = (batch for batch, _ in batches_of(run_of("given", folders, augment=0.0, drop=0.0))(0))
-    assert torch.equal(PIXELS.decode(batch.condition.picture), data.aligned[batch.index])  # type: ignore[union-attr]
+    assert torch.equal(PIXELS.decode(batch.condition["picture"]), data.aligned[batch.index])  # type: ignore[union-attr]
 
 
 def test_aligned_pictures_that_are_missing_or_broken_are_named(folders: Folder):

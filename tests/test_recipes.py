@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from unsteep.data import DataSet
+from unsteep.data import Examples
 from unsteep.model import Description
 from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.networks.sequence import SequenceConfig
 from unsteep.objectives import Bound, Hybrid
 from unsteep.recipes import RECIPES
-from unsteep.spaces import Pixels, Vectors
+from unsteep.spaces import Pixels, Sequences, Vectors
 from unsteep.storage import config
-from unsteep.training.run import Conditioning, Run, start
+from unsteep.training.conditioning import Conditioning
+from unsteep.training.run import Run, start
 
 SHAPES = {  # of the data that each recipe is for
     "digits": (1, 8, 8),
@@ -26,6 +28,7 @@ SHAPES = {  # of the data that each recipe is for
     "emoji": (3, 32, 32),
     "upscale": (3, 64, 64),
     "vectors": (5,),
+    "sequences": (9, 4),
 }
 OF_THEIR_OWN = ("digits", "shapes")  # which need no --data
 CAPTIONED = ("shapes", "captions", "emoji")
@@ -35,14 +38,16 @@ def run_of(name: str) -> Run:
     return RECIPES[name]("" if name in OF_THEIR_OWN else "data/here")
 
 
-def data_of(name: str, labelled: bool = True) -> DataSet:
+def data_of(name: str, labelled: bool = True) -> Examples:
     shape = (6, *SHAPES[name])
     if len(shape) == 2:
-        return DataSet(torch.randn(shape), source="made up")
+        return Examples(torch.randn(shape), levels=None, source="made up")
+    if len(shape) == 3:
+        return Examples(torch.randn(shape), levels=None, valid=torch.ones(6, 9, dtype=torch.bool), source="made up")
     x = torch.zeros(shape, dtype=torch.uint8)
     if name in CAPTIONED:
-        return DataSet(x, source="made up", captions=("a red circle", "two blue squares") * 3)
-    return DataSet(x, torch.arange(6) % 2, ("a", "b"), source="made up") if labelled else DataSet(x, source="made up")
+        return Examples(x, source="made up", captions=("a red circle", "two blue squares") * 3)
+    return Examples(x, torch.arange(6) % 2, ("a", "b"), source="made up") if labelled else Examples(x, source="made up")
 
 
 def test_every_recipe_is_tested() -> None:
@@ -70,10 +75,10 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
         assert (network.channels, network.size, network.labels) == (channels, size, len(names))
         assert set(network.attention) <= set(network.level_sizes)
     else:
-        assert isinstance(network, MLPConfig)
-        assert isinstance(description.space, Vectors)
-        assert network.features == 5
-    assert bool(description.vocabulary) == (name in CAPTIONED)
+        assert isinstance(network, SequenceConfig if name == "sequences" else MLPConfig)
+        assert isinstance(description.space, Sequences if name == "sequences" else Vectors)
+        assert network.features == SHAPES[name][-1]
+    assert (description.hearing("prompt") is not None) == (name in CAPTIONED)
     assert config.loads(Description, config.dumps(description)) == description
     with torch.device("meta"):
         parameters = sum(p.numel() for p in network.build().parameters())
@@ -97,7 +102,7 @@ def test_text_that_the_data_or_the_network_do_not_have() -> None:
     run = run_of("shapes")
     with pytest.raises(ValueError, match=r"condition\.text: these data have no captions \(made up\)"):
         run.describe(data_of("folder"))
-    with pytest.raises(ValueError, match=r"condition\.text: an MLP hears no text"):
+    with pytest.raises(ValueError, match=r"an MLP hears label, and not the caption"):
         replace(run, model=replace(run.model, network=MLPConfig())).describe(data_of("shapes"))
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import unsteep
+from building import batches_for
 from unsteep.core.chains import CosineBetas
 from unsteep.core.noise import Draw
 from unsteep.core.schedules import VP
@@ -23,14 +24,18 @@ from unsteep.data import Array, Shapes
 from unsteep.data.batch import Batch
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.networks.sequence import SequenceConfig
 from unsteep.objectives import Importance, Loss, Simple, Stratified
 from unsteep.storage.checkpoint import load_tensors, step_folders
 from unsteep.storage.lock import RunLock
 from unsteep.storage.manifest import Corrupt
+from unsteep.training import denoising
 from unsteep.training import run as runs
+from unsteep.training.batches import Batches
+from unsteep.training.conditioning import Conditioning
 from unsteep.training.log import read_log
 from unsteep.training.loop import Diverged, Record, State, TrainConfig, train
-from unsteep.training.run import Batches, Conditioning, Run
+from unsteep.training.run import Run
 
 N, BATCH, STEPS = 22, 8, 8  # 64 positions over epochs of 22: a run crosses two borders of epochs
 STATE = ("weights", "ema", "optimizer", "objective")
@@ -74,14 +79,14 @@ def run(folder: Path) -> Run:
 @pytest.fixture(autouse=True)
 def reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run draws at its end is tested with the command line."""
-    monkeypatch.setattr(runs, "report", lambda *_: None)
+    monkeypatch.setattr(denoising, "report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def unbroken(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unbroken") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "report", lambda *_: None)
+        patch.setattr(denoising, "report", lambda *_: None)
         assert runs.start(run, out, say=silent)
     return out
 
@@ -318,8 +323,11 @@ def test_force_begins_anew(run: Run, stopped: Path) -> None:
 
 
 def test_force_with_a_mistake_leaves_the_run(stopped: Path, run: Run) -> None:
-    for wrong in (replace(run, data=Array(path="nowhere.npy")), replace(run, model=ModelConfig(network=MLPConfig()))):
-        with pytest.raises(ValueError, match=r"data\.path|model\.network"):
+    for wrong in (
+        replace(run, data=Array(path="nowhere.npy")),
+        replace(run, model=ModelConfig(network=SequenceConfig())),
+    ):
+        with pytest.raises(ValueError, match=r"data\.path|transformer for sequences"):
             runs.start(wrong, stopped, force=True, say=silent)
     assert (stopped / "checkpoints" / "step-00000008").is_dir()
     assert runs.read_run(stopped) == run
@@ -441,11 +449,9 @@ def test_parts_of_a_batch_add_up_to_the_batch(times: Simple, run: Run) -> None:
     ends, losses = [], []
     for accumulate in (1, 2, 4):
         of = replace(run, model=plain, objective=times, train=replace(run.train, accumulate=accumulate, steps=4))
-        description = of.describe(data)
-        state = runs._state(of, description, "cpu")
-        batches = Batches(of, data, description, torch.device("cpu"))
-        losses.append([record.loss for record in train(state, batches, of.train)])
-        ends.append(flat(state.module))
+        task = of.made(data, "cpu")
+        losses.append([record.loss for record in train(task, of.train)])
+        ends.append(flat(task.state.module))
     for loss, end in zip(losses[1:], ends[1:], strict=True):
         torch.testing.assert_close(loss, losses[0], rtol=1e-5, atol=0)
         torch.testing.assert_close(end, ends[0], rtol=0, atol=1e-5)
@@ -494,7 +500,7 @@ def test_the_largest_seed_trains(run: Run, tmp_path: Path) -> None:
 def batches_of(run: Run, **changes: Any) -> tuple[Batches, Tensor]:
     run = replace(run, train=replace(run.train, **changes))
     data = run.data.read("train")
-    return Batches(run, data, run.describe(data), torch.device("cpu")), data.x
+    return batches_for(run, data, run.describe(data)), data.x
 
 
 def test_an_epoch_meets_every_example_once(run: Run) -> None:
@@ -514,14 +520,14 @@ def test_mirroring_and_dropping_belong_to_the_example_not_to_the_part(run: Run) 
         parts = [part for part, _ in halves(step)]
         assert torch.equal(batch.x, torch.cat([part.x for part in parts]))
         assert batch.condition is not None
-        assert batch.condition.label is not None
-        labels = [part.condition.label for part in parts if part.condition and part.condition.label is not None]
-        assert torch.equal(batch.condition.label, torch.cat(labels))
+        assert batch.condition["label"] is not None
+        labels = [part.condition["label"] for part in parts if part.condition and part.condition["label"] is not None]
+        assert torch.equal(batch.condition["label"], torch.cat(labels))
         plain = x[batch.index].float() / 255 * 2 - 1
         mirrored = (batch.x - plain.flip(-1)).abs().amax((1, 2, 3)) < 1e-6
         assert (mirrored | ((batch.x - plain).abs().amax((1, 2, 3)) < 1e-6)).all()
-        hidden = batch.condition.label == -1
-        assert (hidden | (batch.condition.label == batch.index % 3)).all()
+        hidden = batch.condition["label"] == -1
+        assert (hidden | (batch.condition["label"] == batch.index % 3)).all()
         flipped += mirrored.tolist()
         dropped += hidden.tolist()
     assert abs(np.mean(flipped) - 0.5) < 0.2
@@ -539,7 +545,6 @@ def test_without_labels_there_is_no_condition(run: Run) -> None:
 
 
 def test_what_a_run_refuses_of_its_data(folder: Path, run: Run, tmp_path: Path) -> None:
-    np.save(tmp_path / "wide.npy", np.zeros((4, 8, 6), np.uint8))
     np.save(tmp_path / "bare.npy", np.zeros((4, 8, 8), np.uint8))
     np.save(tmp_path / "rows.npy", np.zeros((4, 3), np.float32))
 
@@ -549,13 +554,11 @@ def test_what_a_run_refuses_of_its_data(folder: Path, run: Run, tmp_path: Path) 
             runs.start(wrong, tmp_path / "run", say=silent)
         assert not (tmp_path / "run").exists()
 
-    wide, bare, rows = (Array(path=str(tmp_path / name)) for name in ("wide.npy", "bare.npy", "rows.npy"))
+    bare, rows = (Array(path=str(tmp_path / name)) for name in ("bare.npy", "rows.npy"))
     refuses(r"condition\.label: these data have no labels .*; turn it off", data=bare)
-    refuses("expected square pictures, got 8 x 6", data=wide, condition=Conditioning())
-    refuses(r"train\.flip: these data are rows of numbers", data=rows, condition=Conditioning())
+    refuses(r"train\.flip: these data are rows of 3 numbers", data=rows, condition=Conditioning())
     refuses(r"train\.flip: the captions say left and right", data=Shapes(size=16, count=4))
-    mlp = ModelConfig(network=MLPConfig())
-    refuses("the data are pixels, which need a UNet", model=mlp)
+    refuses("a transformer for sequences .*; set model.network=(UNet|DiT)", model=ModelConfig(network=SequenceConfig()))
     refuses("attention: expected sizes among 8, 4, got 16", model=ModelConfig(network=UNetConfig(multipliers=(1, 2))))
     refuses(r"train\.ema: expected a decay", train=replace(run.train, ema=1.0))
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool2d
 from conftest import SCHEDULES
 from unsteep.core.chains import Chain, CosineBetas, LinearBetas
 from unsteep.core.level import NoiseLevel, add_noise
+from unsteep.core.open import listed
 from unsteep.core.schedules import (
     VP,
     AnySchedule,
@@ -335,7 +336,7 @@ class Choice:
 
 class TestConfiguration:
     def test_no_family_escapes_the_laws(self) -> None:
-        assert set(get_args(AnySchedule)) == {type(schedule) for schedule in SCHEDULES.values()}
+        assert set(listed(AnySchedule)) == {type(schedule) for schedule in SCHEDULES.values()}
 
     def test_every_schedule_comes_back_from_a_file(self, schedule: Any) -> None:
         assert config.loads(Choice, config.dumps(Choice(schedule=schedule))).schedule == schedule

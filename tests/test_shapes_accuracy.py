@@ -16,11 +16,12 @@ from unsteep.evaluation import shapes_accuracy
 from unsteep.evaluation.shapes_accuracy import HELD_OUT, KNOWN, Answers, answers, caption_sets
 from unsteep.metrics.interval import wilson
 from unsteep.model import Model, ModelConfig
-from unsteep.model.measuring import weights_digest
+from unsteep.model.cost import weights_digest
 from unsteep.networks import TextEncoderConfig, UNetConfig
 from unsteep.pages import plots
 from unsteep.sampling import UniPC
-from unsteep.training.run import Conditioning, Run
+from unsteep.training.conditioning import Conditioning
+from unsteep.training.run import Run
 
 N = 40
 DATA = Shapes(count=60, test_count=N + 20, seed=3)
@@ -37,7 +38,7 @@ class Painter:
 
     def __init__(self, lies: dict[int, str] | None = None) -> None:
         self.lies = lies or {}
-        self.denoiser = torch.nn.Linear(1, 1)
+        self.denoiser = torch.nn.ModuleDict({"network": torch.nn.Linear(1, 1)})
         self.asked: list[tuple[float, int]] = []
 
     def resolved(self, *how: object) -> UniPC:
@@ -50,7 +51,7 @@ class Painter:
         self.asked.append((guidance, seed))
         told = [self.lies.get(i, one) if guidance != 1 else one for i, one in enumerate(prompt)]
         for _ in range((steps or self.default_steps) * (1 if guidance == 1 else 2)):
-            self.denoiser(torch.zeros(n, 1))
+            self.denoiser["network"](torch.zeros(n, 1))
         u = np.random.default_rng(seed + 100).uniform(size=(n, 4, 4))
         return torch.from_numpy(draw([Scene.of(one) for one in told], u, 32))
 

@@ -28,6 +28,7 @@ from unsteep.studies.questions import sampling, training
 from unsteep.studies.questions.examiner import Counts, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study, conclusions, read, run
 from unsteep.studies.trained import of_steps
+from unsteep.training import denoising
 from unsteep.training.loop import Diverged
 from unsteep.training.run import Run
 
@@ -323,7 +324,7 @@ def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(domain, "DomainNet", lambda: DomainNet(steps=10, batch=32, width=4, dimension=4))
-        patch.setattr(runs, "report", no_report)
+        patch.setattr(denoising, "report", no_report)
         patch.setattr(plots, "lines", blank)
         yield
 
@@ -441,7 +442,7 @@ def test_which_network() -> None:
 
 def test_a_cell_that_cannot_be_built_is_named_before_the_work() -> None:
     with pytest.raises(ValueError, match=r"^linear: model.network: "):
-        training.schedules(digits("model.network=MLP"), COUNTS, 2, "cpu")
+        training.schedules(digits("model.network=Sequence"), COUNTS, 2, "cpu")
 
 
 def test_small_is_smaller() -> None:

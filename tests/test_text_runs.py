@@ -7,14 +7,16 @@ import pytest
 import torch
 
 import unsteep
+from building import batches_for
 from unsteep.data import Shapes
 from unsteep.evaluation.examples import examples_of
 from unsteep.evaluation.likelihood import likelihood
 from unsteep.guidance.setting import Guidance
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import DiTConfig, TextEncoderConfig, UNetConfig, Vocabulary
+from unsteep.training.conditioning import Conditioning
 from unsteep.training.loop import TrainConfig
-from unsteep.training.run import Batches, Conditioning, Run, start
+from unsteep.training.run import Run, start
 
 TEXT = TextEncoderConfig(width=16, depth=1, heads=2, limit=20)
 UNET = UNetConfig(width=16, groups=4, multipliers=(1, 2), blocks=1, attention=(8,), text=TEXT)
@@ -45,13 +47,13 @@ def test_a_batch_hears_the_captions_of_its_pictures() -> None:
     run = run_of(drop=0.0)
     data = run.data.read("train")
     description = run.describe(data)
-    vocabulary = Vocabulary.from_json(description.vocabulary)
-    ((batch, _),) = Batches(run, data, description, torch.device("cpu"))(0)
+    vocabulary = Vocabulary.from_json(description.hearing("prompt").vocabulary)
+    ((batch, _),) = batches_for(run, data, description)(0)
     assert batch.condition is not None
-    assert batch.condition.text is not None
-    assert batch.condition.text_valid is not None
+    assert batch.condition["text"] is not None
+    assert batch.condition["text_valid"] is not None
     for row, place in enumerate(batch.index.tolist()):
-        told = batch.condition.text[row][batch.condition.text_valid[row]]
+        told = batch.condition["text"][row][batch.condition["text_valid"][row]]
         assert vocabulary.decode(told).strip() == data.captions[place]
 
 
@@ -59,8 +61,8 @@ def test_some_captions_are_dropped() -> None:
     run = run_of(drop=0.5)
     data = run.data.read("train")
     description = run.describe(data)
-    batches = Batches(run, data, description, torch.device("cpu"))
-    heard = [batch.condition.text_valid.any(1) for step in range(20) for batch, _ in batches(step)]  # type: ignore[union-attr]
+    batches = batches_for(run, data, description)
+    heard = [batch.condition["text_valid"].any(1) for step in range(20) for batch, _ in batches(step)]  # type: ignore[union-attr]
     assert 0.35 < float(torch.cat(heard).float().mean()) < 0.65
 
 

@@ -21,7 +21,7 @@ from unsteep.objectives import Loss
 from unsteep.storage import config
 from unsteep.training.ema import EMA
 from unsteep.training.log import Log, Progress, read_log
-from unsteep.training.loop import Diverged, Record, State, TrainConfig, train
+from unsteep.training.loop import Diverged, Record, Single, State, TrainConfig, train
 
 # The loop.
 
@@ -34,9 +34,9 @@ class Classify:
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         assert batch.condition is not None
-        assert batch.condition.label is not None
+        assert batch.condition["label"] is not None
         self.step += 1
-        value = F.cross_entropy(module(batch.x), batch.condition.label, reduction="none")
+        value = F.cross_entropy(module(batch.x), batch.condition["label"], reduction="none")
         if self.step == self.wrong:
             weight = next(module.parameters()).sum()
             value = value + (weight - weight.detach()).abs().sqrt()
@@ -65,14 +65,14 @@ def classifier() -> nn.Linear:
 def test_a_gradient_that_is_no_number_leaves_everything_as_it_was() -> None:
     of = TrainConfig(steps=6, batch=10, learning_rate=0.1, warmup=0, ema=0.5)
     state = State(classifier(), of, Classify(wrong=4))
-    steps = train(state, clusters(of), of)
+    steps = train(Single(state, clusters(of)), of)
     for _ in range(3):
         next(steps)
     kept = copy.deepcopy((state.module.state_dict(), state.ema.module.state_dict(), state.optimizer.state_dict()))
     with pytest.raises(Diverged, match=r"^step 4: .* the norm of its gradient nan; no update was made$"):
         next(steps)
     now = (state.module.state_dict(), state.ema.module.state_dict(), state.optimizer.state_dict())
-    assert state.step == 3
+    assert state.updates == 3
     torch.testing.assert_close(now, kept, rtol=0, atol=0)
     assert all(p.grad is None for p in state.module.parameters())
 
@@ -80,15 +80,15 @@ def test_a_gradient_that_is_no_number_leaves_everything_as_it_was() -> None:
 def test_it_trains_any_module() -> None:
     of = TrainConfig(steps=60, batch=20, learning_rate=0.1, warmup=5, ema=0.5)
     state, parts = State(classifier(), of, Classify()), clusters(of)
-    records = list(train(state, parts, of))
+    records = list(train(Single(state, parts), of))
     assert [record.step for record in records] == list(range(1, 61))
-    assert state.step == 60
+    assert state.updates == 60
     assert records[-1].loss < 0.1 < records[0].loss
     for batch, _ in parts(0):
         assert batch.condition is not None
-        assert batch.condition.label is not None
+        assert batch.condition["label"] is not None
         for module in (state.module, state.ema.module):
-            assert (module(batch.x).argmax(1) == batch.condition.label).float().mean() > 0.9
+            assert (module(batch.x).argmax(1) == batch.condition["label"]).float().mean() > 0.9
 
 
 def test_dropout_is_a_function_of_the_seed_and_the_step() -> None:
@@ -103,7 +103,7 @@ def test_dropout_is_a_function_of_the_seed_and_the_step() -> None:
         of = TrainConfig(steps=3, batch=4, seed=seed)
         state = State(nn.Sequential(classifier(), nn.Dropout(0.5)), of, objective)
         torch.rand(seed + 1)  # whatever was drawn before
-        for _ in train(state, clusters(of), of):
+        for _ in train(Single(state, clusters(of)), of):
             torch.rand(7)  # or is drawn between
         return left
 
@@ -117,7 +117,7 @@ def test_the_first_loss_is_the_mean_over_the_whole_batch() -> None:
     of = TrainConfig(steps=1, batch=12, accumulate=3)
     parts, module = clusters(of), classifier()
     whole = torch.cat([Classify()(module, *part).value.detach() for part in parts(0)])
-    (record,) = train(State(module, of, Classify()), parts, of)
+    (record,) = train(Single(State(module, of, Classify()), parts), of)
     assert len(whole) == 12
     assert isclose(record.loss, float(whole.mean()), rel_tol=1e-6)
 
@@ -129,7 +129,7 @@ def test_the_learning_rate_is_that_of_the_step_from_the_first_on() -> None:
     before = copy.deepcopy(module)
     (batch, draw), *_ = clusters(of)(0)
     Classify()(before, batch, draw).value.mean().backward()
-    record = next(train(State(module, of, Classify()), clusters(of), of))
+    record = next(train(Single(State(module, of, Classify()), clusters(of)), of))
     assert isclose(record.learning_rate, 0.05)
     assert before.weight.grad is not None
     torch.testing.assert_close(module.weight, before.weight - 0.05 * before.weight.grad.sign(), rtol=0, atol=1e-6)
@@ -141,7 +141,7 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before() -> None:
     for clip in (1e9, 0.01):
         of = TrainConfig(steps=3, batch=12, learning_rate=0.1, warmup=0, clip=clip)
         state = State(classifier(), of, Classify())
-        norms.append([record.gradient_norm for record in train(state, clusters(of), of)])
+        norms.append([record.gradient_norm for record in train(Single(state, clusters(of)), of)])
         ends.append(state.optimizer.state_dict()["state"][0]["exp_avg_sq"].sum())
     assert norms[0][0] == norms[1][0] > 0.01
     assert ends[1] <= 3e-3 * 0.01**2 < ends[0]

@@ -19,6 +19,7 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Schedule
 from unsteep.denoiser import Denoiser
+from unsteep.hearing import Label
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.tuned_grid import keep, opened, tune_grid
 from unsteep.networks import MLPConfig
@@ -195,7 +196,12 @@ class Oracle(nn.Module):
 
 def oracle(names: tuple[str, ...] = (), chain: LinearBetas | CosineBetas | None = None) -> Model:
     space, chain = Vectors(mean=(0.0, 0.0), std=(1.0, 1.0)), chain or LinearBetas()
-    description = Description(model=ModelConfig(network=MLPConfig()), schedule=chain, space=space, names=names)
+    description = Description(
+        model=ModelConfig(network=MLPConfig()),
+        schedule=chain,
+        space=space,
+        hears=(Label(names=names),) if names else (),
+    )
     labels = torch.arange(2000) % len(names) if names else None
     x0 = MIXTURE.sample(2000) + (0 if labels is None else 0.2 * labels[:, None])
     return Model(Denoiser(Oracle(chain), chain, "x0"), description, frame(x0, labels, len(names)))

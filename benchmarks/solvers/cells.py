@@ -20,7 +20,7 @@ from unsteep.core.chains import Chain
 from unsteep.core.estimate import Estimate, Prediction
 from unsteep.core.level import NoiseLevel
 from unsteep.denoiser import Denoise
-from unsteep.model.measuring import write_json
+from unsteep.pages.files import write_json
 
 
 @dataclass(frozen=True)

@@ -159,15 +159,15 @@ class Mixture:
     def _log_weights(self, batch: int, condition: Condition | None) -> Tensor:
         """Log-weights (b, k) of the components, given the label of each row (-1: none)."""
         rows = self.log_weights.expand(batch, -1)
-        if condition is None or condition.label is None:
+        if condition is None or "label" not in condition:
             return rows
         if self.labels is None:
             raise ValueError("this mixture has no labels; give `labels` when it is made")
-        label = condition.label.reshape(-1, 1)
+        label = condition["label"].reshape(-1, 1)
         chosen = (label == self.labels) | (label < 0)
         if not bool(chosen.any(1).all()):
             raise ValueError(
-                f"label: this mixture has the labels {self.labels.unique().tolist()}, got {condition.label.tolist()}"
+                f"label: this mixture has the labels {self.labels.unique().tolist()}, got {condition['label'].tolist()}"
             )
         rows = torch.where(chosen, rows, -math.inf)
         return rows - torch.logsumexp(rows, 1, keepdim=True)

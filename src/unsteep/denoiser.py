@@ -23,7 +23,7 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from unsteep.core.condition import Condition
+from unsteep.core.condition import VALID, Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, like
@@ -60,7 +60,7 @@ class Denoiser(nn.Module):
         learn_variance: LearnVariance = False,
     ) -> None:
         super().__init__()
-        has_steps = getattr(schedule, "steps", None) is not None  # a chain, interpolated or not
+        has_steps = getattr(schedule, "steps", None) is not None
         if prediction not in (*PREDICTIONS, "mean"):
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, mean, got {prediction!r}")
         if prediction in ("eps", "score") and schedule.logsnr_min == -torch.inf:
@@ -90,10 +90,10 @@ class Denoiser(nn.Module):
         scaled = x_t if self.input_scale == "none" else x_t / like(level.scale, x_t)
         # In half precision neighbouring labels near 999 would be one number.
         heard = self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))
-        output = self.network(scaled, heard, **({} if condition is None else condition.tensors()))
+        output = self.network(scaled, heard, **({} if condition is None else condition))
         output = output.to(x_t.dtype)  # an autocast network answers in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
-        valid = None if condition is None else condition.valid
+        valid = None if condition is None else condition.get(VALID)
         if self.prediction == "mean":
             a, b = posterior_weights(level, self.previous(level))
             estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level, valid=valid)

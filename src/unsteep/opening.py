@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 
 from unsteep.model import Model
-from unsteep.storage.checkpoint import latest, step_folders
+from unsteep.storage.checkpoint import latest, load_text, step_folders
 
 
-def load(path: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu") -> Model:
+def load(
+    path: str | Path, *, weights: str | None = None, device: torch.device | str = "auto", trust: bool = False
+) -> Model:
     """The model at `path`: a run's folder (its latest checkpoint that verifies), a checkpoint, or a saved model.
 
-    `weights`: "ema" (the default where there are averaged weights) or "weights". ValueError if `path` is none of
-    these, or a file was damaged.
+    `weights`: "ema" (the default where there are averaged weights) or "weights". `device`: "auto" is the best there is;
+    the model's repr says which. `trust`: import the parts of a user's own that the model names, as its network; without
+    it they must have been imported before. ValueError if `path` is none of these, or a file was damaged.
     """
     path = Path(path)
+    device = chosen_device(str(device))
     if (path / "model.toml").exists():
-        return Model.open(path, weights, device)
+        return Model.open(path, weights, device, trust=trust, origin=_origin(path, weights))
     if not (path / "run.toml").exists():
         what = "does not exist" if not path.exists() else "is neither a run nor a saved model"
         raise ValueError(f"{path} {what}; give the folder that unsteep train wrote")
@@ -27,4 +32,25 @@ def load(path: str | Path, *, weights: str | None = None, device: torch.device |
         if step_folders(path / "checkpoints"):
             raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
         raise ValueError(f"{path} has no checkpoint yet; train it with: unsteep train --resume --out {path}")
-    return Model.open(folder, weights, device)
+    return Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
+
+
+def chosen_device(name: str = "auto") -> str:
+    """The torch device of this name; "auto" is the first accelerator that is there, else the CPU. ValueError where it
+    is not."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name}: not available here; use auto or cpu ({str(error).splitlines()[0]})") from None
+    return name
+
+
+def _origin(folder: Path, weights: str | None) -> str:
+    """In words, after how many steps, and which of the weights."""
+    averaged = weights != "weights" and (folder / "ema.safetensors").exists()
+    if not (folder / "state.json").exists():
+        return f"from {folder}"
+    step = json.loads(load_text(folder, "state.json"))["step"]
+    return f"after {step:,} steps, {'averaged' if averaged else 'last'} weights"

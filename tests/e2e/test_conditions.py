@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import unsteep.training.run as runs
 from command_line import made, unsteep_
 from unsteep.denoiser import Denoiser
 from unsteep.guidance.noisy import NoisyClassifier
+from unsteep.training import denoising
 
 TINY = [
     *("schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "train.warmup=1", "train.steps=2"),
@@ -39,7 +39,7 @@ def pictures() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with contextlib.chdir(tmp_path_factory.mktemp("home")), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "report", lambda model, out, *_: (out / "report.html").write_text(""))
+        patch.setattr(denoising, "report", lambda model, out, *_: (out / "report.html").write_text(""))
         trained("runs/demo", "data.limit=200")
         trained("runs/blind", "data.limit=200", "condition.label=false", "condition.drop=0")
         trained("runs/sure", "data.limit=200", "condition.drop=0")
@@ -167,11 +167,11 @@ def test_pictures_of_a_folder_stand_above_their_samples() -> None:
         (("runs/demo", "--picture", "pictures"), "--picture: this model was trained without one"),
         (("runs/upscale", "--picture", "nothing.png"), "nothing.png: there is nothing"),
         (("runs/upscale", "--picture", "home.txt"), "home.txt: expected a picture"),
-        (("runs/upscale", "--guidance", "2"), "towards what? this model hears a low-resolution:4; give --picture"),
-        (("runs/shapes", "--guidance", "2"), "towards what? this model hears a caption; give --prompt"),
-        (("runs/upscale", "--augment", "0.2"), "--augment 0.2: it is the noise of --picture; give one"),
-        (("runs/demo", "--guidance-interval", "0.2", "0.8"), "--guidance 1 guides nothing, interval would do"),
-        (("runs/demo", "--negative-label", "3"), "--guidance 1 guides nothing, negative would do"),
+        (("runs/upscale", "--guidance", "2"), "towards what? this model hears a low-resolution:4; give one"),
+        (("runs/shapes", "--guidance", "2"), "towards what? this model hears a caption; give one"),
+        (("runs/upscale", "--augment", "0.2"), "--augment: 0.2 is the noise of a picture; give one"),
+        (("runs/demo", "--guidance-interval", "0.2", "0.8"), "--guidance: 1 guides nothing, interval would do"),
+        (("runs/demo", "--negative-label", "3"), "--guidance: 1 guides nothing, negative would do"),
         (("runs/shapes", "--prompt", "a", "--guidance", "2", "--negative-label", "3"), "--negative-label: this model"),
         (("runs/demo", "--guidance", "2", "--negative-prompt", "a cat"), "--negative-prompt: this model was trained w"),
         (("runs/shapes", "--prompt", "a", "--guidance", "2", "--weaker", "runs/few"), "and of the same vocabulary"),
@@ -202,7 +202,7 @@ def test_a_classifier_guides_each_sample_to_the_class_it_is_of(monkeypatch: pyte
         lambda of, x, level, condition=None: told.append(condition) or heard(of, x, level, condition),
     )
     sampled("runs/demo", "--classifier", "runs/demo/classifier", "--guidance", 2)
-    labels = {tuple(condition.label.tolist()) for condition in told if condition is not None}
+    labels = {tuple(condition["label"].tolist()) for condition in told if condition is not None}
     assert {tuple(of.tolist()) for of in asked} == labels
     assert len(labels) == 1
 

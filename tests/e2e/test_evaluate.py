@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import unsteep.training.run as runs
 from command_line import made, unsteep_
 from unsteep.features import domain
 from unsteep.features.domain import DomainNet
 from unsteep.opening import load
+from unsteep.training import denoising
 
 TINY = [
     *("data.limit=300", "schedule=CosineBetas", "schedule.steps=5", "train.steps=2", "train.batch=4", "train.warmup=1"),
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(domain, "DomainNet", lambda: DomainNet(steps=30, batch=32, width=4, dimension=4))
-        patch.setattr(runs, "report", lambda model, out, *_: (out / "report.html").write_text(""))
+        patch.setattr(denoising, "report", lambda model, out, *_: (out / "report.html").write_text(""))
         for name, seed in (("a", 0), ("b", 1)):
             sets = [part for one in (*TINY, f"train.seed={seed}") for part in ("--set", one)]
             made("train", "digits", *sets, "--out", f"runs/{name}")
@@ -162,8 +162,8 @@ def test_the_chain_and_the_variance_of_a_model_are_its_own() -> None:
     ("command", "words"),
     [
         ("evaluate runs/a --metrics fdi", "unknown metric 'fdi'; choose fid, kid, precision"),
-        ("evaluate runs/a --metrics fid lpips", "needs --lpips TRUNK HEADS"),
-        ("evaluate runs/a --metrics clip-score", "needs --clip FOLDER and --prompts FILE"),
+        ("evaluate runs/a --metrics fid lpips", "(--lpips TRUNK HEADS)"),
+        ("evaluate runs/a --metrics clip-score", "(--clip FOLDER, --prompts FILE)"),
         ("evaluate runs/a --features domains", "expected domain, inception=FILE or pretrained=FOLDER"),
         ("evaluate runs/a --features inception=absent.pth", "absent.pth"),
         ("evaluate runs/a --solver dimm", "unknown solver 'dimm'; did you mean ddim"),
@@ -175,7 +175,7 @@ def test_the_chain_and_the_variance_of_a_model_are_its_own() -> None:
         ("evaluate runs/a --data real", "from no folder; leave it out"),
         ("evaluate saved", "does not know its data; name real pictures"),
         ("evaluate made", "--data: name the real pictures"),
-        ("evaluate made --data real -n 90", "holds 60 pictures; ask for as many or fewer"),
+        ("evaluate made --data real -n 90", "got 90; ask for as many or fewer"),
         ("evaluate made --data real --replicates 2", "replicates: expected at least 1, of a model; got 2"),
         ("evaluate made --data real --metrics memorization", "memorization needs training pictures"),
         ("evaluate made.npz --data real --metrics agreement", "agreement needs samples with classes"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from unsteep.cli import main
 from unsteep.core.chains import CosineBetas
+from unsteep.hearing import Label
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.spaces import Pixels, Vectors
@@ -63,7 +64,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         torch.manual_seed(0)
         for name, names in (("run", ("cat", "dog")), ("plain", ())):
             description = Description(
-                model=config, schedule=chain, space=Pixels(channels=1, size=SIZE), names=names
+                model=config,
+                schedule=chain,
+                space=Pixels(channels=1, size=SIZE),
+                hears=(Label(names=names),) if names else (),
             ).filled()
             denoiser = description.build()
             for weight in denoiser.parameters():
@@ -175,14 +179,14 @@ def test_redrawing() -> None:
         ("fill plain photo.png --mask mask.png --label cat", "trained without labels"),
         ("fill run photo.png --mask mask.png --guidance 2", "--label"),
         ("fill run photo.png --mask mask.png --label bird", "its classes are 0 (cat), 1 (dog)"),
-        ("fill rows photo.png --mask mask.png", "rows of numbers"),
+        ("fill rows photo.png --mask mask.png", "rows of 1 numbers"),
         ("redraw plain photo.png --strength 1.5", "strength: expected a time"),
         ("redraw plain photo.png --strength -0.5", "strength: expected a time"),
         ("redraw plain photo.png --strength 0.1 --steps 3", "expected 1 to 2"),
         ("redraw plain photo.png --steps 0", "--steps: expected at least 1"),
         ("redraw plain photo.png --solver dimm", "unknown solver 'dimm'"),
         ("redraw run photo.png --guidance 2", "--label"),
-        ("redraw rows photo.png", "rows of numbers"),
+        ("redraw rows photo.png", "rows of 1 numbers"),
     ],
 )
 def test_mistakes(command: str, words: str) -> None:

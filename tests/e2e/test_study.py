@@ -16,6 +16,7 @@ from unsteep.features.domain import DomainNet
 from unsteep.pages import plots
 from unsteep.studies.questions import training
 from unsteep.studies.questions.training import Study, schedules
+from unsteep.training import denoising
 
 TINY = [
     *("data.limit=200", "schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "train.warmup=1"),
@@ -35,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(domain, "DomainNet", lambda: DomainNet(steps=10, batch=32, width=4, dimension=4))
-        patch.setattr(runs, "report", lambda model, out, *_: (out / "report.html").write_text(""))
+        patch.setattr(denoising, "report", lambda model, out, *_: (out / "report.html").write_text(""))
         patch.setattr(plots, "lines", blank)
         made("train", "digits", *SETS, "--set", "train.steps=2", "--out", "runs/demo")
         yield

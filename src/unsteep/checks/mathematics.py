@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from unsteep.checks.rows import Check, Row, below, holds, near, published
 from unsteep.core.chains import Betas, CosineBetas, Interpolated, LinearBetas, QuadraticBetas
 from unsteep.core.level import step_variances
 from unsteep.core.noise import NoiseSource, philox
+from unsteep.core.open import listed
 from unsteep.core.schedules import AnySchedule, Flow, Karras, Schedule, Shifted, levels_of
 from unsteep.likelihood import prior_term
 
@@ -80,7 +81,7 @@ def _brownian() -> Iterator[Row]:
 
 def schedules() -> list[Check]:
     return [
-        *((family.__name__, partial(_lawful, family)) for family in get_args(AnySchedule)),
+        *((family.__name__, partial(_lawful, family)) for family in listed(AnySchedule)),
         ("published values", _published_schedules),
         ("sub-grids", _respaced),
     ]

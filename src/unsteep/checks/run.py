@@ -32,21 +32,21 @@ from unsteep.training.run import read_run
 SAMPLES = 4
 
 
-def checks(path: Path, device: str) -> list[Check]:
+def checks(path: Path, device: str, trust: bool = False) -> list[Check]:
     """Of what lies at `path`; ValueError if that is no run and no model."""
     if not any((path / name).exists() for name in ("run.toml", "model.toml", MANIFEST)):
         what = "is neither a run nor a saved model" if path.exists() else "does not exist"
         raise ValueError(f"{path} {what}; give the folder that unsteep train wrote")
     return [
-        ("run.toml", partial(_configuration, path)),
+        ("run.toml", partial(_configuration, path, trust)),
         ("files", partial(_files, path)),
-        ("opening the model", partial(_opened, path, device)),
+        ("opening the model", partial(_opened, path, device, trust)),
     ]
 
 
-def _configuration(path: Path) -> Iterator[Row]:
+def _configuration(path: Path, trust: bool) -> Iterator[Row]:
     if (path / "run.toml").exists():
-        read_run(path)
+        read_run(path, trust or "file")
         yield holds("run.toml", "readable", "readable", True)
 
 
@@ -72,12 +72,12 @@ def _verified(folder: Path) -> Row:
     return holds(f"files of {folder.name}", "as written", "as written", True)
 
 
-def _opened(path: Path, device: str) -> Iterator[Row]:
+def _opened(path: Path, device: str, trust: bool) -> Iterator[Row]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged checkpoints, each of which has a row
-        model = load(path, device=device)
+        model = load(path, device=device, trust=trust)
     if (path / "run.toml").exists():
-        yield from rows_of(("schedule of run.toml", partial(_same_schedule, model, path)))
+        yield from rows_of(("schedule of run.toml", partial(_same_schedule, model, path, trust)))
     for name, rows in (
         ("schedule", _schedule),
         ("statistics", _statistics),
@@ -89,8 +89,8 @@ def _opened(path: Path, device: str) -> Iterator[Row]:
         yield from rows_of((name, partial(rows, model)))
 
 
-def _same_schedule(model: Model, path: Path) -> Iterator[Row]:
-    same = read_run(path).schedule == model.description.schedule
+def _same_schedule(model: Model, path: Path, trust: bool) -> Iterator[Row]:
+    same = read_run(path, trust or "file").schedule == model.description.schedule
     yield holds("schedule of run.toml", "the model's", "the model's" if same else "another", same)
 
 
@@ -116,22 +116,23 @@ def _statistics(model: Model) -> Iterator[Row]:
 def _frame(model: Model) -> Iterator[Row]:
     """The Gaussian that stands for the data (see `sampling.frame`)."""
     statistics, frame = model.statistics, frame_of(model.statistics)
-    if frame is None or frame.basis is None:
+    if frame is None:
         yield holds("frame of the data", "measured", "missing", False, "warn")
         return
-    d, k = frame.basis.shape
-    shapes = (tuple(frame.mean.shape), d, len(frame.std))
-    fits = shapes == (model.space.shape, math.prod(model.space.shape), k + 1)
-    yield holds("shapes of the frame", "fit", "fit" if fits else str(shapes), fits)
-    gram = frame.basis.double().T @ frame.basis.double()
-    yield below("V^T V - 1 of the directions", 1e-4, largest(gram - torch.eye(k, dtype=torch.float64)))
+    if frame.basis is not None:
+        d, k = frame.basis.shape
+        shapes = (tuple(frame.mean.shape), d, len(frame.std))
+        fits = shapes == (model.space.shape, math.prod(model.space.shape), k + 1)
+        yield holds("shapes of the frame", "fit", "fit" if fits else str(shapes), fits)
+        gram = frame.basis.double().T @ frame.basis.double()
+        yield below("V^T V - 1 of the directions", 1e-4, largest(gram - torch.eye(k, dtype=torch.float64)))
     yield holds("least std of the frame", "at least 0", f"{float(frame.std.min()):.3g}", bool((frame.std >= 0).all()))
     if model.space.bounds is not None:
         low, high = model.space.bounds
         got = (float(frame.mean.min()), float(frame.mean.max()))
         within = low - 1e-6 <= got[0] and got[1] <= high + 1e-6
         yield holds("mean of the data", f"in [{low:g}, {high:g}]", f"{got[0]:.2f} to {got[1]:.2f}", within)
-    if "class_mean" in statistics:
+    if "class_mean" in statistics and frame.basis is not None:  # of sequences it is a mean over frames
         counts = statistics["label_counts"].double()
         average = torch.einsum("c,c...->...", counts / counts.sum(), statistics["class_mean"].double())
         apart = float((average - statistics["mean"]).square().mean().sqrt()) / frame.spread
@@ -180,7 +181,12 @@ def _finite(name: str, x: Tensor) -> Row:
 def _likelihood(model: Model) -> Iterator[Row]:
     """The bound on examples of the frame's Gaussian: positive where it is minus the log of a probability."""
     labels = model.labels_of(2)
-    examples = model.space.decode(_pictured(model, labels, 2)[0])
+    examples = _pictured(model, labels, 2)[0].cpu()
+    for _ in range(2):  # the second time on the grid of the data's values
+        whole = model.space.decode(examples)
+        raw = whole if isinstance(whole, Tensor) else torch.stack(list(whole))
+        examples = model.space.encode(raw)
+    examples = raw
     bits = float(model.likelihood(examples, labels, terms=2).bits_per_dim().mean())
     passed = math.isfinite(bits) and (bits > 0 or model.space.levels is None)
     yield holds("bits/dim of random data", "> 0" if model.space.levels else "finite", f"{bits:.2f}", passed)

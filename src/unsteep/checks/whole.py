@@ -31,16 +31,22 @@ RUN = "run"  # one more group, where there is a run
 
 
 def check(
-    run: Path | None = None, *, only: Collection[str] = (), device: str = "cpu", progress: bool = False
+    run: Path | None = None,
+    *,
+    only: Collection[str] = (),
+    device: str = "cpu",
+    trust: bool = False,
+    progress: bool = False,
 ) -> dict[str, list[Row]]:
-    """The rows of each group, or of those in `only`. ValueError for an unknown group, and if `run` is no run."""
+    """The rows of each group, or of those in `only`. ValueError for an unknown group, and if `run` is no run.
+    `trust`: see `opening.load`."""
     known = [*GROUPS, RUN] if run is not None else [*GROUPS]
     if unknown := [name for name in only if name not in known]:
         hint = "; name a run to check it" if RUN in unknown else ""
         raise ValueError(f"only: expected groups of {', '.join(known)}, got {', '.join(unknown)}{hint}")
     wanted = [name for name in known if name in only or not only]
     groups = {
-        name: check_run.checks(run, device) if name == RUN and run is not None else GROUPS[name](device)
+        name: check_run.checks(run, device, trust) if name == RUN and run is not None else GROUPS[name](device)
         for name in wanted
     }
     found: dict[str, list[Row]] = {}

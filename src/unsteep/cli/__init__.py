@@ -5,6 +5,8 @@ A user's mistake is one line on stderr and exit code 2; nothing here shows a tra
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -37,6 +39,7 @@ VERBS = {
     "check": "Check the mathematics on this machine, and a run, against closed forms.",
     "schedules": "List every noise schedule, in numbers and as a picture.",
 }
+OPTIONS = {"batch_size": "batch"}  # whose names are other ones than in the library
 for verb, summary in VERBS.items():
     module = verb.replace("-", "_")
     app.command(f"unsteep.cli.{module}:{module}", name=verb, help=summary)
@@ -50,11 +53,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError as error:
         _fail(f"{error} Try --help.")
     except (ValueError, OSError) as error:
-        _fail(str(error))
+        _fail(_as_option(str(error), sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _as_option(message: str, arguments: Sequence[str]) -> str:
+    """A message of the library about one of its arguments, as one about the option of the same name."""
+    named = re.match(r"(negative )?(\w+):", message)
+    module = sys.modules.get(f"unsteep.cli.{arguments[0].replace('-', '_')}") if arguments else None
+    if named is None or module is None:
+        return message
+    name = named[0][:-1].replace(" ", "_")
+    name = OPTIONS.get(name, name)
+    verb = inspect.signature(getattr(module, module.__name__.rpartition(".")[2]))
+    known = name in verb.parameters and verb.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+    return f"--{name.replace('_', '-')}:{message[named.end() :]}" if known else message
 
 
 def _fail(message: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from unsteep.studies.ablation.ablation import Cell
+    from unsteep.studies.ablation.ablation import Combination
 
 
 def ablate(
@@ -71,7 +71,7 @@ def ablate(
     from unsteep.storage.config import override
     from unsteep.studies.ablation.ablation import GRID
     from unsteep.studies.ablation.ablation import ablate as run_ablation
-    from unsteep.studies.ablation.result import Measure
+    from unsteep.studies.ablation.result import Extent
 
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; {nearest(recipe, RECIPES)}")
@@ -82,7 +82,7 @@ def ablate(
     run = replace(run, train=replace(run.train, seed=run.train.seed if seed is None else seed))
     folder = out or Path("runs") / f"ablation-{recipe}"
     cells = _named(only or [])
-    measure = Measure(samples=samples, images=images, terms=terms)
+    measure = Extent(samples=samples, images=images, terms=terms)
     allowed = seconds(budget)
 
     words = ["unsteep", "ablate", recipe, *(["--data", data] if data else [])]
@@ -110,7 +110,7 @@ def ablate(
     return 0
 
 
-def _named(asked: list[str]) -> tuple[Cell, ...]:
+def _named(asked: list[str]) -> tuple[Combination, ...]:
     """The cells that are asked for by name, or by a part of it between dashes; all if none is."""
     from unsteep.cli.common import nearest
     from unsteep.studies.ablation.ablation import GRID

@@ -16,6 +16,7 @@ def check(
     *,
     only: Annotated[list[Group] | None, Parameter(negative=(), consume_multiple=True)] = None,
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Check orders, moments and bounds against closed forms, in less than a minute; with a run, its files, too.
 
@@ -29,6 +30,8 @@ def check(
         Groups of checks: numbers, schedules, solvers, moments, guidance, run; default: all.
     device
         auto, cpu, cuda or mps: where random numbers and the run's network are checked.
+    trust
+        Import the parts of one's own that the run names.
     """
     import time
 
@@ -40,7 +43,7 @@ def check(
     from unsteep.cli.common import chosen_device
 
     device, began = chosen_device(device), time.monotonic()
-    found = study.check(run, only=only or (), device=device, progress=True)
+    found = study.check(run, only=only or (), device=device, trust=trust, progress=True)
     rows = [row for group in found.values() for row in group]
     print(study.machine(device))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)

@@ -30,6 +30,7 @@ def compare(
     mixed: Annotated[bool, Parameter(negative=())] = False,
     out: Path = Path("comparison"),
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Hold models, or pictures, against each other: every difference with its interval.
 
@@ -66,6 +67,8 @@ def compare(
         A folder for index.html and comparison.json.
     device
         auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run or the model names.
     """
     import shlex
 
@@ -74,14 +77,14 @@ def compare(
 
     from unsteep.cli.common import chosen_device
     from unsteep.evaluation import compare as comparison
-    from unsteep.model.measuring import check_folder
+    from unsteep.pages.files import check_folder
 
     check_folder(out)
     if len(subjects) < 2:
         raise ValueError(f"compare: expected at least two runs, folders or results, got {len(subjects)}")
     names = _names(subjects)
     asked: dict[str, Any] = {"data": data, "split": split, "n": n, "metrics": metrics, "features": features}
-    asked |= {"custom": custom, "guidance": guidance, "steps": steps, "solver": solver, "seed": seed}
+    asked |= {"custom": custom, "guidance": guidance, "steps": steps, "solver": solver, "seed": seed, "trust": trust}
     where = chosen_device(device)
     results = [_result(path, name, asked, images, where) for path, name in zip(subjects, names, strict=True)]
     rows = comparison.compare(results, mixed=mixed)
@@ -115,9 +118,9 @@ def _names(subjects: tuple[Path, ...]) -> list[str]:
 
 def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: str) -> Result:
     """What was measured before, or is measured now."""
-    from unsteep.cli.evaluating import is_model, measured
     from unsteep.evaluation.compare import Result
     from unsteep.evaluation.evaluate import USUAL
+    from unsteep.evaluation.evaluating import evaluate, is_model
     from unsteep.evaluation.page import RESULTS, read
 
     if path.suffix == ".json" or (path / RESULTS).exists():
@@ -126,7 +129,7 @@ def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: s
     others = [metric for metric in metrics if metric != "bits-per-dim"]
     values, protocol, each, own = {}, {}, {}, {}
     if others:
-        found = measured(path, **{**asked, "metrics": others}, device=device)
+        found = evaluate(path, **{**asked, "metrics": others}, device=device, progress=True)
         values, protocol = dict(found.values), dict(found.protocol)
     if "bits-per-dim" in metrics:
         from unsteep.evaluation.examples import open_data
@@ -135,8 +138,8 @@ def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: s
 
         if not is_model(path) or not (path / "run.toml").exists():
             raise ValueError(f"--metrics bits-per-dim is of runs, and {path} is none")
-        model = load(path, device=device)
-        data = open_data(path, asked["data"], asked["split"])
+        model = load(path, device=device, trust=asked["trust"])
+        data = open_data(path, asked["data"], asked["split"], asked["trust"] or "file")
         bound = likelihood(model, data, n=images, terms=TERMS, seed=asked["seed"], progress=True)
         values["bits-per-dim"], each["bits-per-dim"] = bound.bound, bound.each
         settings = {

@@ -36,6 +36,7 @@ def evaluate(
     batch: int = 64,
     out: Path | None = None,
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Measure how good samples are: every number with its interval, its floor and its protocol.
 
@@ -87,42 +88,46 @@ def evaluate(
         A folder for index.html, results.json and pictures; default RUN/evaluation, or evaluation.
     device
         auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run or the model names.
     """
     import shlex
 
     from rich.console import Console
 
-    from unsteep.cli.common import chosen_device
-    from unsteep.cli.evaluating import is_model, measured, pairwise_of
+    from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver
     from unsteep.evaluation import evaluate as study
+    from unsteep.evaluation import evaluating
     from unsteep.evaluation import page as evaluation_page
-    from unsteep.model.measuring import check_folder
+    from unsteep.pages.files import check_folder
 
-    out = out or (subject / "evaluation" if is_model(subject) else Path("evaluation"))
+    out = out or (subject / "evaluation" if evaluating.is_model(subject) else Path("evaluation"))
     check_folder(out)
     wanted = list(dict.fromkeys(metrics or study.USUAL))
     where = chosen_device(device)
-    result = measured(
+    lines = None if prompts is None else prompts.read_text(encoding="utf-8").splitlines()
+    result = evaluating.evaluate(
         subject,
-        data=data,
+        data,
         split=split,
         n=n,
         metrics=wanted,
         features=features,
         custom=custom,
-        pairwise=pairwise_of(wanted, lpips, clip, prompts, custom, where),
+        pairwise=evaluating.pairwise_of(wanted, lpips, clip, lines, custom, where),
         label=label,
         guidance=guidance,
         steps=steps,
-        solver=solver,
-        order=order,
-        grid=grid,
+        solver=chosen_solver(solver, order, [], None),
+        grid=chosen_grid(grid),
         replicates=replicates,
         resize=resize,
         seed=seed,
-        batch=batch,
+        batch_size=batch,
         in_order=prompts is not None,
         device=where,
+        trust=trust,
+        progress=True,
     )
     words = ["unsteep", "evaluate", str(subject), *([] if data is None else ["--data", str(data)]), "--split", split]
     words += ["-n", str(result.protocol["samples"]), "--metrics", *wanted, "--features", features, "--seed", str(seed)]

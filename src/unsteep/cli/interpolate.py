@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
+
+    from unsteep.model import Model
 
 METHODS = ("latent", "slerp", "both")
 Several = Parameter(consume_multiple=True, negative=())
@@ -30,6 +33,7 @@ def interpolate(
     method: str = "both",
     clip: bool = True,
     out: Path = Path("interpolation.png"),
+    trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> None:
     """Show the way from one picture to another through a model's noise.
@@ -61,34 +65,50 @@ def interpolate(
         Keep estimates in the range of pictures.
     out
         The picture to write: .png, .jpg or .webp.
+    trust
+        Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
     """
-    from unsteep.cli.common import chosen_device, nearest
-    from unsteep.model.interpolate import at_level, by_inversion, half, read, shares, sheet
+    from unsteep.cli.common import chosen_device, chosen_solver, nearest
+    from unsteep.cli.reading import read_picture
+    from unsteep.model.interpolate import half, shares
+    from unsteep.model.interpolate import interpolate as between
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
-    from unsteep.sampling import SOLVERS
     from unsteep.sampling.interpolation import levels_from
 
     if method not in METHODS:
         raise ValueError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")
-    if solver not in SOLVERS:
-        raise ValueError(f"--solver: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
+    chosen = chosen_solver(solver, None, [], None)
     by_suffix(out, pictures.FORMATS, "a picture")
     shares(frames)
-    model = load(run, device=chosen_device(device))
-    ends = read(a, model), read(b, model)
+    model = load(run, device=chosen_device(device), trust=trust)
+    ends = read_picture(a, model), read_picture(b, model)
     places, seeds = [] if method == "slerp" else step or [half(model)], seed or [0]
     for place in places:
         levels_from(model.denoiser.schedule, place, steps)  # refuses the last one before the first is sampled
-    rows: dict[str, Tensor] = {}
+    rows: dict[str, Any] = {}
     how: dict[str, Any] = {"frames": frames, "steps": steps, "label": label, "clip": clip}
     for place, one in product(places, seeds):
         name = f"step {place}" if len(seeds) == 1 else f"step {place}\nseed {one}"
-        rows[name] = at_level(model, *ends, step=place, seed=one, solver=SOLVERS[solver], **how)
+        rows[name] = between(model, *ends, step=place, seed=one, solver=chosen, **how)
     if method != "latent":
-        rows["slerp"] = by_inversion(model, *ends, **how)
-    pictures.save(sheet(*ends, rows), out)
+        rows["slerp"] = between(model, *ends, method="slerp", **how)
+    pictures.save(_sheet(model, *ends, rows), out)
     print(f"{a.name} to {b.name} in {out}")
+
+
+def _sheet(model: Model, a: Tensor, b: Tensor, rows: dict[str, Tensor]) -> Image:
+    """The rows by name, frames (n, c, h, w) each, between the originals a and b (c, h, w)."""
+    import torch
+
+    from unsteep.model.interpolate import shares
+    from unsteep.pages import pictures
+
+    between = len(next(iter(rows.values())))
+    columns = ["original", *(f"λ = {float(share):.3g}" for share in shares(between)), "original"]
+    whole = [model.space.tiles(torch.cat([a[None], frames, b[None]])) for frames in rows.values()]
+    sheet = torch.stack([tiles for tiles in whole if tiles is not None])
+    return pictures.strip(sheet.numpy(), row_labels=list(rows), column_labels=columns)

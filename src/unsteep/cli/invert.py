@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
 def invert(
@@ -14,6 +17,7 @@ def invert(
     label: str | None = None,
     tolerance: float = 1e-4,
     batch: int = 64,
+    trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> None:
     """Find the noise that a model makes given pictures of; `unsteep sample RUN --from` goes back.
@@ -32,23 +36,27 @@ def invert(
         The error that a step of the integration may make.
     batch
         Pictures that go through the network together.
+    trust
+        Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
     """
+    from safetensors.torch import save_file
+
     from unsteep.cli.common import chosen_device
-    from unsteep.model.invert import examples_at, labels_for
+    from unsteep.cli.reading import examples_at, labels_for
+    from unsteep.data.reading import every
     from unsteep.model.invert import invert as inverted
     from unsteep.opening import load
     from unsteep.pages.files import by_suffix, replacing
 
     by_suffix(out, {".safetensors": "safetensors"}, "a file of latents")
-    model = load(run, device=chosen_device(device))
+    model = load(run, device=chosen_device(device), trust=trust)
     examples = examples_at(data, model)
     labels = labels_for(examples, model, label)
-    result = inverted(model, examples.x, labels, tolerance=tolerance, batch_size=batch, progress=True)
-    from safetensors.torch import save_file
-
-    tensors = {"latents": result.latents} | ({} if labels is None else {"labels": labels})
+    result = inverted(model, every(examples).x, labels, tolerance=tolerance, batch_size=batch, progress=True)
+    known = None if labels is None else model.labels_of(len(examples), labels)
+    tensors = {"latents": result.latents} | ({} if known is None else {"labels": known})
     with replacing(out) as beside:
         save_file(tensors, beside)
     calls, error = result.calls.double(), result.error

@@ -25,6 +25,7 @@ def likelihood(
     batch: int = 64,
     out: Path | None = None,
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Measure the variational bound on data: bits per dimension with a 95% interval, and every term of it.
 
@@ -58,6 +59,8 @@ def likelihood(
         A folder for likelihood.html, .json and terms.png; default RUN/likelihood.
     device
         auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run or the model names.
     """
     from rich.console import Console
     from rich.table import Table
@@ -65,13 +68,13 @@ def likelihood(
     from unsteep.cli.common import chosen_device
     from unsteep.evaluation import likelihood as study
     from unsteep.evaluation.examples import open_data
-    from unsteep.model.measuring import check_folder
     from unsteep.opening import load
+    from unsteep.pages.files import check_folder
 
     out = out or run / "likelihood"
     check_folder(out)
-    examples = open_data(run, data, split)
-    model = load(run, device=chosen_device(device))
+    examples = open_data(run, data, split, trust or "file")
+    model = load(run, device=chosen_device(device), trust=trust)
     result = study.likelihood(
         model,
         examples,

@@ -21,6 +21,7 @@ def rate_distortion(
     batch: int = 64,
     out: Path | None = None,
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Draw the error of the estimates of x0 against the bits received, with pictures along the way.
 
@@ -46,6 +47,8 @@ def rate_distortion(
         A folder for rate-distortion.html, .json and the pictures; default RUN/rate-distortion.
     device
         auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run or the model names.
     """
     from rich.console import Console
     from rich.table import Table
@@ -53,13 +56,13 @@ def rate_distortion(
     from unsteep.cli.common import chosen_device
     from unsteep.evaluation import rate_distortion as study
     from unsteep.evaluation.examples import open_data
-    from unsteep.model.measuring import check_folder
     from unsteep.opening import load
+    from unsteep.pages.files import check_folder
 
     out = out or run / "rate-distortion"
     check_folder(out)
-    examples = open_data(run, data, split)
-    model = load(run, device=chosen_device(device))
+    examples = open_data(run, data, split, trust or "file")
+    model = load(run, device=chosen_device(device), trust=trust)
     measured = study.measure(
         model, examples, n=n, steps=steps, variance=variance, seed=seed, batch_size=batch, progress=True
     )

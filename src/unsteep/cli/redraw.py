@@ -23,6 +23,7 @@ def redraw(
     seed: int = 0,
     batch: int = 64,
     out: Path = Path("redrawn.png"),
+    trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> None:
     """Draw a picture again, as the model would, several times over.
@@ -53,49 +54,43 @@ def redraw(
         Drawings that go through the network together.
     out
         The sheet to write: the sketch and the drawings; .png, .jpg or .webp.
+    trust
+        Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
     """
     import torch
 
-    from unsteep.cli.common import chosen_device, evaluations, nearest
-    from unsteep.core.noise import NoiseSource
-    from unsteep.inverse import redraw as redrawn
-    from unsteep.inverse.redraw import step_of
-    from unsteep.model.asking import condition_of, seeds
-    from unsteep.model.interpolate import read
+    from unsteep.cli.common import chosen_device, chosen_solver
+    from unsteep.cli.reading import read_picture
+    from unsteep.model.cost import counting
+    from unsteep.model.redraw import redraw as redrawn
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
-    from unsteep.pages.progress import bar
-    from unsteep.sampling import SOLVERS, Ancestral
 
-    if solver is not None and solver not in SOLVERS:
-        raise ValueError(f"--solver: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
     if guidance != 1 and label is None and prompt is None:
         raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
-    if batch < 1:
-        raise ValueError(f"--batch: expected at least 1 picture at a time, got {batch}")
-    if steps is not None and steps < 1:
-        raise ValueError(f"--steps: expected at least 1, got {steps}")
     by_suffix(out, pictures.FORMATS, "a picture")
-    asked, drawn = Ancestral(variance="beta_tilde") if solver is None else SOLVERS[solver], seeds(seed, n)
-    model = load(run, device=chosen_device(device))
-    original = read(sketch, model)
-    labels = None if label is None else model.labels_of(n, label)
-    condition = condition_of(model.description, drawn, labels, prompt)
-    schedule = model.denoiser.schedule
-    steps = min(model.default_steps, step_of(schedule, strength)) if steps is None else steps
-    x0, done = model.space.encode(original[None]).to(model.device), []
-    with evaluations(model) as calls, bar(True, -(-n // batch), "drawing") as advance:
-        for start in range(0, n, batch):
-            rows = drawn[start : start + batch]
-            some = None if condition is None else condition[slice(start, start + batch)]
-            chosen = model.resolved(asked, some, guidance, steps)
-            denoise, wide = model.denoise(some, guidance=guidance), x0.expand(len(rows), -1, -1, -1)
-            done.append(
-                model.space.decode(redrawn(denoise, wide, schedule, strength, steps, chosen, NoiseSource(rows)))
-            )
-            advance()
-    pictures.save(pictures.grid(torch.cat([original[None], *done]).numpy()), out)
-    print(f"{n} drawings after {sketch.name} in {out}, {calls() / n:.4g} network calls each")
+    model = load(run, device=chosen_device(device), trust=trust)
+    original = read_picture(sketch, model)
+    with counting(model) as calls:
+        found = redrawn(
+            model,
+            original,
+            strength,
+            n,
+            label=label,
+            prompt=prompt,
+            guidance=guidance,
+            steps=steps,
+            solver=chosen_solver(solver, None, [], None),
+            seed=seed,
+            batch_size=batch,
+            progress=True,
+        )
+    first, tiles = model.space.tiles(original[None]), model.space.tiles(found)
+    assert first is not None
+    assert tiles is not None
+    pictures.save(pictures.grid(torch.cat([first, tiles]).numpy()), out)
+    print(f"{n} drawings after {sketch.name} in {out}, {calls.rows / n:.4g} network calls each")

@@ -23,6 +23,8 @@ def sample(
     prompt: Annotated[list[str] | None, Parameter(negative=())] = None,
     picture: Path | None = None,
     augment: float = 0.0,
+    length: int | None = None,
+    ask: Annotated[list[str] | None, Parameter(negative=())] = None,
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float = 0.0,
@@ -44,6 +46,7 @@ def sample(
     out: Path | None = None,
     movie: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
+    trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> None:
     """Draw samples from a trained model.
@@ -64,6 +67,10 @@ def sample(
         that unsteep sample wrote; several are taken in turn.
     augment
         The time to which noise is added to --picture, as in training: more hides its flaws, and its detail.
+    length
+        Frames of each sample, for a model of sequences; default: as the data have them.
+    ask
+        Another condition that the model hears, as NAME=VALUE; may be repeated.
     guidance
         The scale of guidance: 1 is none, 2 to 4 more typical and less varied. By the condition itself, or by
         --classifier (where 0 is none), or by --weaker.
@@ -109,47 +116,44 @@ def sample(
         The way from noise to the first samples, as an animation (.gif, .webp or .png).
     force
         Write into a folder that is not empty.
+    trust
+        Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
     """
-    from unsteep.cli.common import (
-        chosen_device,
-        chosen_grid,
-        chosen_guidance,
-        chosen_solver,
-        evaluations,
-        read_given,
-        read_latents,
-    )
+    from unsteep.cli.common import chosen_device, chosen_grid, chosen_guidance, chosen_solver
+    from unsteep.cli.reading import read_given, read_latents
+    from unsteep.model.cost import counting
+    from unsteep.model.model import noised
+    from unsteep.model.request import request
     from unsteep.opening import load
 
     clip = False if clip is None and latents is not None else clip  # latents are those of the flow, which clips nothing
-    how: dict[str, Any] = {"steps": steps, "clip": clip}
-    how["solver"] = chosen_solver(solver, order, settings or [], tolerance)
-    how["grid"] = chosen_grid(grid)
     out = out or (Path("samples.png") if movie is None else None)
     _check_paths(out, movie, force)
-    model = load(run, device=chosen_device(device))
+    where = chosen_device(device)
+    how: Any = {"steps": steps, "clip": clip, "grid": chosen_grid(grid)}
+    how["solver"] = chosen_solver(solver, order, settings or [], tolerance)
+    model = load(run, device=where, trust=trust)
     _check_pictures(model, out, movie)
     start, stored = (None, None) if latents is None else read_latents(latents, model)
     given = None if picture is None else read_given(picture, model)
     n = _usual(start, given) if n is None else n
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
-    asked = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
-    prompts = None if prompt is None else [prompt[i % len(prompt)] for i in range(n)]
+    asked: Any = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
+    if label == "all" and not model.names and classifier is not None:
+        asked = None  # the classifier's own classes, in turn
     pictured = None if given is None else given[[i % len(given) for i in range(n)]]
-    by_classifier = classifier is not None and not model.names
-    condition = model.condition_of(n, None if by_classifier else asked, prompts, seed, pictured, augment)
-    _check_asked(model, guidance, prompt, given, augment)
-    classes = None if label is None or label == "all" else label.split(",")
-    if condition is not None and condition.label is not None:
-        classes = [model.names[i] for i in condition.label.tolist()]
-    guided = chosen_guidance(
-        model,
-        n,
+    asks: dict[str, Any] = {
+        "label": asked,
+        "prompt": None if prompt is None else [prompt[i % len(prompt)] for i in range(n)],
+        "picture": noised(pictured, augment),
+        "length": length,
+        **dict(_pair(one) for one in ask or []),
+    }
+    how["guidance"] = chosen_guidance(
         guidance,
-        label=classes,
         interval=guidance_interval,
         rescale=guidance_rescale,
         threshold=threshold,
@@ -157,21 +161,34 @@ def sample(
         negative_prompt=negative_prompt,
         classifier=classifier,
         weaker=weaker,
+        device=where,
+        trust=trust,
     )
-    how["guidance"] = guided
-    start = None if start is None else start[:n]
+    of = request(model, n, seed=seed, asks=asks, start=None if start is None else start[:n], **how)
     if out is not None:
-        with evaluations(model, guided) as calls:
-            _write(model, out, given, n=n, condition=condition, seed=seed, start=start, batch_size=batch, **how)
-        print(f"{n} samples in {out}, {calls() / n:.4g} network calls each")
+        with counting(model, of.guidance) as calls:
+            samples = model.drawn(of, batch_size=batch, progress=True)
+        _write(model, out, samples, of.condition, None if given is None else given[:n])
+        print(f"{n} samples in {out}, {calls.rows / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
 
-        few = min(n, 16)
-        rows = None if condition is None else condition[slice(0, few)]
-        how["guidance"] = guided[slice(0, few)]
-        film(model, list(model.trajectory(seed, few, rows, start=None if start is None else start[:few], **how)), movie)
-        print(f"the way of {few} samples in {movie}")
+        few = of.select(slice(0, min(n, 16)))
+        film(model, list(model.steps(few)), movie, few.condition)
+        print(f"the way of {few.n} samples in {movie}")
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of --ask, the value as TOML where it is that, else as text."""
+    import tomllib
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"--ask {text}: expected NAME=VALUE, a condition of the model's own and what is asked of it")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
 
 
 def _check_paths(out: Path | None, movie: Path | None, force: bool) -> None:
@@ -189,28 +206,23 @@ def _check_paths(out: Path | None, movie: Path | None, force: bool) -> None:
         by_suffix(movie, animation.FORMATS, "an animation")
 
 
-def _check_asked(
-    model: Model, guidance: float, prompt: list[str] | None, given: torch.Tensor | None, augment: float
-) -> None:
-    """Refuses what would do nothing."""
-    of = model.description
-    if augment and given is None:
-        raise ValueError(f"--augment {augment}: it is the noise of --picture; give one")
-    if guidance not in (0, 1) and not of.names and of.heard and prompt is None and given is None:
-        how = "--prompt" if of.hears_text else "--picture"
-        raise ValueError(f"--guidance {guidance}: towards what? this model hears a {of.heard}; give {how}")
-
-
 def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
-    from unsteep.spaces import Pixels
+    """Refuses what samples of this kind cannot be written as."""
+    import torch
 
+    space = model.space
+    lacking = space.tiles(space.decode(torch.zeros(1, *space.shape))) is None
     drawn = movie or (out if out is not None and out.suffix != ".npz" else None)
-    if drawn is not None and not isinstance(model.space, Pixels):
-        raise ValueError(f"{drawn}: these samples are rows of numbers, not pictures; write them with --out to a .npz")
+    if drawn is not None and lacking:
+        raise ValueError(
+            f"{drawn}: these samples are {space.describe()}, not pictures; write them with --out to a .npz"
+        )
+    if out is not None and not out.suffix and (len(space.shape) != 3 or space.shape[0] not in (1, 3, 4)):
+        raise ValueError(f"{out}: no picture file holds {space.describe()}; write them with --out to a .npz")
 
 
 def _labels(model: Model, label: str | None, n: int) -> list[int | str] | None:
-    """The classes asked for on the command line, in turn, one for each of n samples."""
+    """The classes asked for on the command line, in turn, one for each of n samples; "all" are the model's."""
     if label is None:
         return None
     asked: list[int | str] = list(model.names) if label == "all" and model.names else [*label.split(",")]
@@ -224,39 +236,31 @@ def _usual(start: torch.Tensor | None, given: torch.Tensor | None) -> int:
     return 64 if given is None else len(given) if len(given) > 1 else 8
 
 
-def _write(model: Model, out: Path, given: torch.Tensor | None, condition: Condition | None, **how: Any) -> None:
-    samples = model.sample(condition=condition, progress=True, **how)
-    labels = None if condition is None else condition.label
+def _write(model: Model, out: Path, samples: Any, condition: Condition | None, given: torch.Tensor | None) -> None:
+    import torch
+
+    labels = None if condition is None or not model.names else condition.get("label")
+    labels = None if labels is None else labels.cpu()
     names = None if labels is None else [model.names[i] for i in labels.tolist()]
     if out.suffix == ".npz":
-        _write_array(out, samples, labels)
+        from unsteep.pages.arrays import write_samples
+
+        whole = samples.numpy() if isinstance(samples, torch.Tensor) else [one.numpy() for one in samples]
+        write_samples(out, whole, None if labels is None else labels.numpy())
     elif out.suffix:
-        from unsteep.cli.common import fitted
         from unsteep.pages import pictures
 
-        columns = None
-        if given is not None:  # before the samples, or, of several, above theirs
-            import torch
-
-            given = given[: len(samples)]
+        columns, tiles = None, model.space.tiles(samples)
+        assert tiles is not None
+        heard = model.description.hearing("picture")
+        if given is not None and heard is not None:  # before the samples, or, of several, above theirs
             columns = len(given) if len(given) > 1 else None
-            samples = torch.cat([fitted(given, model).expand(-1, samples.shape[1], -1, -1), samples])
-        pictures.save(pictures.grid(samples.numpy(), columns), out)
+            whole = heard.aligned.fitted(given, heard.channels, heard.height, heard.width)
+            shown = ((whole.float() / (255 if whole.dtype == torch.uint8 else 65535)) * 255).round().to(torch.uint8)
+            tiles = torch.cat([shown[:, : tiles.shape[1]].expand(-1, tiles.shape[1], -1, -1), tiles])
+        pictures.save(pictures.grid(tiles.numpy(), columns), out)
     else:
         _write_folder(out, samples, names)
-
-
-def _write_array(out: Path, samples: torch.Tensor, labels: torch.Tensor | None) -> None:
-    """`images` (n, h, w, c) uint8 or `x` (n, d), with `labels` where there are any: what other tools read."""
-    import numpy as np
-
-    arrays = {"images": samples.permute(0, 2, 3, 1).numpy()} if samples.ndim == 4 else {"x": samples.numpy()}
-    if labels is not None:
-        arrays["labels"] = labels.numpy()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(out.name + ".tmp.npz")
-    np.savez(beside, **arrays)  # type: ignore[arg-type]  # the stub has no dict of arrays
-    beside.replace(out)
 
 
 def _write_folder(out: Path, samples: torch.Tensor, names: list[str] | None) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
-def show(run: Path, /) -> None:
+def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Show what a run is: its data, model, schedule, progress, loss and pictures.
 
     Parameters
     ----------
     run
         A run's folder, a checkpoint or a saved model.
+    trust
+        Import the parts of one's own that it names.
     """
     from rich.console import Console
     from rich.table import Table
@@ -19,7 +24,7 @@ def show(run: Path, /) -> None:
     from unsteep.opening import load
     from unsteep.training.log import read_log
 
-    model = load(run)
+    model = load(run, device="cpu", trust=trust)
     description = model.description
     parameters = sum(p.numel() for p in model.denoiser.parameters())
     rows = [
@@ -33,7 +38,7 @@ def show(run: Path, /) -> None:
     if (run / "run.toml").exists():
         from unsteep.training.run import read_run
 
-        configuration = read_run(run)
+        configuration = read_run(run, trust or "file")
         log = read_log(run / "log.jsonl")
         steps, done = configuration.train.steps, log[-1]["step"] if log else 0
         recent = [record["loss"] for record in log[-100:]]

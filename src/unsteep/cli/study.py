@@ -41,6 +41,7 @@ def study(
     out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Settle a question: a table with intervals, plots, samples, what it cost, and what follows.
 
@@ -83,6 +84,8 @@ def study(
         Start anew, and lose what is there.
     device
         auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run or the model names.
     """
     import shlex
 
@@ -109,7 +112,10 @@ def study(
             raise ValueError(f"study {question}: name a trained run, as in unsteep study {question} runs/demo")
         words += [str(run), *([] if data is None else ["--data", str(data)])]
         counts = Counts(samples=of_each, images=0, seed=seed)
-        examiner, model = Examiner(source_of(run, data), counts, where, weights_at(run)), load(run, device=where)
+        examiner, model = (
+            Examiner(source_of(run, data, trust or "file"), counts, where, weights_at(run)),
+            load(run, device=where, trust=trust),
+        )
         if question == "solvers":
             _known(solvers or [])
             asked = sampling.solvers(examiner, model, calls or sampling.CALLS, solvers or ())

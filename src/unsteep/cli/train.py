@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
-
-if TYPE_CHECKING:
-    from unsteep.training.run import Run
 
 
 def train(
@@ -21,11 +18,13 @@ def train(
     config: Path | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
+    start_from: Path | None = None,
+    trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> int:
     """Train a model and write a run: checkpoints, log, pictures and report.html.
 
-    Recipes: digits, fashion-mnist, mnist, folder, array, shapes, captions, emoji, upscale, vectors.
+    Recipes: digits, fashion-mnist, mnist, folder, array, shapes, captions, emoji, upscale, vectors, sequences.
 
     Parameters
     ----------
@@ -43,31 +42,33 @@ def train(
         Go on with an interrupted or finished run from its latest checkpoint.
     force
         Overwrite an existing run.
+    start_from
+        A run, a checkpoint or a saved model to start from: its weights, and with them its network, schedule and
+        conditions. Data and training are those given here.
+    trust
+        Import the parts of one's own that --config names.
     device
         auto, cpu, cuda or mps.
     """
     if recipe is None and config is None and not (resume and out):
         raise ValueError("name a recipe (digits, folder, ...; see --help), or give --config FILE")
-    out = out or Path("runs") / (recipe or "run")
-    changes, moved = list(settings or []), [f"data.path={data}"] if data else []
-
     if recipe is not None and config is not None:
         raise ValueError("give a recipe or --config, not both")
-    if resume and (force or config is not None):
-        raise ValueError("--resume goes on with a run as it is; leave out --force and --config")
+    if resume and (force or config is not None or start_from is not None):
+        raise ValueError("--resume goes on with a run as it is; leave out --force, --config and --start-from")
+    out = out or Path("runs") / (recipe or "run")
 
-    from unsteep.cli.common import chosen_device, nearest
-    from unsteep.recipes import RECIPES
+    from unsteep.cli.common import chosen_device
+    from unsteep.starting import configured
     from unsteep.training import run as runs
 
-    if recipe is not None and recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {recipe!r}; {nearest(recipe, RECIPES)}")
     if resume:
-        finished = runs.resume(moved + changes, out, device=chosen_device(device))
+        moved = [f"data.path={data}"] if data else []
+        finished = runs.resume([*moved, *(settings or [])], out, device=chosen_device(device), trust=trust or "file")
     else:
-        finished = runs.start(
-            _run(recipe, config, data, moved, changes), out, force=force, device=chosen_device(device)
-        )
+        chosen = recipe if config is None else runs.parsed(config.read_text(encoding="utf-8"), trust or "file")
+        run = configured(chosen, data or None, settings or [], start_from, trust=trust or "typed")
+        finished = runs.start(run, out, force=force, device=chosen_device(device), trust=trust)
     if not finished:
         return 130
     print(f"\nlook at  {out / 'report.html'}  and  {out / 'samples.png'}")
@@ -80,17 +81,8 @@ def _asking(out: Path) -> str:
     """What else a sample is asked by, where the model hears more than classes."""
     from unsteep.training.run import read_run
 
-    of = read_run(out).condition
+    of = getattr(read_run(out), "condition", None)
+    if of is None:
+        return ""
     text = ' --prompt "..."' if of.text != "none" else ""
     return text + (" --picture FILE" if of.picture != "none" else "")
-
-
-def _run(recipe: str | None, config: Path | None, data: str, moved: list[str], changes: list[str]) -> Run:
-    from unsteep.recipes import RECIPES
-    from unsteep.storage.config import loads, override
-    from unsteep.training.run import Run
-
-    if config is not None:
-        return override(loads(Run, config.read_text(encoding="utf-8")), moved + changes)
-    assert recipe is not None
-    return override(RECIPES[recipe](data), changes)

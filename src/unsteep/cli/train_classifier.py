@@ -19,6 +19,7 @@ def train_classifier(
     seed: int = 0,
     out: Path | None = None,
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train a classifier of noisy pictures at all levels, on the data of a run; its accuracy by level as a page.
 
@@ -43,40 +44,43 @@ def train_classifier(
         The classifier's folder; default RUN/classifier.
     device
         auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run names.
     """
     import shlex
-    from dataclasses import replace
 
     from unsteep.cli.common import chosen_device
     from unsteep.evaluation.by_level import CONTROL, by_level, write
     from unsteep.evaluation.examples import labelled_source, open_split
     from unsteep.objectives.classification import Classification
     from unsteep.storage.config import override
-    from unsteep.training.classifier import ClassifierConfig, open_classifier
-    from unsteep.training.classifier import train_classifier as train
-    from unsteep.training.run import read_run
+    from unsteep.training.classifying import ClassifierRun, open_classifier, read_classifier, with_noise
+    from unsteep.training.run import read_run, resume, start
 
     where = chosen_device(device)
     out = out or run / "classifier"
-    source = labelled_source(run, data)
-    training, unseen = source.read("train"), open_split(run, source)
-    chosen = override(ClassifierConfig(objective=Classification(schedule=read_run(run).schedule)), settings or [])
+    source = labelled_source(run, data, trust or "file")
+    unseen = open_split(run, source)
+    schedule = read_run(run, trust or "file").schedule
+    chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings or [])
     wanted = {"with noise": (chosen, out)}
     if control:
-        clean = replace(chosen, objective=replace(chosen.objective, noisy=False))
-        wanted["without noise"] = (clean, out / CONTROL)
+        wanted["without noise"] = (with_noise(chosen, False), out / CONTROL)
     found = {}
     for name, (config, folder) in wanted.items():
         print(f"training {name}, {config.train.steps} steps of {config.train.batch}, in {folder}")
-        if not train(config, training, folder, device=where):
+        begun = (folder / "run.toml").exists()
+        if begun and read_run(folder) != config:
+            raise ValueError(f"{folder} holds a classifier with other settings; choose another --out")
+        if not (resume((), folder, device=where) if begun else start(config, folder, device=where)):
             return 130
-        classifier, described = open_classifier(folder, where)
-        found[name] = by_level(classifier, unseen, described.space, config.objective.schedule, n=n, seed=seed)
+        opened, (_, described) = open_classifier(folder, where), read_classifier(folder)
+        found[name] = by_level(opened.module, unseen, described.space, config.objective.schedule, n=n, seed=seed)
     facts = [
         ("data", unseen.source),
         ("measured on", f"{min(n, len(unseen))} pictures, noise of seeds {seed} and up"),
         ("training", f"{chosen.train.steps:,} steps of {chosen.train.batch}, seed {chosen.train.seed}"),
-        ("classes", ", ".join(training.names)),
+        ("classes", ", ".join(described.names)),
     ]
     words = ["unsteep", "train-classifier", str(run), *([] if data is None else ["--data", str(data)])]
     words += [word for change in settings or [] for word in ("--set", change)]

@@ -25,6 +25,7 @@ def tune_grid(
     evaluations: int = 100,
     batch: int = 64,
     device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Optimise the noise levels that so many steps visit, for this model, and keep them with it: sample --grid tuned.
 
@@ -54,16 +55,16 @@ def tune_grid(
         Samples that go through the network together.
     device
         auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run or the model names.
     """
     from unsteep.cli.common import chosen_device, chosen_solver
     from unsteep.model import tuned_grid as study
     from unsteep.opening import load
-    from unsteep.sampling import Driver
 
     chosen = chosen_solver(solver, order, settings or [], tolerance=None)
-    assert not isinstance(chosen, Driver), "only a tolerance makes it so"
     with study.opened(run) as folder:
-        model = load(folder, device=chosen_device(device))
+        model = load(folder, device=chosen_device(device), trust=trust)
         tuned = study.tune_grid(
             model,
             steps=steps,

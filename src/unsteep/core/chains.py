@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from unsteep.core.level import NoiseLevel, Time, as_time, preserving_level
+from unsteep.core.open import Components
 
 
 class Chain:
@@ -66,7 +68,7 @@ class Chain:
 
     def interpolated(self) -> Interpolated:
         """The chain as a continuous schedule through the same levels."""
-        return Interpolated(chain=self)  # type: ignore[arg-type]  # a Chain is one of its families
+        return Interpolated(chain=self)
 
     def _check(self) -> None:
         if self.steps < 1 + self.zero_terminal:
@@ -194,7 +196,7 @@ class Betas(Chain):
         return torch.tensor(self.values, dtype=torch.float64)
 
 
-AnyChain = LinearBetas | QuadraticBetas | ConstantBetas | SigmoidBetas | CosineBetas | Betas
+AnyChain = Annotated[Chain, Components(LinearBetas, QuadraticBetas, ConstantBetas, SigmoidBetas, CosineBetas, Betas)]
 
 
 @dataclass(frozen=True, kw_only=True)

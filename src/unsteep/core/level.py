@@ -33,6 +33,27 @@ def like(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
 
 
+def has_float64(device: torch.device | str) -> bool:
+    """Whether tensors of float64 can be on a device; Apple's MPS has none."""
+    kind = torch.device(device).type
+    if kind not in _FLOAT64:
+        try:
+            _FLOAT64[kind] = torch.zeros((), dtype=torch.float64, device=device).dtype == torch.float64
+        except (TypeError, RuntimeError, NotImplementedError):
+            _FLOAT64[kind] = False
+    return _FLOAT64[kind]
+
+
+_FLOAT64 = {"cpu": True}
+
+
+def on_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """x on a device, in float32 where it is float64 and the device has none."""
+    if x.dtype == torch.float64 and not has_float64(device):
+        x = x.float()
+    return x.to(device)
+
+
 @dataclass(frozen=True)
 class NoiseLevel:
     """One noise level, or a row of them: float64 tensors on the CPU, all of shape (), (b,) or (n,).

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.elementary import circle, log_unit, unit
-from unsteep.core.level import NoiseLevel
+from unsteep.core.level import NoiseLevel, has_float64
 
 _WORD = 0xFFFFFFFF
 _BROWNIAN_DRAW = 1 << 31  # draws from here on are the nodes of the Brownian path
@@ -116,8 +116,11 @@ class NoiseSource:
         """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks)."""
         self._check(like)
         blocks = -(-like[0].numel() // 4)
-        key, stream, draw = (v.to(like.device).reshape(-1, 1) for v in (self.seeds, stream, draw))
-        counter = torch.arange(blocks, device=like.device).expand(len(like), blocks)
+        device = (
+            like.device if has_float64(like.device) else torch.device("cpu")
+        )  # the numbers are float64 till the end
+        key, stream, draw = (v.to(device).reshape(-1, 1) for v in (self.seeds, stream, draw))
+        counter = torch.arange(blocks, device=device).expand(len(like), blocks)
         return philox((counter, draw, stream & _WORD, (stream >> 32) & _WORD), (key & _WORD, (key >> 32) & _WORD))
 
 
@@ -157,7 +160,7 @@ def _box_muller(radial: Tensor, angular: Tensor) -> Tensor:
 
 def _shaped(values: Tensor, like: Tensor) -> Tensor:
     """Values (b * blocks, ...), four a block, to the shape and dtype of `like`."""
-    return values.reshape(len(like), -1)[:, : like[0].numel()].reshape(like.shape).to(like.dtype)
+    return values.reshape(len(like), -1)[:, : like[0].numel()].reshape(like.shape).to(like.dtype).to(like.device)
 
 
 class Purpose(IntEnum):

@@ -21,13 +21,13 @@ from typing import Any, get_args
 class Components:
     """Our own classes for one kind of component, in the order of help texts: frozen dataclasses."""
 
-    components: tuple[type, ...]
+    components: tuple[Any, ...]
 
-    def __init__(self, *components: type) -> None:
+    def __init__(self, *components: Any) -> None:
         object.__setattr__(self, "components", components)
 
 
-def listed(annotation: Any) -> tuple[type, ...]:
+def listed(annotation: Any) -> tuple[Any, ...]:
     """The classes that an open or a closed list names, in its order: `listed(AnySchedule)`. Also of unions of such
     lists; () for anything else."""
     if isinstance(annotation, Components):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol, get_args
+from typing import Annotated, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from unsteep.core.chains import (
 )
 from unsteep.core.continuous import VP, Cosine, Flow, Karras, Laplace, SigmoidAlphaBar, within
 from unsteep.core.level import NoiseLevel, Time, preserving_level
+from unsteep.core.open import Components, listed
 
 
 class Schedule(Protocol):
@@ -32,11 +33,8 @@ class Schedule(Protocol):
 
     `logsnr` falls strictly with t, from +inf at t = 0 (the clean level) to `logsnr_min` at t = 1. `logsnr_max` is
     its supremum over t > 0: the log-SNR of step 1 of a chain, +inf where a continuous family reaches clean data
-    smoothly. `steps`: T of a chain, interpolated or not; None where there are none, and there one may leave it out.
+    smoothly. One with steps, as a chain or an interpolated one, has `steps`, their number T, besides.
     """
-
-    @property
-    def steps(self) -> int | None: ...
 
     @property
     def logsnr_min(self) -> float: ...
@@ -96,7 +94,7 @@ class Shifted:
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, Shiftable):
             raise ValueError(
-                f"Shifted: expected a schedule of {', '.join(family.__name__ for family in get_args(Shiftable))}, got "
+                f"Shifted: expected a schedule of {', '.join(family.__name__ for family in listed(Shiftable))}, got "
                 f"{type(self.schedule).__name__}; take a chain's interpolated(), or another range of sigma for Karras"
             )
         if self.size < 1 or self.base < 1:
@@ -129,7 +127,9 @@ class Shifted:
 
 
 # What a configuration may name.
-AnySchedule = AnyChain | Interpolated | VP | Cosine | SigmoidAlphaBar | Laplace | Flow | Karras | Shifted
+AnySchedule = Annotated[
+    Schedule, Components(*listed(AnyChain), Interpolated, VP, Cosine, SigmoidAlphaBar, Laplace, Flow, Karras, Shifted)
+]
 
 __all__ = [
     "VP",

@@ -1,31 +1,43 @@
-"""Data from where it lies: folders of pictures, with captions or without, arrays, idx files, the digits of
-scikit-learn, the emoji of a font; and shapes, which are drawn.
+"""Data from where it lies: folders of pictures, with captions or without, arrays, idx files, sequences, the digits of
+scikit-learn, the emoji of a font; shapes, which are drawn; and what a program gives from Python.
 
-Every source is a frozen dataclass whose fields are its configuration, and whose `read(split)` gives a
-`DataSet` in memory. Nothing is downloaded and nothing that is read can execute.
+Every source is a frozen dataclass whose fields are its configuration, and whose `read(split)` gives a `DataSet`. A
+source of a user's own is as good. Nothing is downloaded and nothing that is read can execute.
 """
 
+from typing import Annotated
+
+from unsteep.core.open import Components
+from unsteep.core.protocols import DataSet, Rows, Source, Split
 from unsteep.data.arrays import Array
 from unsteep.data.captions import Captions
-from unsteep.data.dataset import DataSet, Split
 from unsteep.data.digits import Digits
 from unsteep.data.emoji import Emoji
+from unsteep.data.examples import Examples
 from unsteep.data.folder import Folder
+from unsteep.data.given import Given, as_dataset
 from unsteep.data.idx import Idx, read_idx
-from unsteep.data.pairs import enlarged, low_resolution
 from unsteep.data.shapes import Shapes
+from unsteep.data.timelines import Timelines
+
+AnyData = Annotated[Source, Components(Digits, Idx, Folder, Array, Shapes, Captions, Emoji, Timelines, Given)]
 
 __all__ = [
+    "AnyData",
     "Array",
     "Captions",
     "DataSet",
     "Digits",
     "Emoji",
+    "Examples",
     "Folder",
+    "Given",
     "Idx",
+    "Rows",
     "Shapes",
+    "Source",
     "Split",
-    "enlarged",
-    "low_resolution",
+    "Timelines",
+    "as_dataset",
     "read_idx",
 ]

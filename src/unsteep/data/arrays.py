@@ -1,8 +1,8 @@
-"""Pictures or vectors in NumPy's own files: .npy (one array) and .npz (several, by name).
+"""Pictures or vectors in NumPy's own files: .npy (one array) and .npz (several, by name); and arrays in memory.
 
-What an array means is decided by its type and shape alone: bytes are pictures, floats of two dimensions are
-vectors, floats of more are pictures in [0, 1] or [-1, 1]. Nothing is rescaled by guesswork, and pickled objects
-are refused.
+What an array means is decided by its type and shape alone: whole numbers are pictures, floats of two dimensions are
+vectors, floats of more are pictures in [0, 1] or [-1, 1]. Float pictures whose values all lie on the grid of bytes are
+taken for bytes; others stay as they are, continuous. Nothing is rescaled by guesswork, and pickled objects are refused.
 """
 
 import zipfile
@@ -11,15 +11,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from unsteep.data.dataset import DataSet, Split, choose
+from unsteep.core.protocols import Split
+from unsteep.data.choosing import choose
+from unsteep.data.examples import BYTES, WORDS, Examples
 
 DATA_KEYS = ("images", "x", "data", "arr_0")
 LABEL_KEYS = ("labels", "y")
-ACCEPTED = "uint8 or float (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3, or float (n, d)"
+MOST_CHANNELS = 16
+ACCEPTED = "uint8, uint16 or float (n, h, w), (n, h, w, c) or (n, c, h, w) with c from 1 to 16, or float (n, d)"
+GRID = 1e-4  # how far from a whole number of 255ths a float may lie and still be taken for a byte
+
+
+class Understood(NamedTuple):
+    """Pictures (n, c, h, w) or vectors (n, d), how many values they take, their range, and all that in words."""
+
+    x: np.ndarray
+    levels: int | None
+    range: tuple[float, float]
+    meaning: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +53,21 @@ class Array:
     limit: int = 0
     holdout: float = 0.0
 
-    def read(self, split: Split = "train") -> DataSet:
-        """uint8 (n, c, h, w) or float32 (n, d). ValueError saying what was found where something else was expected."""
+    def read(self, split: Split = "train") -> Examples:
+        """Pictures (n, c, h, w) of uint8, uint16 or float32, or vectors float32 (n, d). ValueError saying what was
+        found where something else was expected."""
         path = Path(self.path).expanduser()
         array, numbers, name = _load(path, self.key, self.labels_key)
-        x, meaning = _examples(array, name)  # all of them: the range must not depend on the split
+        found = understood(array, name)  # all of them: the range must not depend on the split
         classes = None
         if numbers is not None:
-            if numbers.shape != (len(x),) or numbers.dtype.kind not in "iu":
+            if numbers.shape != (len(found.x),) or numbers.dtype.kind not in "iu":
                 raise ValueError(
-                    f"{path}: labels are integers of shape ({len(x)},), got {_kind(numbers)}: set data.labels_key"
+                    f"{path}: labels are integers of shape ({len(found.x)},), got {_kind(numbers)}: set data.labels_key"
                 )
             classes = {int(number): str(number) for number in np.unique(numbers)}
         chosen = choose(
-            len(x),
+            len(found.x),
             source=str(path),
             split=split,
             holdout=self.holdout,
@@ -60,11 +76,78 @@ class Array:
             labels=self.labels,
             limit=self.limit,
         )
-        return DataSet(torch.from_numpy(x[chosen.index]), chosen.labels, chosen.names, source=f"{name}, {meaning}")
+        return Examples(
+            torch.from_numpy(found.x[chosen.index]),
+            chosen.labels,
+            chosen.names,
+            levels=found.levels,
+            range=found.range,
+            source=f"{name}, {found.meaning}",
+        )
+
+
+def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood:
+    """What an array of examples means; `tensor`: it is one of torch, which puts channels first. ValueError where it
+    means nothing."""
+    if not array.size:
+        raise ValueError(f"{name} is empty: expected {ACCEPTED}, got {_kind(array)}: check how it was saved")
+    floating = array.dtype.kind == "f"
+    if floating:
+        _check_finite(array, name)
+        if array.ndim == 2:
+            x = array.astype(np.float32)
+            return Understood(x, None, (float(x.min()), float(x.max())), "float vectors")
+    if array.ndim not in (3, 4) or not (floating or array.dtype in (np.uint8, np.uint16)):
+        raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
+    pictures = channels_first(array, name, tensor)
+    if array.dtype == np.uint16:
+        return Understood(pictures, WORDS, (0, WORDS - 1), "16-bit pictures")
+    if not floating:
+        return Understood(pictures, BYTES, (0, BYTES - 1), "pictures of bytes")
+    low, high = float(array.min()), float(array.max())
+    if low < -1 or high > 1:
+        raise ValueError(
+            f"{name}: expected float pictures in [0, 1] or [-1, 1], got {low:.4g} to {high:.4g}: "
+            "rescale them, or save bytes (uint8)"
+        )
+    ends, words = ((-1.0, 1.0), "[-1, 1]") if low < 0 else ((0.0, 1.0), "[0, 1]")
+    values = (pictures.astype(np.float64) - ends[0]) * ((BYTES - 1) / (ends[1] - ends[0]))
+    whole = np.rint(values)
+    if float(np.abs(values - whole).max()) < GRID * (BYTES - 1):
+        return Understood(whole.astype(np.uint8), BYTES, (0, BYTES - 1), f"float pictures read as {words}")
+    meaning = f"continuous float pictures in {words}"
+    return Understood(np.ascontiguousarray(pictures, np.float32), None, ends, meaning)
+
+
+def channels_first(array: np.ndarray, name: str, tensor: bool = False) -> np.ndarray:
+    """(n, c, h, w) of any layout accepted. Where both ends could be channels, grey and colour go before others, and
+    then the last axis before the second, in a `tensor` of torch the second."""
+    if array.ndim == 3:
+        return array[:, None]
+    first, last = array.shape[1], array.shape[3]
+    likely = () if tensor else ((4, 2),)
+    for counts in ((1, 3), *likely, range(1, MOST_CHANNELS + 1)):
+        if first in counts and (tensor or last not in counts):
+            return array
+        if last in counts:
+            return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
+
+
+def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory") -> Examples:
+    """An array or a tensor in memory as examples. ValueError where it means nothing."""
+    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    found = understood(array, source, isinstance(x, Tensor))
+    return Examples(
+        torch.from_numpy(np.ascontiguousarray(found.x)),
+        levels=found.levels,
+        range=found.range,
+        source=f"{source}, {found.meaning}",
+    )
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def plain_arrays(path: Path) -> Iterator[None]:
     """Turn whatever NumPy raises on a file that is not of its kind, or broken, into one line."""
     try:
         yield
@@ -77,7 +160,7 @@ def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray
     """The array of examples, that of labels if there is one, and what to call the first."""
     if not path.is_file():
         raise ValueError(f"data.path: expected a .npy or .npz file, found none at {path}: give the file")
-    with _reading(path):
+    with plain_arrays(path):
         content = np.load(path, allow_pickle=False)
     if isinstance(content, np.ndarray):
         if key or labels_key:
@@ -85,7 +168,7 @@ def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray
         return content, None, str(path)
     with content:
         chosen, labels = _choose_keys(path, content.files, key, labels_key)
-        with _reading(path):
+        with plain_arrays(path):
             return np.asarray(content[chosen]), np.asarray(content[labels]) if labels else None, f"{path}[{chosen}]"
 
 
@@ -102,43 +185,6 @@ def _choose_keys(path: Path, names: list[str], key: str, labels_key: str) -> tup
     if not candidates:
         raise ValueError(f"{path}: none of its arrays has a usual name: set data.key to one of those it has: {there}")
     return candidates[0], labels
-
-
-def _examples(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
-    """Pictures uint8 (n, c, h, w) or vectors float32 (n, d), and in words how they were understood."""
-    if not array.size:
-        raise ValueError(f"{name} is empty: expected {ACCEPTED}, got {_kind(array)}: check how it was saved")
-    floating = array.dtype.kind == "f"
-    if floating:
-        _check_finite(array, name)
-        if array.ndim == 2:
-            return array.astype(np.float32), "float vectors"
-    if array.ndim not in (3, 4) or not (floating or array.dtype == np.uint8):
-        raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
-    pictures = _channels_first(array, name)
-    if not floating:
-        return pictures, "pictures of bytes"
-    low, high = float(array.min()), float(array.max())
-    if low < -1 or high > 1:
-        raise ValueError(
-            f"{name}: expected float pictures in [0, 1] or [-1, 1], got {low:.4g} to {high:.4g}: "
-            "rescale them, or save bytes (uint8)"
-        )
-    if low < 0:
-        return np.rint((pictures + 1.0) * 127.5).astype(np.uint8), "float pictures read as [-1, 1]"
-    return np.rint(pictures * 255.0).astype(np.uint8), "float pictures read as [0, 1]"
-
-
-def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
-    """(n, c, h, w) of any layout accepted; where both ends could be channels, the last is."""
-    if array.ndim == 3:
-        return array[:, None]
-    if array.shape[3] in (1, 3):
-        return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-    if array.shape[1] in (1, 3):
-        return array
-    advice = "blend the transparency into a background first" if 4 in (array.shape[1], array.shape[3]) else "convert it"
-    raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: {advice}")
 
 
 def _check_finite(array: np.ndarray, name: str) -> None:

@@ -17,7 +17,9 @@ from typing import Literal
 
 import torch
 
-from unsteep.data.dataset import DataSet, Split, choose, shorten
+from unsteep.core.protocols import Split
+from unsteep.data.choosing import choose, shorten
+from unsteep.data.examples import Examples
 from unsteep.data.folder import Folder, picture_files
 from unsteep.data.pictures import Crop
 
@@ -33,21 +35,24 @@ Bad = list[tuple[str, str]]
 class Captions:
     """The pictures of a folder that have captions.
 
-    path: the folder, or the CSV or JSONL file in it, where it has several; size: side of the square read; crop:
-    "center" cuts the largest centred square, "stretch" squeezes; channels: 1 grey, 3 colour; limit: keep the first so
-    many, in order of path; holdout: the fraction kept for testing; max_bad: the fraction that is tolerated of pictures
-    without a caption, of captions without a picture, and of pictures that cannot be read.
+    path: the folder, or the CSV or JSONL file in it, where it has several; size: both sides of what is read, height and
+    width where they differ; crop: "center" cuts the largest centred part, "stretch" squeezes; channels: 1 grey, 3
+    colour; limit: keep the first so many, in order of path; holdout: the fraction kept for testing; max_bad: the
+    fraction that is tolerated of pictures without a caption, of captions without a picture, and of pictures that
+    cannot be read.
     """
 
     path: str
     size: int = 64
+    height: int = 0
+    width: int = 0
     crop: Crop = "center"
     channels: Literal[1, 3] = 3
     limit: int = 0
     holdout: float = 0.0
     max_bad: float = 0.1
 
-    def read(self, split: Split = "train") -> DataSet:
+    def read(self, split: Split = "train") -> Examples:
         """uint8 (n, channels, size, size) with captions. ValueError for a folder, table or captions that will not do.
 
         What is left out is named in `skipped`.
@@ -70,6 +75,8 @@ class Captions:
         folder = Folder(
             path=str(root),
             size=self.size,
+            height=self.height,
+            width=self.width,
             crop=self.crop,
             channels=self.channels,
             limit=self.limit,
@@ -78,7 +85,7 @@ class Captions:
         chosen = choose(len(paired), source=str(root), split=split, holdout=self.holdout)
         x, kept, bad = folder.decode(root, [paired[i] for i in chosen.index])
         names = tuple(paired[i] for i in chosen.index[kept])
-        return DataSet(
+        return Examples(
             torch.from_numpy(x),
             files=names,
             skipped=(*skipped, *bare, *lone, *bad),

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from unsteep.data.dataset import DataSet, Split, choose
+from unsteep.core.protocols import Split
+from unsteep.data.choosing import choose
+from unsteep.data.examples import Examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Digits:
     limit: int = 0
     holdout: float = 0.1
 
-    def read(self, split: Split = "train") -> DataSet:
+    def read(self, split: Split = "train") -> Examples:
         """uint8 (n, 1, 8, 8), v of 16 as round(255 v / 16). ValueError for a class or split that is empty."""
         from sklearn.datasets import load_digits  # takes seconds to import, and only this source needs it
 
@@ -41,4 +43,4 @@ class Digits:
             limit=self.limit,
         )
         pixels = np.rint(values[chosen.index] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-        return DataSet(torch.from_numpy(pixels), chosen.labels, chosen.names, levels=17, source=source)
+        return Examples(torch.from_numpy(pixels), chosen.labels, chosen.names, levels=17, source=source)

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unsteep.data.dataset import DataSet, Split, choose
+from unsteep.core.protocols import Split
+from unsteep.data.choosing import choose
+from unsteep.data.examples import Examples
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 INSTALL = "on Debian and Ubuntu: apt install fonts-noto-color-emoji"
@@ -41,7 +43,7 @@ class Emoji:
         if self.size < 1:
             raise ValueError(f"size: expected at least 1 pixel, got {self.size}")
 
-    def read(self, split: Split = "train") -> DataSet:
+    def read(self, split: Split = "train") -> Examples:
         """uint8 (n, 3, size, size) with captions. ValueError where there is no such font, or one of another kind."""
         from fontTools.ttLib import TTFont, TTLibError  # type: ignore[import-untyped]
 
@@ -57,7 +59,7 @@ class Emoji:
             raise ValueError(f"{path}: expected PNG drawings (CBDT) of named characters, got none; {INSTALL}")
         chosen = choose(len(drawings), source=str(path), split=split, holdout=self.holdout).index[: self.limit or None]
         names = list(drawings)
-        return DataSet(
+        return Examples(
             torch.from_numpy(np.stack([_on_white(drawings[names[i]], self.size) for i in chosen])),
             source=f"{path}, on white at {self.size} x {self.size}",
             captions=tuple(names[i] for i in chosen),

@@ -1,4 +1,4 @@
-"""A folder of pictures, searched to any depth, as one array of squares.
+"""A folder of pictures, searched to any depth, as one array of pictures of one size.
 
 Which files are read, and in which order, is settled before any of them is opened: sorted by path, then chosen
 by split and class. Files that turn out to be no pictures are left out and counted, and only many of them are an
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Literal, TypeVar
@@ -22,7 +22,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from unsteep.data.dataset import DataSet, Split, choose, shorten
+from unsteep.core.protocols import Split
+from unsteep.data.choosing import choose, shorten
+from unsteep.data.examples import BYTES, WORDS, Examples
 from unsteep.data.pictures import SUFFIXES, Crop, load_picture, reason, shape_of
 
 IN_MEMORY = 2 << 30  # bytes; a larger array lies in a temporary file, which the system pages in as needed
@@ -36,8 +38,9 @@ T = TypeVar("T")
 class Folder:
     """The pictures (png, jpg, webp, bmp, gif, tif) in a folder and its sub-folders, hidden ones excepted.
 
-    size: side of the square read; crop: "center" cuts the largest centred square, "stretch" squeezes;
-    channels: 1 grey, 3 colour; labelled: the first level of sub-folders are the classes, numbered in
+    size: both sides of what is read, height and width where they differ; crop: "center" cuts the largest centred part
+    of this shape, "stretch" squeezes; channels: 1 grey, 3 colour, 4 colour and transparency; bits: 8, or 16 for grey
+    pictures that have them; labelled: the first level of sub-folders are the classes, numbered in
     alphabetical order; labels: keep these class numbers; limit: keep the first so many, in order of path;
     holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is tolerated, and
     of pictures without an aligned one; aligned: a folder with a picture beside each, such as a mask or a skeleton,
@@ -46,8 +49,11 @@ class Folder:
 
     path: str
     size: int = 64
+    height: int = 0
+    width: int = 0
     crop: Crop = "center"
-    channels: Literal[1, 3] = 3
+    channels: Literal[1, 3, 4] = 3
+    bits: Literal[8, 16] = 8
     labelled: bool = False
     labels: tuple[int, ...] = ()
     limit: int = 0
@@ -58,9 +64,26 @@ class Folder:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size: expected at least 1 pixel, got {self.size}")
+        for name in ("height", "width"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 1 pixel, or 0 for size, got {getattr(self, name)}")
+        if self.bits == 16 and self.channels != 1:
+            raise ValueError(f"bits: 16 are read of grey pictures, and channels is {self.channels}; set channels=1")
 
-    def read(self, split: Split = "train") -> DataSet:
-        """uint8 (n, channels, size, size). ValueError for a folder that is missing, empty or full of junk."""
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what is read."""
+        return self.channels, self.height or self.size, self.width or self.size
+
+    def sized(self, shape: tuple[int, ...]) -> "Folder":
+        """The same, at the size of pictures (c, h, w) that a model is of."""
+        channels, height, width = shape
+        read: Literal[1, 3, 4] = channels if channels in (1, 3, 4) else 3  # type: ignore[assignment]
+        return replace(self, channels=read, size=max(height, width), height=height, width=width)
+
+    def read(self, split: Split = "train") -> Examples:
+        """uint8 (n, channels, height, width), uint16 for 16 bits. ValueError for a folder that is missing, empty or
+        full of junk."""
         root = Path(self.path).expanduser()
         files = picture_files(root)
         skipped: list[tuple[str, str]] = []
@@ -94,19 +117,21 @@ class Folder:
         x, kept, bad = self.decode(root, [files[i] for i in chosen.index])
         aligned = None
         if self.aligned:
-            given, whole, bad_beside = self.decode(
+            given, whole, bad_beside = replace(self, bits=8, channels=min(self.channels, 3)).decode(
                 Path(self.aligned).expanduser(), [beside[files[i]] for i in chosen.index[kept]]
             )
             if len(whole) < len(kept):
                 x, kept = x[whole], [kept[i] for i in whole]
             bad, aligned = [*bad, *bad_beside], torch.from_numpy(given)
-        return DataSet(
+        size = " x ".join(map(str, self.shape[1:]))
+        return Examples(
             torch.from_numpy(x),
             None if chosen.labels is None else chosen.labels[kept],
             chosen.names,
             files=tuple(files[i] for i in chosen.index[kept]),
             skipped=(*skipped, *bad),
-            source=f"{root}, {'cropped' if self.crop == 'center' else 'stretched'} to {self.size} x {self.size}",
+            source=f"{root}, {'cropped' if self.crop == 'center' else 'stretched'} to {size}",
+            levels=BYTES if self.bits == 8 else WORDS,
             aligned=aligned,
         )
 
@@ -139,19 +164,23 @@ class Folder:
         return found, apart
 
     def decode(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-        """Pictures (n, c, size, size), the positions in `files` they have, and (file, reason) of the bad ones met.
+        """Pictures (n, c, h, w), the positions in `files` they have, and (file, reason) of the bad ones met.
 
         At most `limit` of them. ValueError where none can be read, or more than the share `max_bad` cannot.
         """
 
+        channels, height, width = self.shape
+
         def attempt(file: str) -> np.ndarray | str:
             try:
-                return load_picture(root / file, size=self.size, crop=self.crop, channels=self.channels)
+                return load_picture(
+                    root / file, height=height, width=width, crop=self.crop, channels=channels, bits=self.bits
+                )
             except Exception as error:  # decoders raise nearly anything on damaged files
                 return reason(error)
 
         wanted = min(self.limit, len(files)) if self.limit else len(files)
-        x = _room((wanted, self.channels, self.size, self.size))
+        x = _room((wanted, channels, height, width), np.uint8 if self.bits == 8 else np.uint16)
         kept: list[int] = []
         bad: list[tuple[str, str]] = []
         chunks = (files[at : at + CHUNK] for at in range(0, len(files), CHUNK))
@@ -215,17 +244,17 @@ def picture_files(root: Path) -> list[str]:
     return found
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
-    """Bytes of this shape to be filled, in memory or, if too large, in a file that vanishes with the array."""
-    if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
-        return np.empty(shape, np.uint8)
-    return vanishing(shape)
+def _room(shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
+    """Whole numbers of this shape to be filled, in memory or, if too large, in a file that vanishes with the array."""
+    if np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    return vanishing(shape, dtype)
 
 
-def vanishing(shape: tuple[int, ...]) -> np.ndarray:
-    """Bytes of this shape to be filled, in a file that vanishes with the array."""
+def vanishing(shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
+    """Numbers of this shape to be filled, in a file that vanishes with the array."""
     with tempfile.TemporaryFile() as file:  # the mapping keeps it open
-        return np.memmap(file, np.uint8, mode="w+", shape=shape)
+        return np.memmap(file, dtype, mode="w+", shape=shape)
 
 
 def _watched(items: Iterable[T], total: int) -> Iterator[T]:

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unsteep.data.dataset import DataSet, Split, choose
+from unsteep.core.protocols import Split
+from unsteep.data.choosing import choose
+from unsteep.data.examples import Examples
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 PARTS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
@@ -64,7 +66,7 @@ class Idx:
     labels: tuple[int, ...] = ()
     limit: int = 0
 
-    def read(self, split: Split = "train") -> DataSet:
+    def read(self, split: Split = "train") -> Examples:
         """uint8 (n, 1, h, w). ValueError naming the file that is missing, broken or does not fit its fellow."""
         folder = Path(self.path).expanduser()
         name, files = _choose_set(folder, self.prefix)
@@ -91,7 +93,7 @@ class Idx:
         )
         pixels = np.ascontiguousarray(images[chosen.index])[:, None]
         source = f"{folder}, the {' and '.join(PARTS[split])} pictures" + (f" of {name}" if name else "")
-        return DataSet(torch.from_numpy(pixels), chosen.labels, chosen.names, source=source)
+        return Examples(torch.from_numpy(pixels), chosen.labels, chosen.names, source=source)
 
 
 Files = dict[tuple[str, str], Path]  # ("train" or "test", "images" or "labels") -> the file

@@ -1,8 +1,8 @@
-"""One picture file, whatever its kind, as bytes (c, size, size).
+"""One picture file, whatever its kind, as whole numbers (c, height, width).
 
-The camera's orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and
-palettes and CMYK are converted. The picture is resized by Pillow's Lanczos kernel, which widens with the
-reduction and so does not alias.
+The camera's orientation is applied, transparency is laid on white unless it is kept as a fourth channel, 16-bit grey is
+scaled to 8 bits unless it is kept, and palettes and CMYK are converted. The picture is resized by Pillow's Lanczos
+kernel, which widens with the reduction and so does not alias.
 """
 
 from pathlib import Path
@@ -17,29 +17,46 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others, and some run programs
 
 
-def load_picture(path: Path, *, size: int, crop: Crop = "center", channels: int = 3) -> np.ndarray:
-    """Read a picture file as uint8 (channels, size, size).
+def load_picture(
+    path: Path, *, height: int, width: int, crop: Crop = "center", channels: int = 3, bits: int = 8
+) -> np.ndarray:
+    """Read a picture file as uint8 (channels, height, width), or uint16 for 16 bits.
 
-    crop: "center" takes the largest centred square, "stretch" squeezes the whole picture; channels: 1 or 3.
-    ValueError, or whatever Pillow raises on a damaged file.
+    crop: "center" takes the largest centred part of this shape, "stretch" squeezes the whole picture; channels: 1 grey,
+    3 colour, 4 colour and transparency; bits: 8, or 16 for grey. ValueError, or whatever Pillow raises on a damaged
+    file.
     """
     with Image.open(path, formats=FORMATS) as image:
-        width, height = image.size
+        across, down = image.size
         most = Image.MAX_IMAGE_PIXELS
-        if most is not None and width * height > most:  # the head alone has been read so far
-            raise ValueError(f"{width} x {height} pixels, more than the {most:,} that are safe to unpack")
-        image.draft(None, (2 * size, 2 * size))  # JPEG only: unpack at a half, quarter or eighth, still twice too large
+        if most is not None and across * down > most:  # the head alone has been read so far
+            raise ValueError(f"{across} x {down} pixels, more than the {most:,} that are safe to unpack")
+        image.draft(
+            None, (2 * max(height, width), 2 * max(height, width))
+        )  # JPEG only: unpack at a half, quarter or eighth, still twice too large
         image.load()
         sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
         ImageOps.exif_transpose(image, in_place=True)
-        plain = _eight_bits(image) if sixteen_bits else _on_white(image)
-        plain = plain.convert("L" if channels == 1 else "RGB")
+        if bits == 16:
+            plain = _sixteen_bits(image, sixteen_bits)
+        elif channels == 4:
+            plain = (_eight_bits(image) if sixteen_bits else image).convert("RGBA")
+        else:
+            plain = _eight_bits(image) if sixteen_bits else _on_white(image)
+            plain = plain.convert("L" if channels == 1 else "RGB")
 
-    width, height = plain.size
-    side = min(width, height)
-    left, top = ((width - side) / 2, (height - side) / 2) if crop == "center" else (0, 0)
-    square = plain.resize((size, size), Image.Resampling.LANCZOS, (left, top, width - left, height - top))
-    return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
+    left, top = _margins(plain.size, (width, height)) if crop == "center" else (0.0, 0.0)
+    across, down = plain.size
+    cut = plain.resize((width, height), Image.Resampling.LANCZOS, (left, top, across - left, down - top))
+    whole = np.asarray(cut).reshape(height, width, channels).transpose(2, 0, 1)
+    return np.rint(whole).clip(0, 65535).astype(np.uint16) if bits == 16 else whole
+
+
+def _margins(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float]:
+    """What is cut off at the left and at the top, (width, height) each, for the largest centred part of a shape."""
+    if have[0] * want[1] >= have[1] * want[0]:
+        return (have[0] - have[1] * want[0] / want[1]) / 2, 0.0
+    return 0.0, (have[1] - have[0] * want[1] / want[0]) / 2
 
 
 def shape_of(path: Path) -> tuple[int, int]:
@@ -52,6 +69,12 @@ def shape_of(path: Path) -> tuple[int, int]:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))  # 257 * 255 = 65535
+
+
+def _sixteen_bits(image: Image.Image, has_them: bool) -> Image.Image:
+    """Grey as floats from 0 to 65535, which can be resized."""
+    values = np.asarray(image) if has_them else np.asarray(_on_white(image).convert("L")) * 257.0
+    return Image.fromarray(values.astype(np.float32))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -17,12 +17,14 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations, product
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from unsteep.core.noise import NoiseSource
-from unsteep.data.dataset import DataSet, Split
+from unsteep.core.protocols import Split
+from unsteep.data.examples import Examples
 
 COLOURS = {
     "red": (222, 40, 44),
@@ -105,6 +107,7 @@ class Shapes:
     test_count: int = 2_000
     seed: int = 0
     held_out: tuple[str, ...] = ("blue circle", "green square", "red triangle")
+    mirrors: ClassVar[bool] = False  # captions say left and right
 
     def __post_init__(self) -> None:
         if self.size < 16:
@@ -123,7 +126,7 @@ class Shapes:
             if missing:
                 raise ValueError(f"held_out: no {min(missing)} thing would be left to train on; hold out fewer")
 
-    def read(self, split: Split = "train") -> DataSet:
+    def read(self, split: Split = "train") -> Examples:
         """uint8 (n, 3, size, size) with captions; "all" is train, then test. ValueError for a test split of nothing."""
         if split == "test" and not (self.held_out and self.test_count):
             raise ValueError("no combination is held out for testing: set data.held_out and data.test_count")
@@ -132,7 +135,7 @@ class Shapes:
         chunks = [(part, first) for part in parts for first in range(0, sizes[part], CHUNK)]
         made = [self._draw(part, first, min(CHUNK, sizes[part] - first)) for part, first in chunks]
         held_out = ", ".join(self.held_out) or "nothing"
-        return DataSet(
+        return Examples(
             torch.from_numpy(np.concatenate([x for x, _ in made])),
             source=f"drawn shapes ({' and '.join(parts)}, seed {self.seed}), held out for testing: {held_out}",
             captions=tuple(scene.caption for _, scenes in made for scene in scenes),

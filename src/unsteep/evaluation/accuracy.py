@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from unsteep.data.dataset import DataSet
+from unsteep.data.examples import Examples
 from unsteep.features.domain import DomainNet, correct, fit
 from unsteep.metrics.interval import Interval, wilson
 
@@ -17,7 +17,7 @@ from unsteep.metrics.interval import Interval, wilson
 def classification_accuracy_score(
     x: Tensor,
     labels: Tensor,
-    real: DataSet,
+    real: Examples,
     settings: DomainNet | None = None,
     device: str = "cpu",
     progress: bool = False,
@@ -40,5 +40,5 @@ def classification_accuracy_score(
             f"classification accuracy: expected labels from 0 to {len(real.names) - 1}, got {int(labels.min())} to "
             f"{int(labels.max())}"
         )
-    network = fit(DataSet(x, labels, real.names), settings or DomainNet(), device, progress)
+    network = fit(Examples(x, labels, real.names), settings or DomainNet(), device, progress)
     return wilson(correct(network, real), len(real))

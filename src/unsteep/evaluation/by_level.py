@@ -14,13 +14,13 @@ import torch
 
 from unsteep.core.level import add_noise
 from unsteep.core.noise import NoiseSource, permutation
+from unsteep.core.protocols import DataSet, Space
 from unsteep.core.schedules import AnySchedule
-from unsteep.data import DataSet
+from unsteep.data.reading import in_memory
 from unsteep.guidance.noisy import NoisyClassifier
 from unsteep.metrics.interval import Interval, wilson
-from unsteep.model.measuring import write_json
 from unsteep.pages import Page, plots
-from unsteep.spaces import Pixels
+from unsteep.pages.files import write_json
 
 TIMES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CONTROL = "without-noise"
@@ -43,7 +43,7 @@ class ByLevel:
 def by_level(
     classifier: NoisyClassifier,
     data: DataSet,
-    space: Pixels,
+    space: Space,
     schedule: AnySchedule,
     *,
     n: int = 1000,
@@ -52,9 +52,9 @@ def by_level(
     batch_size: int = 128,
 ) -> ByLevel:
     """Measured on n random examples of `data`, each with noise of its own at every level."""
-    assert data.labels is not None
-    chosen = data.select(permutation(len(data), seed, epoch=0)[:n])
-    assert chosen.labels is not None
+    chosen = in_memory(data, permutation(len(data), seed, epoch=0)[:n])
+    if chosen.labels is None:
+        raise ValueError(f"by_level: these data have no labels ({data.source}); give labelled data")
     device = next(classifier.parameters()).device
     right = [0] * len(times)
     for start in range(0, len(chosen), batch_size):

@@ -18,8 +18,8 @@ from unsteep.evaluation.page import shown
 from unsteep.evaluation.protocol import Fact, differences
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
-from unsteep.model.measuring import write_json
 from unsteep.pages import Page
+from unsteep.pages.files import write_json
 
 Verdict = str  # better, worse, not significant
 
@@ -37,7 +37,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Row:
+class Compared:
     """A metric of each result; `difference` and `verdict` of each but the first against it."""
 
     metric: str
@@ -46,7 +46,7 @@ class Row:
     verdict: tuple[Verdict, ...]
 
 
-def compare(results: Sequence[Result], *, mixed: bool = False) -> list[Row]:
+def compare(results: Sequence[Result], *, mixed: bool = False) -> list[Compared]:
     """The metrics that all of at least two results have. ValueError where protocols differ, unless `mixed`."""
     if len(results) < 2:
         raise ValueError(f"compare: expected at least two results, got {len(results)}")
@@ -65,7 +65,7 @@ def compare(results: Sequence[Result], *, mixed: bool = False) -> list[Row]:
     for name in shared:
         apart_by = tuple(_difference(name, first, other) for other in others)
         verdicts = tuple(_verdict(name, one) for one in apart_by)
-        rows.append(Row(name, tuple(one.values[name] for one in results), apart_by, verdicts))
+        rows.append(Compared(name, tuple(one.values[name] for one in results), apart_by, verdicts))
     return rows
 
 
@@ -97,7 +97,7 @@ def header(results: Sequence[Result]) -> list[str]:
     return columns
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Compared) -> list[str]:
     """One line of that table."""
     line = [row.metric, *map(shown, row.values)]
     for apart, verdict in zip(row.difference, row.verdict, strict=True):
@@ -105,7 +105,7 @@ def cells(row: Row) -> list[str]:
     return line
 
 
-def write(rows: Sequence[Row], results: Sequence[Result], out: Path, command: str, mixed: bool) -> Path:
+def write(rows: Sequence[Compared], results: Sequence[Result], out: Path, command: str, mixed: bool) -> Path:
     """The page and comparison.json in `out`; the page's path."""
     out.mkdir(parents=True, exist_ok=True)
     page = Page(" or ".join(result.name for result in results), "A comparison")

@@ -143,7 +143,7 @@ def evaluate(
             "replicates": len(subjects),
             "reference": real.reference.source,
             "reference pictures": len(real.reference),
-            "reference digest": real.reference.digest(),
+            "reference digest": real.reference.digest,
             "split": real.split,
             "floor": held.floor_of,
             "features": features.name,
@@ -170,6 +170,11 @@ def check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int 
     check_alike(subject, real.reference)
     labels = subject.labels
     for name in metrics:
+        if name in PAIRWISE and subject.shape[0] not in (1, 3):
+            raise ValueError(
+                f"metrics: {name} knows grey and colour pictures, and these have {subject.shape[0]} channels; leave it "
+                "out"
+            )
         if name not in METRICS:
             raise ValueError(f"metrics: unknown metric {name!r}; choose {', '.join(METRICS)}")
         if name in MEASURES and "labels" in MEASURES[name].needs and labels is None:

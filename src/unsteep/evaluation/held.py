@@ -14,7 +14,7 @@ from typing import Self
 from torch import Tensor
 
 from unsteep.core.noise import permutation
-from unsteep.data import DataSet
+from unsteep.data.examples import Examples
 from unsteep.evaluation.subjects import BATCH, Subject, aligned
 from unsteep.features.looking import Features, gather
 from unsteep.metrics import measures
@@ -32,18 +32,18 @@ class Real:
     """`reference`: the real pictures that samples are held against; `training`: those that the model was trained on,
     () where that is unknown; `split`: as the protocol names the reference."""
 
-    reference: DataSet
-    training: DataSet | None = None
+    reference: Examples
+    training: Examples | None = None
     split: str = "all"
 
     @cached_property
-    def learned_from(self) -> DataSet:
+    def learned_from(self) -> Examples:
         """The half of the training pictures that features may be trained on; of the reference, if those are unknown.
         A net has seen these, and sees them otherwise than fresh ones: the floor must not be of them."""
         return self._half(0)
 
     @cached_property
-    def unseen(self) -> DataSet:
+    def unseen(self) -> Examples:
         """The other half."""
         return self._half(1)
 
@@ -51,7 +51,7 @@ class Real:
         """How many real pictures stand in for n samples, where there are so many."""
         return min(n, len(self.unseen) if self.training is not None else len(self.unseen) // 2)
 
-    def _half(self, which: int) -> DataSet:
+    def _half(self, which: int) -> Examples:
         data = self.reference if self.training is None else self.training
         return data.select(permutation(len(data), 0, 0).tensor_split([len(data) // 2])[which])
 
@@ -108,7 +108,7 @@ def floors(
     return measures.take(possible, evidence), words
 
 
-def labels_among(of: Subject | DataSet, names: tuple[str, ...]) -> tuple[Tensor | None, bool]:
+def labels_among(of: Subject | Examples, names: tuple[str, ...]) -> tuple[Tensor | None, bool]:
     """The labels of pictures, and whether they are numbered as the features' classes, `names`."""
     labels = aligned(of.labels, of.names, names)
     return (of.labels, False) if labels is None else (labels, True)

@@ -21,17 +21,18 @@ import unsteep
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
+from unsteep.core.protocols import DataSet
 from unsteep.core.schedules import steps_of
-from unsteep.data import DataSet
+from unsteep.data.examples import Examples
 from unsteep.evaluation.examples import examples_of, heard_of
 from unsteep.likelihood import ReverseVariance, dequantize, flow_log_prob
 from unsteep.metrics.interval import Interval, intervals
 from unsteep.model import Model
-from unsteep.model.measuring import counted, weights_digest, write_json
+from unsteep.model.cost import counting, weights_digest
 from unsteep.pages import plots
+from unsteep.pages.files import write_json
 from unsteep.pages.html import Page
 from unsteep.sampling import grid
-from unsteep.spaces import Vectors
 
 PRIOR_SHOULD_BE = 0.01  # bits/dim of L_T; more means that sampling starts where data are still visible
 _FLOW_STREAM = -3  # the bound draws from streams 0, 1, ...
@@ -124,7 +125,7 @@ def likelihood(
     condition = heard_of(model, examples)
     pairs = len(levels) - 2
     columns = pairs if terms == 0 else min(terms, pairs)
-    with counted(model, "bound", len(examples) * draws * (columns + 1), progress) as evaluated:
+    with counting(model, doing="bound", total=len(examples) * draws * (columns + 1), shown=progress) as evaluated:
         bound = model.likelihood(
             examples.x,
             condition,
@@ -137,10 +138,10 @@ def likelihood(
             batch_size=batch_size,
         )
     flow_nats = None
-    with counted(model, "flow", None, progress and flow) as flowed:
+    with counting(model, doing="flow", total=None, shown=progress and flow) as flowed:
         if flow:
-            flow_nats = _flow(model, examples.x, condition, seed, batch_size)
-    volume = _log_volume(model)
+            flow_nats = _flow(model, examples, condition, seed, batch_size)
+    volume = torch.as_tensor(model.space.log_volume(examples.valid), dtype=torch.float64).to(bound.prior.device)
 
     def bits(nats: Tensor) -> Interval:
         return Interval.of(bound.per_dim(nats).cpu())
@@ -158,18 +159,18 @@ def likelihood(
         prior=prior,
         kl=bits(bound.kl @ bound.weights),
         decoder=bits(bound.decoder + volume),
-        flow=None if flow_nats is None else bits((flow_nats + volume).to(bound.prior)),
+        flow=None if flow_nats is None else bits((flow_nats + volume.cpu()).to(bound.prior)),
         t=_by_time(levels.t[bound.steps].expand(bound.kl.shape), columns).mean(0),
         step_mean=mean,
         step_half=half,
         dimensions=float(bound.dimensions.mean()),
-        evaluations=evaluated.count / len(examples),
-        flow_evaluations=flowed.count / len(examples),
+        evaluations=evaluated.rows / len(examples),
+        flow_evaluations=flowed.rows / len(examples),
         settings={
             "n": len(examples),
             "data": data.source,
             "given": model.description.heard,
-            "data_sha256": data.digest(),
+            "data_sha256": data.digest,
             "weights_sha256": weights_digest(model),
             "steps": len(levels) - 1,
             "grid": "trailing",
@@ -260,25 +261,21 @@ def levels_of(model: Model, steps: int) -> NoiseLevel:
     return grid(schedule, steps or steps_of(schedule))
 
 
-def _flow(model: Model, examples: Tensor, condition: Condition | None, seed: int, batch_size: int) -> Tensor:
+def _flow(model: Model, examples: Examples, condition: Condition | None, seed: int, batch_size: int) -> Tensor:
     """-log p of each example in nats, float64 (n,): a density of vectors, of pictures a bound on a probability."""
     space, done = model.space, []
     for start in range(0, len(examples), batch_size):
         rows = slice(start, start + batch_size)
-        x = space.encode(examples[rows]).to(model.device)
+        part = examples.select(rows)
+        x = space.encode(part.x, part.valid).to(model.device)
         noise, volume = NoiseSource(range(seed + start, seed + start + len(x)), _FLOW_STREAM), 0.0
         if space.levels is not None:
             x, volume = dequantize(x, space.levels, noise)
-        heard = None if condition is None else condition[rows]
+        heard = None if condition is None else condition.select(rows)
         denoise = model.denoise(heard, clip=False)  # clipping would put kinks in the flow
         answer = flow_log_prob(denoise, x, model.denoiser.schedule, divergence="hutchinson", noise=noise)
         done.append(-answer.log_prob.cpu() - volume * x[0].numel())
     return torch.cat(done)
-
-
-def _log_volume(model: Model) -> float:
-    """What turns minus the log-density of standardized rows into that of rows in their own units, nats."""
-    return sum(map(math.log, model.space.std)) if isinstance(model.space, Vectors) else 0.0
 
 
 def _by_time(values: Tensor, columns: int) -> Tensor:

@@ -15,8 +15,8 @@ from unsteep.evaluation.protocol import Fact
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import SAYS, titled
 from unsteep.metrics.memorization import Memorization, Nearness
-from unsteep.model.measuring import write_json
 from unsteep.pages import Page, pictures
+from unsteep.pages.files import write_json
 from unsteep.pages.html import unbroken
 
 RESULTS = "results.json"

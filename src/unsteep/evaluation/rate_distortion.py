@@ -16,18 +16,19 @@ from torch import Tensor
 import unsteep
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
+from unsteep.core.protocols import DataSet
 from unsteep.core.schedules import steps_of
-from unsteep.data import DataSet
+from unsteep.data.examples import Examples
 from unsteep.evaluation.examples import examples_of, heard_of
 from unsteep.evaluation.likelihood import levels_of
 from unsteep.likelihood import RateDistortion, ReverseVariance, rate_distortion
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
-from unsteep.model.measuring import counted, weights_digest, write_json
+from unsteep.model.cost import counting, weights_digest
 from unsteep.pages import pictures, plots
+from unsteep.pages.files import write_json
 from unsteep.pages.html import Page
 from unsteep.sampling import Ancestral, grid, initial_noise, sample, trajectory
-from unsteep.spaces import Pixels
 
 ROWS = 10  # of the table, and columns of the reconstructions
 SHOWN = 6  # pictures that are reconstructed
@@ -37,14 +38,14 @@ GREY = 127.5  # from a difference in [-1, 1] to one in 0..255
 
 
 @dataclass(frozen=True)
-class Study:
+class RateDistortionCurve:
     """The curve, and what it was measured on. `curve.distortion` is in the model's units; `rmse` on 0..255. `lossless`:
     L_0, the bits per dimension that are still missing at the end. `settings`: all that decides the numbers."""
 
     curve: RateDistortion
     lossless: Interval
     levels: NoiseLevel
-    examples: DataSet
+    examples: Examples
     settings: dict[str, object]
 
     @property
@@ -72,27 +73,28 @@ def measure(
     seed: int = 0,
     batch_size: int = 64,
     progress: bool = False,
-) -> Study:
+) -> RateDistortionCurve:
     """Rate and distortion over `n` random examples of `data`, on every step of the grid.
 
     `steps`, `variance`: as of `studies.likelihood.likelihood`. ValueError where model or data are no pictures, or the
     data not of the model's kind.
     """
-    if not isinstance(model.space, Pixels):
+    if len(model.space.shape) != 3 or model.space.levels is None:
         raise ValueError(
-            "rate-distortion shows pictures, and this model makes rows of numbers; unsteep likelihood measures those"
+            f"rate-distortion is of pictures of whole numbers, and this model makes {model.space.describe()}; "
+            "unsteep likelihood measures those"
         )
     levels = levels_of(model, steps)
     model.reverse_variance(variance)
     examples = examples_of(model, data, n, seed)
-    with counted(model, "rate and distortion", len(examples) * (len(levels) - 1), progress):
+    with counting(model, doing="rate and distortion", total=len(examples) * (len(levels) - 1), shown=progress):
         bound = model.likelihood(
             examples.x, heard_of(model, examples), levels=levels, variance=variance, seed=seed, batch_size=batch_size
         )
     settings = {
         "n": len(examples),
         "data": data.source,
-        "data_sha256": data.digest(),
+        "data_sha256": data.digest,
         "weights_sha256": weights_digest(model),
         "steps": len(levels) - 1,
         "grid": "trailing",
@@ -102,10 +104,10 @@ def measure(
         "version": unsteep.__version__,
     }
     lossless = Interval.of(bound.per_dim(bound.decoder).cpu())
-    return Study(rate_distortion(bound, levels), lossless, levels, examples, settings)
+    return RateDistortionCurve(rate_distortion(bound, levels), lossless, levels, examples, settings)
 
 
-def reconstructions(model: Model, study: Study) -> Tensor:
+def reconstructions(model: Model, study: RateDistortionCurve) -> Tensor:
     """Estimates of x0 from x_t of the first examples, ever less noisy, and last the originals: uint8 (rows, n, ...)."""
     few = study.examples.select(slice(SHOWN))
     x0 = model.space.encode(few.x).to(model.device)
@@ -150,7 +152,7 @@ def shared_latents(
     later = NoiseSource(range(seed + starts, seed + starts * (samples + 1)))
     places = sorted({int((levels.t[:-1] - t).abs().argmin()) for t in SHARED_AT})
     cost = starts * (len(levels) - 2 + sum(1 + samples * (len(levels) - 1 - i) for i in places))
-    with counted(model, "samples that share x_t", cost, progress):
+    with counting(model, doing="samples that share x_t", total=cost, shown=progress):
         x = initial_noise(torch.empty(starts, *model.space.shape, device=model.device), levels[0], noise)
         way = [x, *(step.x for step in trajectory(denoise, x, levels[:-1], solver, noise))]
         rows = []
@@ -163,7 +165,7 @@ def shared_latents(
     return Shared([float(levels.t[i]) for i in places], torch.stack(rows, 1), seed)
 
 
-def draw(study: Study, estimates: Tensor, shared: Shared, out: Path) -> None:
+def draw(study: RateDistortionCurve, estimates: Tensor, shared: Shared, out: Path) -> None:
     """`curve.png`, `reconstructions.png` and `shared.png` in `out`."""
     steps, rate = torch.arange(1, len(study.rmse) + 1), study.curve.rate
     plots.panels(
@@ -189,7 +191,7 @@ def draw(study: Study, estimates: Tensor, shared: Shared, out: Path) -> None:
     pictures.save(sheet, out / "shared.png")
 
 
-def write(study: Study, estimates: Tensor, shared: Shared, out: Path, name: str) -> None:
+def write(study: RateDistortionCurve, estimates: Tensor, shared: Shared, out: Path, name: str) -> None:
     """`rate-distortion.json`, the pictures and `rate-distortion.html` in `out`. `estimates`: from `reconstructions`.
     `name`: the run's."""
     draw(study, estimates, shared, out)
@@ -223,7 +225,7 @@ def write(study: Study, estimates: Tensor, shared: Shared, out: Path, name: str)
     page.write(out / "rate-distortion.html")
 
 
-def content(study: Study, name: str) -> dict[str, object]:
+def content(study: RateDistortionCurve, name: str) -> dict[str, object]:
     """What the JSON file holds."""
     return {
         "run": name,

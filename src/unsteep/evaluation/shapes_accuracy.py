@@ -18,13 +18,15 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from unsteep.data import DataSet, Shapes
+from unsteep.data import Shapes
+from unsteep.data.examples import Examples
 from unsteep.evaluation.shapes_checker import attribute_accuracy, check
 from unsteep.evaluation.subjects import said
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
-from unsteep.model.measuring import counted, weights_digest, write_json
+from unsteep.model.cost import counting, weights_digest
 from unsteep.pages import Page, pictures, plots
+from unsteep.pages.files import write_json
 from unsteep.pages.html import unbroken
 
 KNOWN, HELD_OUT = "known things", "a held-out thing"
@@ -46,7 +48,7 @@ LARGE, SMALL_PRINT = 160, 13  # pixels: the least side of a picture that is show
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class AtScale:
     """What a model drew at a `scale` of guidance: uint8 (n, 3, h, w), the shares of them that are right by attribute,
     and the network `calls` of one of them."""
 
@@ -62,12 +64,12 @@ class Answers:
     `real`; and what was `drawn`, scale by scale."""
 
     name: str
-    data: DataSet
+    data: Examples
     real: dict[str, Interval]
-    drawn: tuple[Drawn, ...]
+    drawn: tuple[AtScale, ...]
 
     @property
-    def best(self) -> Drawn:
+    def best(self) -> AtScale:
         """Of the largest share of whole captions; the weaker guidance where equal."""
         return max(self.drawn, key=lambda one: (one.shares["all"].value, -one.scale))
 
@@ -79,7 +81,7 @@ class Answers:
         return header, [*rows, ["network calls", "–", *(f"{one.calls:.4g}" for one in self.drawn)]]
 
 
-def caption_sets(shapes: Shapes, n: int) -> dict[str, DataSet]:
+def caption_sets(shapes: Shapes, n: int) -> dict[str, Examples]:
     """n captions of each set, with pictures that a model of `shapes` was not trained on. ValueError where no thing is
     held out."""
     return {
@@ -89,15 +91,15 @@ def caption_sets(shapes: Shapes, n: int) -> dict[str, DataSet]:
 
 
 def answers(
-    model: Model, name: str, data: DataSet, scales: Sequence[float], steps: int | None = None, shown: bool = False
+    model: Model, name: str, data: Examples, scales: Sequence[float], steps: int | None = None, shown: bool = False
 ) -> Answers:
     """Draws every caption of `data` at every scale and reads what came out. `shown`: a bar on a terminal."""
     captions, n = data.captions, len(data)
     drawn = []
     for scale in sorted(set(scales)):
-        with counted(model, f"{name}, guidance {scale:g}", None, shown) as asked:
+        with counting(model, doing=f"{name}, guidance {scale:g}", total=None, shown=shown) as asked:
             found = model.sample(n, prompt=captions, guidance=scale, steps=steps, seed=0).cpu()
-        drawn.append(Drawn(scale, found, attribute_accuracy(found, captions), asked.count / n))
+        drawn.append(AtScale(scale, found, attribute_accuracy(found, captions), asked.rows / n))
     return Answers(name, data, attribute_accuracy(data.x, captions), tuple(drawn))
 
 
@@ -150,7 +152,7 @@ def verdict(sets: Sequence[Answers]) -> str:
         f"{share(one.best.shares['all'], '%')} of captions of {one.name}, at guidance {one.best.scale:g}"
         for one in sets
     )
-    return f"Drawn right in every word: {best}. Each is the best of {len(sets[0].drawn)} scales, chosen afterwards."
+    return f"AtScale right in every word: {best}. Each is the best of {len(sets[0].drawn)} scales, chosen afterwards."
 
 
 def share(value: Interval | None, sign: str = "") -> str:

@@ -6,7 +6,6 @@ Pillow's Lanczos kernel, and the protocol says so.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -14,19 +13,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from unsteep.data import Array, DataSet, Folder, Idx, Split
-from unsteep.data.folder import picture_files
-from unsteep.data.idx import FILE_NAME
+from unsteep.data.examples import Examples
+from unsteep.evaluation.pictures import bytes_of
 from unsteep.evaluation.protocol import Fact
+from unsteep.guidance.noisy import OpenedClassifier
+from unsteep.guidance.setting import Guidance, guidance_of
+from unsteep.hearing import Label, condition_of
 from unsteep.model import Model
-from unsteep.model.measuring import weights_digest
-from unsteep.sampling import Driver
-from unsteep.spaces import Pixels
+from unsteep.model.cost import digest_of, weights_digest
+from unsteep.sampling import Driver, solver_named
 from unsteep.storage.checkpoint import latest
-from unsteep.training.conditions import Conditions
 
 BATCH = 256
 
@@ -67,13 +65,13 @@ class Subject(Protocol):
 class Stored:
     """Pictures that are there, those at `order`, or all: files come class by class, and a part of them must not."""
 
-    data: DataSet
+    data: Examples
     kind: str
     order: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.data.x.ndim != 4:
-            raise ValueError(f"evaluate: expected pictures, got rows of numbers ({self.data.source})")
+        if self.data.x.ndim != 4 or self.data.x.dtype != torch.uint8:
+            raise ValueError(f"evaluate: expected pictures of bytes, got {_numbers(self.data.x)} ({self.data.source})")
 
     @property
     def n(self) -> int:
@@ -103,7 +101,7 @@ class Stored:
 
     def facts(self) -> dict[str, Fact]:
         """Where they came from."""
-        return {"samples from": self.kind, "subject": self.data.source, "samples digest": self.data.digest()}
+        return {"samples from": self.kind, "subject": self.data.source, "samples digest": self.data.digest}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +117,14 @@ class Drawn:
     """Classes asked for in turn; None: as often as in the data."""
     weights: str | None = None
     """Which of a run's weights these are, as `weights_at` says it."""
-    real: DataSet | None = None
+    real: Examples | None = None
     """Examples; a model that hears text or a picture is asked for what these have, in turn."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model.space, Pixels):
-            raise ValueError("evaluate: expected a model of pictures, and this one draws rows of numbers")
+        if len(self.model.space.shape) != 3:
+            raise ValueError(
+                f"evaluate: expected a model of pictures, and this one makes {self.model.space.describe()}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,12 +138,30 @@ class Drawn:
         if real is not None:
             return None if real.labels is None else real.labels[torch.arange(self.n) % len(real)]
         asked = None if self.label is None else [self.label[i % len(self.label)] for i in range(self.n)]
-        return self.model.labels_of(self.n, asked, self.seed)
+        by = self._classifier
+        if by is None:
+            return self.model.labels_of(self.n, asked, self.seed)
+        named = Label(names=by.names)
+        turns = list(range(len(by.names))) if self._guidance.labels is None else [*self._guidance.labels]
+        told: Tensor = named.asked(asked or [turns[i % len(turns)] for i in range(self.n)], self.n, range(self.n))[
+            "label"
+        ]
+        return told
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the classes."""
-        return tuple(self.model.names)
+        return tuple(self.model.names) if self._classifier is None else self._classifier.names
+
+    @property
+    def _guidance(self) -> Guidance:
+        return guidance_of(self.how.get("guidance", 1.0))
+
+    @property
+    def _classifier(self) -> OpenedClassifier | None:
+        """The classifier that knows the classes in a model's place."""
+        one = self._guidance.classifier
+        return one if isinstance(one, OpenedClassifier) and not self.model.names else None
 
     def batches(self) -> Iterator[Tensor]:
         """In the order of their seeds, drawn as they are asked for."""
@@ -152,15 +170,16 @@ class Drawn:
             count = min(BATCH, self.n - start)
             asked: dict[str, Any] = {"label": None if labels is None else labels[start : start + count].tolist()}
             if real is not None:
-                some = real.select(torch.arange(start, start + count) % len(real))
-                asked = {"condition": Conditions(self.model.description, some)(torch.arange(count))}
-            yield self.model.sample(count, seed=self.seed + start, **asked, **self.how)
+                rows = real.rows(torch.arange(start, start + count) % len(real))
+                asked = {"condition": condition_of(self.model.description.hears, rows)}
+            drawn = self.model.sample(count, seed=self.seed + start, **asked, **self.how)
+            yield bytes_of(drawn, getattr(self.model.space, "low", 0.0), getattr(self.model.space, "high", 1.0))
 
     @cached_property
-    def _examples(self) -> DataSet | None:
+    def _examples(self) -> Examples | None:
         """What samples are asked by in turn, where the model hears more than classes."""
         of = self.model.description
-        if not of.hears_text and not of.picture:
+        if not of.beyond_classes:
             return None
         if self.label is not None:
             raise ValueError(f"label: this model hears a {of.heard}, and is asked as real pictures are; leave it out")
@@ -176,7 +195,9 @@ class Drawn:
         default = solver is None
         if default:
             most = steps or self.model.default_steps
-            solver = self.model.resolved(None, self.labels, self.how.get("guidance", 1.0), most)
+            labels = None if self._classifier is not None else self.labels
+            solver = self.model.resolved(None, labels, self._guidance, most)
+        solver = solver_named(solver) if isinstance(solver, str) else solver
         adaptive = isinstance(solver, Driver)
         return {
             "samples from": "model",
@@ -187,10 +208,33 @@ class Drawn:
             "solver": said(solver) + (" (default)" if default else ""),
             "steps": None if adaptive else steps or self.model.default_steps,
             "grid": None if adaptive else "the solver's own" if grid is None else str(grid),
-            "guidance": float(self.how.get("guidance", 1.0)),
+            **_guided(self._guidance),
             "classes": "as often as in the data" if self.label is None else ", ".join(map(str, self.label)),
             **({} if self._examples is None else {"asked": f"the {of.heard} of {self._examples.source}"}),
         }
+
+
+def _guided(by: Guidance) -> dict[str, Fact]:
+    """Of the guidance, what the protocol should say."""
+    weaker: Any = getattr(by.weaker, "denoiser", by.weaker)
+    classifier: Any = getattr(by.classifier, "module", by.classifier)
+    told: dict[str, Any] = {
+        "interval": by.interval and "{:g} to {:g}".format(*by.interval),
+        "rescale": by.rescale or None,
+        "threshold": by.threshold,
+        "negative": by.negative and ", ".join(f"{name}={value}" for name, value in by.negative.items()),
+        "weaker": weaker and digest_of(weaker),
+        "classifier": classifier and digest_of(classifier),
+    }
+    return {
+        "guidance": float(by.scale),
+        **{f"guidance: {name}": value for name, value in told.items() if value is not None},
+    }
+
+
+def _numbers(x: Tensor) -> str:
+    kinds = {2: "rows of numbers", 3: "sequences"}
+    return kinds.get(x.ndim, f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}")
 
 
 def weights_at(path: Path) -> str:
@@ -206,45 +250,7 @@ def said(component: object) -> str:
     return f"{type(component).__name__}({', '.join(f'{f.name}={getattr(component, f.name)!r}' for f in shown)})"
 
 
-def open_pictures(path: Path, split: Split = "all", size: int | None = None) -> DataSet:
-    """Pictures of any tool at `path`: a folder of idx files, a .npy or .npz file, or a folder of pictures.
-
-    `size`: resize the pictures of a folder to it; without it, ones of several sizes are refused. Sub-folders that all
-    pictures lie in are their classes.
-    """
-    if path.suffix in (".npz", ".npy"):
-        return Array(path=str(path)).read("all")
-    if not path.is_dir():
-        raise ValueError(f"{path}: expected a run, a folder of pictures, idx files, or a .npz file; found none there")
-    if any(FILE_NAME.fullmatch(one.name) for one in path.iterdir()):
-        return Idx(path=str(path)).read(split)
-    files = picture_files(path)
-    side, channels = _sizes(path, files, size)
-    labelled = all("/" in file for file in files)
-    return Folder(path=str(path), size=side, channels=channels, labelled=labelled).read("all")  # type: ignore[arg-type]
-
-
-def _sizes(path: Path, files: list[str], size: int | None) -> tuple[int, int]:
-    """The side of all pictures, and their channels; from their heads, without decoding."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    grey = True
-    for file in files:
-        try:
-            with Image.open(path / file) as opened:
-                sizes[opened.size] += 1
-                grey = grey and opened.mode in ("L", "1", "I;16", "LA")
-        except OSError:  # counted when it is read
-            continue
-    if size is None and len(sizes) > 1:
-        most = ", ".join(f"{n} of {width} x {height}" for (width, height), n in sizes.most_common(3))
-        raise ValueError(f"{path}: pictures of {len(sizes)} sizes ({most}); bring them to one with --resize SIZE")
-    width, height = next(iter(sizes), (0, 0))
-    if size is None and width != height:
-        raise ValueError(f"{path}: expected square pictures, got {width} x {height}; cut them with --resize SIZE")
-    return size or width, 1 if grey else 3
-
-
-def check_alike(subject: Subject, reference: DataSet) -> None:
+def check_alike(subject: Subject, reference: Examples) -> None:
     """ValueError where samples and real pictures are of different sizes or channels."""
     real = tuple(reference.x.shape[1:])
     if subject.shape != real:

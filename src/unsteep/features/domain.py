@@ -25,7 +25,6 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,23 +33,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unsteep.core.condition import Condition
 from unsteep.core.noise import Draw, Purpose
-from unsteep.data.batch import Batch, shuffled
-from unsteep.data.dataset import DataSet, split_index
+from unsteep.data.batch import Batch
+from unsteep.data.choosing import split_index
+from unsteep.data.examples import Examples
+from unsteep.hearing import Label
 from unsteep.metrics.interval import Interval, wilson
 from unsteep.metrics.seen import Seen
 from unsteep.objectives import Loss
 from unsteep.pages.progress import bar
+from unsteep.spaces import Pixels
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
 from unsteep.storage.manifest import Corrupt, verify
-from unsteep.training.loop import State, TrainConfig, train
+from unsteep.training.batches import Batches
+from unsteep.training.loop import Single, State, train
+from unsteep.training.settings import TrainConfig
 
 HELD_OUT = 0.1  # of the training data, to measure the classifier's accuracy on
 FEWEST = 20  # pictures: below, a tenth of them tells nothing
 TEMPERATURE = 0.2
 SMALLEST = 0.5  # crop, as a share of the side
 AT_ONCE = 500  # pictures that go through the net together
+BYTES = Pixels()  # what they are scaled by
 
 Stored = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and what there is to know about them
 
@@ -123,8 +127,7 @@ def _layer(before: int, after: int, stride: int) -> nn.Module:
 def classify(module: nn.Module, batch: Batch, draw: Draw) -> Loss:
     """The objective with labels: cross-entropy."""
     assert batch.condition is not None
-    assert batch.condition.label is not None
-    value = F.cross_entropy(module(batch.x)[1], batch.condition.label, reduction="none")
+    value = F.cross_entropy(module(batch.x)[1], batch.condition["label"], reduction="none")
     return Loss(value, torch.zeros(len(value)))
 
 
@@ -152,19 +155,21 @@ def views(x: Tensor, draw: Draw) -> Tensor:
     return crops * (1 + gain) + shift
 
 
-def fit(data: DataSet, settings: DomainNet, device: str = "cpu", progress: bool = False) -> Network:
+def fit(data: Examples, settings: DomainNet, device: str = "cpu", progress: bool = False) -> Network:
     """A net trained on all of `data`, a classifier where it has classes. Global randomness is left as it was."""
     config = settings.training(bool(data.names))
     network = _blank(data, settings).to(device)
     state = State(network, config, classify if data.names else contrast)
+    heard = (Label(names=data.names),) if data.names else ()
+    task = Single(state, Batches(data, BYTES, heard, config, device=device))
     bars = bar(progress, config.steps, "training the features")
-    with torch.random.fork_rng(devices=[]), bars as advance:  # the loop seeds the global generator
-        for _ in train(state, lambda step: _batches(data, settings, step, device), config):
+    with bars as advance:
+        for _ in train(task, config):
             advance()
     return network.eval().requires_grad_(False)
 
 
-def _blank(data: DataSet, settings: DomainNet) -> Network:
+def _blank(data: Examples, settings: DomainNet) -> Network:
     """The net before training, a function of the seed."""
     d = settings.dimension
     with torch.random.fork_rng(devices=[]):
@@ -174,16 +179,8 @@ def _blank(data: DataSet, settings: DomainNet) -> Network:
         return Network(tuple(data.x.shape[1:]), head, settings)
 
 
-def _batches(data: DataSet, settings: DomainNet, step: int, device: str) -> Iterator[tuple[Batch, Draw]]:
-    places = torch.arange(settings.batch)
-    index = shuffled(step * settings.batch + places, len(data), settings.seed)
-    condition = None if data.labels is None else Condition(label=data.labels[index])
-    draw = Draw(settings.seed, step, places, settings.batch)
-    yield Batch(_scaled(data.x[index]), condition, index).to(device), draw
-
-
 def _scaled(pictures: Tensor) -> Tensor:
-    return pictures.float() / 127.5 - 1
+    return BYTES.encode(pictures)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -215,7 +212,7 @@ class Domain:
 
 
 def domain_features(
-    data: DataSet,
+    data: Examples,
     cache: Path | None = None,
     settings: DomainNet | None = None,
     device: str = "cpu",
@@ -224,17 +221,17 @@ def domain_features(
     """The features of `data`, which are the training data: from `cache` (None: the user's cache folder) if they lie
     there whole, trained and put there if not. `progress`: a bar on a terminal.
 
-    ValueError if the data are no pictures, grey or colour, or fewer than 20.
+    ValueError if the data are no pictures of bytes, or fewer than 20.
     """
     settings = settings or DomainNet()
-    if data.x.ndim != 4 or data.x.shape[1] not in (1, 3) or len(data) < FEWEST:
+    if data.x.ndim != 4 or data.x.dtype != torch.uint8 or len(data) < FEWEST:
         raise ValueError(
-            f"domain features: expected at least {FEWEST} pictures (n, 1 or 3, h, w), got {tuple(data.x.shape)}; "
+            f"domain features: expected at least {FEWEST} pictures (n, c, h, w) of bytes, got {tuple(data.x.shape)}; "
             f"for vectors, the data are their own features"
         )
     if len(data.names) < 2:  # one class is no label
         data = replace(data, labels=None, names=())
-    key = [data.digest(), asdict(settings), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
+    key = [data.digest, asdict(settings), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
     folder = (cache or default_cache()) / f"domain-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}"
     stored = _read(folder)
     if stored is None:
@@ -262,7 +259,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unsteep" / "features"
 
 
-def correct(network: Network, data: DataSet) -> int:
+def correct(network: Network, data: Examples) -> int:
     """How many of `data` the classifier names rightly."""
     assert data.labels is not None
     device = next(network.parameters()).device
@@ -271,8 +268,8 @@ def correct(network: Network, data: DataSet) -> int:
     return int((named == data.labels).sum())
 
 
-def _trained(data: DataSet, settings: DomainNet, device: str, progress: bool) -> Stored:
-    facts: dict[str, Any] = {"settings": asdict(settings), "source": data.source, "data": data.digest()}
+def _trained(data: Examples, settings: DomainNet, device: str, progress: bool) -> Stored:
+    facts: dict[str, Any] = {"settings": asdict(settings), "source": data.source, "data": data.digest}
     if data.names:
         held = [data.select(torch.from_numpy(split_index(len(data), part, HELD_OUT))) for part in ("train", "test")]
         network = fit(held[0], settings, device, progress)

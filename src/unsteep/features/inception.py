@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unsteep.features.looking import grey_or_colour
 from unsteep.features.weights import fill, open_weights
 from unsteep.metrics.seen import Seen
 
@@ -193,7 +194,8 @@ class Inception:
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Seen:
-        """uint8 (b, c, h, w), c = 1 (taken as grey) or 3, of any size."""
+        """uint8 (b, c, h, w), c = 1 (taken as grey) or 3, of any size. ValueError for other channels."""
+        grey_or_colour(pictures, self.name)
         x = legacy_bilinear(pictures.to(self.network.fc.weight), SIZE)
         features, logits = self.network(((x - 128) / 128).expand(-1, 3, -1, -1))
         return Seen(features.float().cpu(), logits.float().cpu())

@@ -39,7 +39,7 @@ class Features(Protocol):
         ...
 
     def __call__(self, pictures: Tensor) -> Seen:
-        """uint8 (b, c, h, w), c = 1 or 3."""
+        """uint8 (b, c, h, w). ValueError for channels that it does not know."""
         ...
 
 
@@ -60,11 +60,18 @@ def gather(features: Features, batches: Iterable[Tensor]) -> Seen:
     return found
 
 
+def grey_or_colour(pictures: Tensor, who: str) -> None:
+    """ValueError for pictures (b, c, h, w) of other channels than a network knows that was trained on photographs."""
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
+        raise ValueError(
+            f"{who}: knows grey and colour pictures, of 1 or 3 channels, got shape {tuple(pictures.shape)}; "
+            "take domain features, and leave LPIPS and CLIP scores out"
+        )
+
+
 @torch.no_grad()
 def _each(features: Features, batches: Iterable[Tensor]) -> Iterator[Seen]:
     for batch in batches:
-        if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] not in (1, 3):
-            raise ValueError(
-                f"features: expected uint8 pictures (b, 1 or 3, h, w), got {batch.dtype} {tuple(batch.shape)}"
-            )
+        if batch.dtype != torch.uint8 or batch.ndim != 4:
+            raise ValueError(f"features: expected uint8 pictures (b, c, h, w), got {batch.dtype} {tuple(batch.shape)}")
         yield features(batch)

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unsteep.features.looking import grey_or_colour
 from unsteep.features.weights import fill, open_weights
 
 Kind = Literal["alex", "vgg"]
@@ -112,7 +113,8 @@ class Lpips:
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """d, float32 (n,) on the CPU, for uint8 pictures (n, c, h, w) in pairs, c = 1 (taken as grey) or 3. ValueError
         where they are not that, or smaller than the trunk's pools."""
-        if a.shape != b.shape or a.ndim != 4 or a.shape[1] not in (1, 3) or {a.dtype, b.dtype} != {torch.uint8}:
+        grey_or_colour(a, "LPIPS")
+        if a.shape != b.shape or {a.dtype, b.dtype} != {torch.uint8}:
             raise ValueError(
                 f"LPIPS: expected two batches of uint8 pictures (n, 1 or 3, h, w), got {a.dtype} {tuple(a.shape)} and "
                 f"{b.dtype} {tuple(b.shape)}"

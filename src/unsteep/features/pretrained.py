@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from unsteep.features.looking import Features
+from unsteep.features.looking import Features, grey_or_colour
 from unsteep.metrics.seen import Seen
 from unsteep.networks.pretrained import Pretrained, Tokenizer, load_pretrained
 
@@ -72,6 +72,7 @@ class Preprocessing:
         )
 
     def __call__(self, pictures: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        grey_or_colour(pictures, "pretrained networks")
         resized = np.stack([self._resized(picture) for picture in pictures.cpu()])
         x = torch.from_numpy(resized).to(device).permute(0, 3, 1, 2).contiguous().float().div_(255)
         return x.sub_(x.new_tensor(self.mean).view(3, 1, 1)).div_(x.new_tensor(self.std).view(3, 1, 1))

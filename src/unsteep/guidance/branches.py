@@ -14,10 +14,9 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from unsteep.core.condition import Condition
+from unsteep.core.condition import Condition, joined
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.denoiser import Denoise
@@ -63,23 +62,14 @@ def stacked(conditions: Sequence[Condition]) -> Condition:
 
     A kind of condition that only some of them have is null in the others. Shorter texts are padded.
     """
-    b = next((len(tensor) for one in conditions for tensor in one.tensors().values()), 0)
-    nobody = torch.zeros(b, dtype=torch.bool)  # dropped from nobody, a condition says all that it took for granted
-    given = [one.drop(nobody).tensors() for one in conditions]
-    known = {name: tensor for one in given for name, tensor in one.items()}
-    null = Condition(**known).null().tensors()
-    told = [{**null, **one} for one in given]
-    length = max((one["text"].shape[1] for one in told if "text" in one), default=0)
-    columns = {name: [_padded(one[name], length) if "text" in name else one[name] for one in told] for name in null}
-    return Condition(**{name: torch.cat(column) for name, column in columns.items()})
+    nobody = torch.zeros(conditions[0].count, dtype=torch.bool)
+    given = [one.drop(nobody) for one in conditions]  # dropped from nobody, it says all that it took for granted
+    nulls = {name: null for one in given for name, null in one.nulls.items()}
+    null = Condition({name: tensor for one in given for name, tensor in one.items()}, nulls=nulls).null()
+    return joined([Condition({**null, **one}, nulls=nulls) for one in given])
 
 
 def moved(base: Estimate, others: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
     """base + sum_i w_i (other_i - base), in the base's kind. A learned variance is the first other's."""
     shift = sum(weight * (one.as_(base.kind) - base.value) for one, weight in zip(others, weights, strict=True))
     return replace((*others, base)[0], kind=base.kind, value=base.value + shift)
-
-
-def _padded(text: Tensor, length: int) -> Tensor:
-    """Text (b, tokens, ...) or its mask (b, tokens), with zeros up to `length` tokens."""
-    return F.pad(text, (0, 0) * (text.ndim - 2) + (0, length - text.shape[1]))

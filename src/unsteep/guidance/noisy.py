@@ -7,6 +7,7 @@ guides a model on any other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,3 +36,12 @@ class NoisyClassifier(nn.Module):
             return -F.cross_entropy(self(x_t, level), labels.to(x_t.device), reduction="none")
 
         return of
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedClassifier:
+    """A classifier with what it knows: the `names` of its classes, and the `shape` of an example."""
+
+    module: NoisyClassifier
+    names: tuple[str, ...]
+    shape: tuple[int, ...]

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from unsteep.core.condition import Condition
 from unsteep.denoiser import Denoise, Denoiser
-from unsteep.guidance import (
-    Auto,
-    ClassifierFree,
-    ClassifierGuidance,
-    DynamicThreshold,
-    GuidanceInterval,
-    Guided,
-    Rescale,
-)
-from unsteep.guidance.noisy import NoisyClassifier
+from unsteep.guidance.auto import Auto
+from unsteep.guidance.bounds import DynamicThreshold
+from unsteep.guidance.branches import Guided
+from unsteep.guidance.classifier import ClassifierGuidance
+from unsteep.guidance.classifier_free import ClassifierFree
+from unsteep.guidance.interval import GuidanceInterval
+from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
+from unsteep.guidance.rescale import Rescale
 
 ALONE = "guidance: by a classifier, by a weaker model and without a condition exclude each other; choose one"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Guidance:
     """`scale`: 1 is plain, above 1 guided. By the condition itself (Ho & Salimans 2022), away from none or from a
-    `negative` one; or by the gradient of a `classifier` (Dhariwal & Nichol 2021), for which 0 is plain; or away from a
-    `weaker` model (Karras et al. 2024).
+    `negative` one, a `Condition` or what is asked, as {"label": 5}; or by the gradient of a `classifier` (Dhariwal &
+    Nichol 2021), for which 0 is plain; or away from a `weaker` model or denoiser (Karras et al. 2024).
 
     `interval`: guide only where low < t <= high. `rescale`: how much of the contrast to keep, 0 to 1 (Lin et al. 2024).
     `threshold`: the quantile of dynamic thresholding (Saharia et al. 2022), in place of clipping.
@@ -37,13 +38,15 @@ class Guidance:
     interval: tuple[float, float] | None = None
     rescale: float = 0.0
     threshold: float | None = None
-    negative: Condition | None = None
-    classifier: NoisyClassifier | None = None
-    labels: Tensor | None = None
-    """What the classifier is asked for, int64 (n,); default: the labels of the condition."""
-    weaker: Denoiser | None = None
+    negative: Condition | Mapping[str, Any] | None = None
+    classifier: NoisyClassifier | OpenedClassifier | None = None
+    labels: Any = None
+    """What the classifier is asked for, classes by number, or by name of an opened one; default: the condition's."""
+    weaker: Any = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float):
+            raise ValueError(f"guidance: expected a number, 1 for none, or a Guidance, got {type(self.scale).__name__}")
         if sum(one is not None for one in (self.negative, self.classifier, self.weaker)) > 1:
             raise ValueError(ALONE)
 
@@ -63,29 +66,55 @@ class Guidance:
         return self.scale if self.free and self.interval is None and self.negative is None else 1.0
 
     @property
+    def idle(self) -> list[str]:
+        """What is set and would do nothing, by name."""
+        given = {
+            "interval": self.interval is not None,
+            "rescale": bool(self.rescale),
+            "negative": self.negative is not None,
+            "weaker": self.weaker is not None,
+        }
+        return [name for name, is_given in given.items() if is_given] if self.plain else []
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing guides."""
+        return self.scale == (0 if self.classifier is not None else 1)
+
+    @property
     def simple(self) -> bool:
         """Whether it is a scale alone, for which a grid can have been tuned."""
-        return self == Guidance(scale=self.scale)
+        others = (self.interval, self.threshold, self.negative, self.classifier, self.labels, self.weaker)
+        return not self.rescale and all(one is None for one in others)
 
-    def __getitem__(self, rows: slice) -> Guidance:
+    def select(self, rows: slice) -> Guidance:
         """That of some samples."""
-        negative = None if self.negative is None else self.negative[rows]
-        return replace(self, negative=negative, labels=None if self.labels is None else self.labels[rows])
+        negative = self.negative.select(rows) if isinstance(self.negative, Condition) else self.negative
+        return replace(self, negative=negative, labels=self.labels[rows] if isinstance(self.labels, Tensor) else None)
+
+    def to(self, device: torch.device) -> Guidance:
+        """With what has rows on another device."""
+        negative = self.negative.to(device) if isinstance(self.negative, Condition) else self.negative
+        return replace(self, negative=negative)
 
     def wrapped(self, denoiser: Denoiser, condition: Condition | None) -> Denoise:
-        """`denoiser` under `condition`, guided."""
+        """`denoiser` under `condition`, guided. What is asked by name has been made a condition before (`model.request`
+        does so)."""
         plain: Denoise = partial(denoiser, condition=condition)
         guided: Denoise | Guided = plain
         if self.classifier is not None:
-            labels = condition.label if self.labels is None and condition is not None else self.labels
+            labels = condition.get("label") if self.labels is None and condition is not None else self.labels
             if labels is None:
                 raise ValueError("guidance: a classifier needs a class to guide to; give label")
-            guided = ClassifierGuidance(plain, self.classifier.log_prob(labels), self.scale)
+            module = self.classifier.module if isinstance(self.classifier, OpenedClassifier) else self.classifier
+            guided = ClassifierGuidance(plain, module.log_prob(labels), self.scale)
         elif self.weaker is not None:
-            if self.weaker.schedule != denoiser.schedule:
+            weaker: Denoiser = getattr(self.weaker, "denoiser", self.weaker)
+            if weaker.schedule != denoiser.schedule:
                 raise ValueError("guidance: the weaker model has another schedule; train it on that of the better one")
-            guided = Auto(plain, partial(self.weaker, condition=condition), self.scale)
+            guided = Auto(plain, partial(weaker, condition=condition), self.scale)
         elif condition is not None:
+            assert not isinstance(self.negative, Mapping) or isinstance(self.negative, Condition)
             guided = ClassifierFree(denoiser, condition, self.scale, self.negative)
         elif self.scale != 1:
             raise ValueError(

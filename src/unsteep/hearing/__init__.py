@@ -1,1 +1,72 @@
-"""What a model can be conditioned on: one file for each kind."""
+"""What a model can be conditioned on: one file for each kind, and what all of them make together.
+
+A kind is a frozen dataclass with the methods of `core.protocols.Hears`; one of a user's own is as good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+from torch import Tensor
+
+from unsteep.core.condition import VALID, Condition
+from unsteep.core.open import Components, listed
+from unsteep.core.protocols import Hears, Rows
+from unsteep.hearing.label import Label
+from unsteep.hearing.length import Length
+from unsteep.hearing.picture import Noised, Picture
+from unsteep.hearing.prompt import Prompt
+
+if TYPE_CHECKING:
+    from unsteep.core.noise import Draw
+
+AnyHears = Annotated[Hears, Components(Label, Prompt, Picture, Length)]
+
+
+def condition_of(hears: Sequence[Hears], rows: Rows, draw: Draw | None = None) -> Condition | None:
+    """What examples have of all that a model hears; None for an unconditional model."""
+    return _together(hears, [one.of(rows, draw) for one in hears])
+
+
+def asked(
+    hears: Sequence[Hears], values: Mapping[str, Any], n: int, seeds: Sequence[int], *, usual: bool = True
+) -> tuple[Condition | None, list[str]]:
+    """What a user asks for, by the names of `hears`, and which conditions, in words, are hidden by it.
+
+    What is not named is as usual, as a class drawn as often as in the data; without `usual` it is none. ValueError for
+    a name that the model does not hear.
+    """
+    known = {one.name for one in hears}
+    for name, value in values.items():
+        if value is not None and name not in known:
+            raise ValueError(f"{name}: {_deaf(name, hears)}")
+    parts, without = [], []
+    for one in hears:
+        value, null = values.get(one.name), one.null(n)
+        part = null if value is None and not usual and null else one.asked(value, n, seeds)
+        if value is None and null and all(torch.equal(part[name], null[name]) for name in null):
+            without.append(one.describe())
+        parts.append(part)
+    return _together(hears, parts), without
+
+
+def _together(hears: Sequence[Hears], parts: Sequence[Mapping[str, Tensor]]) -> Condition | None:
+    tensors: dict[str, Tensor] = {}
+    for one, part in zip(hears, parts, strict=True):
+        if twice := tensors.keys() & part.keys():
+            raise ValueError(f"{one.name}: two conditions make {min(twice)}; leave one of them out")
+        tensors |= part
+    nulls = {name: null for one in hears for name, null in one.null(1).items() if name != VALID}
+    return Condition(tensors, nulls=nulls) if tensors else None
+
+
+def _deaf(name: str, hears: Sequence[Hears]) -> str:
+    for kind in listed(AnyHears):
+        if kind.name == name:
+            return f"this model {kind.lacks}"
+    return f"this model does not hear it, but {', '.join(one.name for one in hears) or 'nothing'}; leave it out"
+
+
+__all__ = ["AnyHears", "Label", "Length", "Noised", "Picture", "Prompt", "asked", "condition_of"]

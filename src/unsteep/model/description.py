@@ -1,17 +1,20 @@
-"""What a model is, apart from its weights: the configuration of its denoiser, its schedule and its space."""
+"""What a model is, apart from its weights: its denoiser's configuration, its schedule, its space, and what it hears."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
+from unsteep.core.chains import LinearBetas
+from unsteep.core.open import listed
+from unsteep.core.protocols import Hears
 from unsteep.core.schedules import AnySchedule
-from unsteep.data.pairs import Aligned
 from unsteep.denoiser import Denoiser, Head, InputScale, LearnVariance, NoiseLabel
-from unsteep.networks import DiTConfig, FrozenTextConfig, MLPConfig, TextEncoderConfig, UNetConfig, Vocabulary
-from unsteep.spaces import AnySpace, Pixels, Vectors
+from unsteep.hearing import AnyHears
+from unsteep.networks import AnyNetwork, UNetConfig
+from unsteep.spaces import AnySpace
+from unsteep.storage.schema import spelled
 
-AnyNetwork = UNetConfig | DiTConfig | MLPConfig
 VARIANCES: dict[str, LearnVariance] = {"fixed": False, "learned": "fraction", "diagonal": "diagonal"}
 
 
@@ -34,39 +37,46 @@ class ModelConfig:
 class Description:
     """All that is needed to rebuild a model around its weights; `model.toml` of a saved one."""
 
-    model: ModelConfig
-    schedule: AnySchedule
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: AnySchedule = field(default_factory=LinearBetas)
     space: AnySpace
-    names: tuple[str, ...] = ()
+    hears: tuple[AnyHears, ...] = ()
     drop: float | None = None
-    """How often training hid the condition; None where that is unknown."""
-    vocabulary: str = ""
-    """Of the captions, as `Vocabulary` writes itself; empty for a model that learned no pieces of text."""
-    picture: str = ""
-    """Which aligned picture it hears, as `Aligned.of` reads it; empty for none."""
-    augment: float = 0.0
-    """The latest time that the aligned picture was noised to in training."""
+    """How often training hid the conditions; None where that is unknown."""
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.hears]
+        if len(set(names)) < len(names):
+            raise ValueError(f"hears: expected each kind of condition once, got {', '.join(names)}")
+
+    def hearing(self, name: str) -> Any:
+        """The kind of condition that is asked by this name; None where the model does not hear it."""
+        return next((one for one in self.hears if one.name == name), None)
 
     @property
-    def hears_text(self) -> bool:
-        """Whether it hears prompts."""
-        return bool(self.vocabulary) or isinstance(getattr(self.model.network, "text", None), FrozenTextConfig)
+    def names(self) -> tuple[str, ...]:
+        """Of the classes; () for a model that hears none."""
+        label = self.hearing("label")
+        return () if label is None else tuple(label.names)
 
     @property
     def heard(self) -> str:
         """What it is conditioned on, in words; empty for an unconditional model."""
-        text = "caption" if self.hears_text else ""
-        return ", ".join(filter(None, ["class" if self.names else "", text, self.picture]))
+        return ", ".join(one.describe() for one in self.hears)
+
+    @property
+    def beyond_classes(self) -> bool:
+        """Whether it hears what only examples have, and not classes alone, which can be drawn."""
+        return any(one.name not in ("label", "length") for one in self.hears)
 
     @property
     def language(self) -> tuple[object, ...]:
         """What conditions mean to it: models of one language can be given the same."""
-        digest = getattr(getattr(self.model.network, "text", None), "digest", "")
-        return self.names, self.vocabulary, digest, self.picture
+        return tuple(getattr(one, "meaning", one) for one in self.hears)
 
     def build(self) -> Denoiser:
-        """The denoiser with freshly initialised weights. The network's data-dependent sizes are filled in from the
-        space."""
+        """The denoiser with freshly initialised weights. The network's sizes are filled in from space and
+        conditions."""
         return Denoiser(
             self.filled().model.network.build(),
             self.schedule,
@@ -77,25 +87,23 @@ class Description:
         )
 
     def filled(self) -> Description:
-        """The same description with the network's sizes stated: channels, size and labels are those of the data."""
-        network, outputs = self.model.network, 1 if self.model.variance == "fixed" else 2
-        filled: AnyNetwork
-        if isinstance(network, UNetConfig | DiTConfig) and isinstance(self.space, Pixels):
-            channels, text = self.space.channels, network.text
-            if self.vocabulary and isinstance(text, TextEncoderConfig):
-                text = replace(text, pieces=len(Vocabulary.from_json(self.vocabulary)))
-            beside = Aligned.of(self.picture).channels(channels) if self.picture else 0
-            size, out = self.space.size, outputs * channels
-            filled = replace(
-                network, channels=channels, size=size, out_channels=out, text=text, picture_channels=beside
-            )
-        elif isinstance(network, MLPConfig) and isinstance(self.space, Vectors):
-            features = len(self.space.mean)
-            filled = replace(network, features=features, out_features=outputs * features)
-        else:
-            wanted = "UNet" if isinstance(self.space, Pixels) else "MLP"
-            raise ValueError(
-                f"model.network: the data are {type(self.space).__name__.lower()}, which need a {wanted}; "
-                f"set model.network={wanted}"
-            )
-        return replace(self, model=replace(self.model, network=replace(filled, labels=len(self.names))))
+        """The same description with the network's sizes stated. ValueError where it does not suit the data."""
+        heard: dict[str, Hears] = {one.name: one for one in self.hears}
+        outputs = 1 if self.model.variance == "fixed" else 2
+        try:
+            network = self.model.network.fitted(self.space, outputs, heard)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._others(outputs, heard)}") from None
+        return replace(self, model=replace(self.model, network=network))
+
+    def _others(self, outputs: int, heard: dict[str, Hears]) -> str:
+        """Which of our own networks would do, for an error's last words."""
+        suited = []
+        for family in listed(AnyNetwork):
+            try:
+                family().fitted(self.space, outputs, heard)
+            except ValueError:
+                continue
+            suited.append(spelled(family))
+        own = isinstance(self.model.network, listed(AnyNetwork)) and spelled(type(self.model.network)) not in suited
+        return f"; set model.network={' or '.join(suited)}" if suited and own else ""

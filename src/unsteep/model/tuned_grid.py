@@ -22,10 +22,10 @@ from torch import Tensor
 
 from unsteep.core.level import NoiseLevel
 from unsteep.core.schedules import steps_of
-from unsteep.model.measuring import counted
+from unsteep.model.cost import counting
 from unsteep.model.model import Model
 from unsteep.pages.progress import bar
-from unsteep.sampling import DPMMultistep, Solver, Spacing, grid
+from unsteep.sampling import DPMMultistep, Driver, Solver, Spacing, grid, solver_named
 from unsteep.sampling.tuning import grid_name, log_error, tune
 from unsteep.storage.checkpoint import latest, update_tensors
 from unsteep.storage.lock import RunLock
@@ -60,7 +60,7 @@ def tune_grid(
     model: Model,
     *,
     steps: int,
-    solver: Solver | None = None,
+    solver: Any = None,
     guidance: float = 1.0,
     seeds: int = 32,
     seed: int = 0,
@@ -75,6 +75,9 @@ def tune_grid(
             raise ValueError(f"{what}: expected at least {least}, got {number}")
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
+    if isinstance(solver, Driver):
+        raise ValueError(f"solver: {type(solver).__name__} chooses its own steps, and no grid is tuned for it")
+    solver = solver_named(solver) if isinstance(solver, str) else solver
     schedule, began = model.denoiser.schedule, time.monotonic()
     labels = model.labels_of(2 * seeds, None, seed)
     how: Any = {"guidance": guidance, "steps": steps}
@@ -88,7 +91,7 @@ def tune_grid(
     parts = range(0, seeds, batch_size)
     total = len(parts) * (2 * (len(fine) - 1) + (evaluations + 2) * (len(own) - 1))
 
-    with counted(model, "", None, shown=False) as calls, bar(progress, total, "tuning") as advance:
+    with counting(model) as calls, bar(progress, total, "tuning") as advance:
 
         def ends(levels: NoiseLevel, solver: Solver | None = solver, after: int = 0) -> Tensor:
             """Where the samples of the seeds from `seed` + `after` on end."""
@@ -116,7 +119,7 @@ def tune_grid(
         tuning=(math.exp(found.first), math.exp(found.error)),
         held_out=(before, after),
         walks=found.walks,
-        calls=calls.count,
+        calls=calls.rows,
         seconds=time.monotonic() - began,
     )
 

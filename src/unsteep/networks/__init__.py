@@ -15,24 +15,39 @@ and, where x is a picture (the U-Net and the diffusion transformer) and the conf
     picture         (b, c', h', w') aligned with x; None means "no picture": zeros, at log-SNR -inf
     picture_logsnr  (b,) float: the noise level the picture was augmented with; None means a clean one, +inf
 
+and, for sequences (b, frames, features),
+
+    valid           bool (b, frames): which frames are real; None means all
+
+What a network does not know, it refuses: a config's `fitted` by the name of the condition, Python by the keyword.
 Tensors in, a tensor out, and no Python branch on a tensor's values: a network can be compiled, replicated or
 captured as it is. An untrained network answers exactly 0.
 """
 
+from typing import Annotated
+
+from unsteep.core.open import Components
+from unsteep.core.protocols import NetworkConfig
 from unsteep.networks.cross_attention import FrozenTextConfig
 from unsteep.networks.dit import DiT, DiTConfig
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.mlp import MLP, MLPConfig
+from unsteep.networks.sequence import SequenceConfig, SequenceTransformer
 from unsteep.networks.text import TextEncoder, TextEncoderConfig, Vocabulary
 from unsteep.networks.unet import UNet, UNetConfig
 
+AnyNetwork = Annotated[NetworkConfig, Components(UNetConfig, DiTConfig, MLPConfig, SequenceConfig)]
+
 __all__ = [
     "MLP",
+    "AnyNetwork",
     "ConditionedNetwork",
     "DiT",
     "DiTConfig",
     "FrozenTextConfig",
     "MLPConfig",
+    "SequenceConfig",
+    "SequenceTransformer",
     "TextEncoder",
     "TextEncoderConfig",
     "UNet",

@@ -17,15 +17,19 @@ Chen et al. 2023 ("PixArt-alpha", section 2.3).
                           1152, 28, 16 (XL: 675M)           their table 1; the patch follows a slash: DiT-XL/2
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.protocols import Hears, Space
 from unsteep.networks.checks import check_at_least, check_filled
 from unsteep.networks.cross_attention import AnyText, CrossAttention, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
+from unsteep.networks.fitting import axes_of, beside_of, check_heard, labels_of, text_of
 from unsteep.networks.initialization import initialized
 
 WAVES = 256  # sines and cosines of the noise label
@@ -38,7 +42,7 @@ class DiTConfig:
     channels: int = 0
     """Channels of the pictures; 0: filled from the data."""
     size: int = 0
-    """Height and width of the pictures; 0: filled from the data. Others may be given to the built network."""
+    """The longer side of the pictures; 0: filled from the data. Others may be given to the built network."""
     labels: int = 0
     """Number of classes; 0: no labels."""
     out_channels: int = 0
@@ -68,6 +72,22 @@ class DiTConfig:
             raise ValueError(f"heads: expected a divisor of width {self.width}, got {self.heads}")
         if self.size % self.patch:
             raise ValueError(f"patch: expected a divisor of size {self.size}, got {self.patch}")
+
+    def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
+        """For pictures (c, h, w), and classes, text and aligned pictures that are heard."""
+        channels, height, width = axes_of(space, 3, "a diffusion transformer takes pictures")
+        check_heard(heard, ("label", "prompt", "picture"), "a diffusion transformer")
+        if height % self.patch or width % self.patch:
+            raise ValueError(f"patch: expected a divisor of pictures of {height} x {width}, got {self.patch}")
+        return replace(
+            self,
+            channels=channels,
+            size=max(height, width),
+            out_channels=outputs * channels,
+            labels=labels_of(heard),
+            text=text_of(self.text, heard),
+            picture_channels=beside_of(heard),
+        )
 
     def build(self) -> "DiT":
         """The untrained network; ValueError if `channels` or `size` is still to be filled from the data."""

@@ -4,12 +4,15 @@ A convolution, the levels of the encoder, the middle; then GroupNorm, SiLU, the 
 layer that starts at zero, so that the untrained network holds all classes equally likely.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.protocols import Space
 from unsteep.networks.blocks import (
     Attention,
     DownLevel,
@@ -22,6 +25,7 @@ from unsteep.networks.blocks import (
 )
 from unsteep.networks.checks import check_at_least, check_filled, check_width
 from unsteep.networks.embedding import ConditionedNetwork
+from unsteep.networks.fitting import axes_of
 from unsteep.networks.initialization import initialized
 from unsteep.networks.unet import mirrored
 
@@ -47,6 +51,11 @@ class EncoderConfig:
             raise ValueError(f"multipliers: expected positive whole numbers, one a level, got {self.multipliers}")
         if self.width % self.groups:
             raise ValueError(f"groups: expected a divisor of width {self.width}, got {self.groups}; change either one")
+
+    def fitted(self, space: Space, outputs: int, heard: Mapping[str, Any]) -> Self:
+        """For pictures (c, h, w), and the classes that it tells apart."""
+        channels, _, _ = axes_of(space, 3, "a classifier's encoder takes pictures")
+        return replace(self, channels=channels, classes=len(heard["label"].names))
 
     def build(self) -> "Encoder":
         """The untrained network; ValueError if `channels` or `classes` is still to be filled from the data."""

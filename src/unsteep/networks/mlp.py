@@ -1,16 +1,22 @@
-"""A residual network for vectors (b, d): points of the plane, latents, and small tests of everything else.
+"""A residual network for vectors (b, d): points of the plane, latents, and small tests of everything else; examples
+of other shapes are flattened.
 
 A linear layer to `width` features, `depth` residual blocks (LayerNorm, linear, condition added, SiLU, linear), and a
 last LayerNorm and linear layer. Conditions are heard as in the U-Net; the untrained network answers 0.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.protocols import Hears, Space
 from unsteep.networks.checks import check_at_least, check_filled, check_width
 from unsteep.networks.embedding import ConditionedNetwork
+from unsteep.networks.fitting import check_heard, labels_of
 from unsteep.networks.initialization import initialized
 
 
@@ -19,7 +25,7 @@ class MLPConfig:
     """An MLP, before it is built. A wrong field is a ValueError that begins with the field's name."""
 
     features: int = 0
-    """Length of the vectors; 0: filled from the data."""
+    """Numbers of an example; 0: filled from the data."""
     labels: int = 0
     """Number of classes; 0: no labels."""
     out_features: int = 0
@@ -33,6 +39,12 @@ class MLPConfig:
         check_at_least(0, features=self.features, labels=self.labels, out_features=self.out_features)
         check_width(self.width)
         check_at_least(1, depth=self.depth)
+
+    def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
+        """For examples of any shape, flattened, and their classes."""
+        check_heard(heard, ("label",), "an MLP")
+        features = prod(space.shape)
+        return replace(self, features=features, out_features=outputs * features, labels=labels_of(heard))
 
     def build(self) -> "MLP":
         """The untrained network; ValueError if `features` is still to be filled from the data."""
@@ -55,7 +67,8 @@ class VectorBlock(nn.Module):
 
 
 class MLP(ConditionedNetwork):
-    """The network of an MLPConfig: x (b, features), noise_label (b,), label (b,) -> (b, out_features)."""
+    """The network of an MLPConfig: x (b, ...) of so many features, noise_label (b,), label (b,) -> as many examples
+    joined along their first axis as out_features are."""
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__(width=config.width, features=config.width, labels=config.labels)
@@ -67,7 +80,7 @@ class MLP(ConditionedNetwork):
 
     def forward(self, x: Tensor, noise_label: Tensor, *, label: Tensor | None = None) -> Tensor:
         condition = self.condition(noise_label, label)
-        h = self.enter(x)
+        h = self.enter(x.flatten(1))
         for block in self.blocks:
             h = block(h, condition)
-        return self.leave(self.norm(h))
+        return self.leave(self.norm(h)).reshape(len(x), -1, *x.shape[2:])

@@ -84,7 +84,7 @@ class Tokenizer:
     """The tokenizer.json of a folder: prompts -> ids int64 (b, length) and mask bool (b, length).
 
     Special tokens are added as the file says. Prompts of more than `limit` tokens are cut between them, with a
-    warning that says how many. Padding is id 0, under a mask that is False.
+    warning that says how many unless `warn` is false. Padding is id 0, under a mask that is False.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
@@ -104,9 +104,9 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(limit)
 
-    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def __call__(self, prompts: Sequence[str], warn: bool = True) -> tuple[Tensor, Tensor]:
         encoded = self._tokenizer.encode_batch(list(prompts))
-        cut = sum(bool(one.overflowing) for one in encoded)
+        cut = sum(bool(one.overflowing) for one in encoded) if warn else 0
         warn_cut(cut, len(encoded), self.limit, stacklevel=5)  # who called the method that called this, under no_grad
         return padded([one.ids for one in encoded])
 

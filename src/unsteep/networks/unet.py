@@ -11,13 +11,16 @@ answers 0.
 the names and shapes of the published google/ddpm-cifar10-32.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.protocols import Hears, Space
 from unsteep.networks.blocks import (
     Attention,
     DownLevel,
@@ -33,6 +36,7 @@ from unsteep.networks.blocks import (
 from unsteep.networks.checks import check_at_least, check_filled, check_width
 from unsteep.networks.cross_attention import AnyText, CrossAttention
 from unsteep.networks.embedding import ConditionedNetwork
+from unsteep.networks.fitting import axes_of, beside_of, check_heard, labels_of, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class UNetConfig:
     channels: int = 0
     """Channels of the pictures; 0: filled from the data."""
     size: int = 0
-    """Height and width of the pictures, any; 0: filled from the data. Others may be given to the built network."""
+    """The longer side of the pictures, any; 0: filled from the data. Others may be given to the built network."""
     labels: int = 0
     """Number of classes; 0: no labels."""
     out_channels: int = 0
@@ -54,7 +58,7 @@ class UNetConfig:
     blocks: int = 2
     """Residual blocks of a level of the encoder; the decoder's levels have one more."""
     attention: tuple[int, ...] = (16,)
-    """Sizes of the feature maps with attention, among `level_sizes`."""
+    """Sizes, along the longer side, of the feature maps with attention, among `level_sizes`."""
     groups: int = 32
     """Groups of every GroupNorm; a divisor of `width`."""
     dropout: float = 0.0
@@ -103,6 +107,20 @@ class UNetConfig:
         """Size of each level's feature maps, largest first: that of the padded picture, halved and halved again."""
         padded = self.size + -self.size % self.multiple
         return tuple(padded >> level for level in range(len(self.multipliers)))
+
+    def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
+        """For pictures (c, h, w), and classes, text and aligned pictures that are heard."""
+        channels, height, width = axes_of(space, 3, "a U-Net takes pictures")
+        check_heard(heard, ("label", "prompt", "picture"), "a U-Net")
+        return replace(
+            self,
+            channels=channels,
+            size=max(height, width),
+            out_channels=outputs * channels,
+            labels=labels_of(heard),
+            text=text_of(self.text, heard),
+            picture_channels=beside_of(heard),
+        )
 
     def build(self) -> "UNet":
         """The untrained network; ValueError if `channels` or `size` is still to be filled from the data."""

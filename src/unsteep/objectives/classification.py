@@ -31,9 +31,8 @@ class Classification:
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         assert batch.condition is not None
-        assert batch.condition.label is not None
         t = self.times(draw)
         level = self.schedule(t if self.noisy else torch.full_like(t, 1 / 1000))
         x_t = add_noise(batch.x, draw.normal(batch.x, Purpose.NOISE), level) if self.noisy else batch.x
-        value = F.cross_entropy(module(x_t, level), batch.condition.label, reduction="none")
+        value = F.cross_entropy(module(x_t, level), batch.condition["label"], reduction="none")
         return Loss(value, t)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from unsteep.core.noise import Draw, Purpose
+from unsteep.core.open import Components
 from unsteep.objectives.loss import Loss
 
 SMALLEST = 1e-6  # training never asks for the clean level itself
@@ -126,7 +127,7 @@ class Importance:
         return (torch.ceil(t * self.bins).long() - 1).clamp(0, self.bins - 1)
 
 
-AnyTimes = Uniform | Stratified | LogitNormal | Importance
+AnyTimes = Annotated[Times, Components(Uniform, Stratified, LogitNormal, Importance)]
 
 
 def corrected(times: Times, draw: Draw) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ error, where they are finite at zero SNR. `Native` is 1 in the head's own kind.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from torch import Tensor
 from unsteep.core.estimate import Prediction
 from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, step_variances
+from unsteep.core.open import Components
 from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoiser
 
@@ -189,7 +190,10 @@ class VLB:
         return steps * a**2 / (2 * beta)
 
 
-AnyWeight = Native | Unit | SNR | TruncatedSNR | MinSNR | P2 | Debiased | Sigmoid | EDM | VLB
+AnyWeight = (
+    Annotated[OfModel, Components(Native, VLB)]
+    | Annotated[Weight, Components(Unit, SNR, TruncatedSNR, MinSNR, P2, Debiased, Sigmoid, EDM)]
+)
 
 
 def _positive(name: str, value: float) -> None:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: written beside their final name, then renamed."""
 
+import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -33,3 +34,16 @@ def by_suffix(path: PathLike, known: Mapping[str, str], what: str) -> str:
         got = f"not {suffix}" if suffix else "and this has no suffix"
         raise ValueError(f"{what} is one of {', '.join(known)}, {got}: rename {path}")
     return known[suffix]
+
+
+def write_json(content: Mapping[str, object], path: PathLike) -> None:
+    """Indented JSON, whole or not at all. A number that JSON cannot hold is a ValueError."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def check_folder(out: Path) -> None:
+    """Refuses at once a folder that could not be written to after all the work."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: {out} is a file; name a folder")

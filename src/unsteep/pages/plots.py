@@ -9,13 +9,16 @@ Plots are written by suffix: .png (at 200 dots per inch), .svg or .pdf.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
 
@@ -216,6 +219,13 @@ def scatter(path: PathLike, clouds: Mapping[str, ArrayLike], *, title: str = "")
         if title:
             figure.suptitle(title, x=0.012, ha="left", fontweight="bold", fontsize=10.5)
     return Path(path)
+
+
+def drawn(plot: Callable[..., Path], *arguments: Any, **how: Any) -> Image.Image:
+    """What one of the plots here would write, as a picture."""
+    with TemporaryDirectory() as folder:
+        path = plot(Path(folder) / "plot.png", *arguments, **how)
+        return Image.open(BytesIO(path.read_bytes())).convert("RGB")
 
 
 def smoothed(values: ArrayLike, width: float) -> np.ndarray:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unsteep.data import Array, Captions, Digits, Emoji, Folder, Idx, Shapes
+from unsteep.data import Array, Captions, Digits, Emoji, Folder, Idx, Shapes, Timelines
 from unsteep.model import ModelConfig
-from unsteep.networks import MLPConfig, UNetConfig
-from unsteep.training.loop import TrainConfig
-from unsteep.training.run import Conditioning, Run
+from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig
+from unsteep.training.conditioning import Conditioning
+from unsteep.training.denoising import Run
+from unsteep.training.settings import TrainConfig
 
 
 def digits(path: str = "") -> Run:
@@ -127,6 +128,19 @@ def vectors(path: str = "") -> Run:
     )
 
 
+def sequences(path: str = "") -> Run:
+    """Sequences of numbers of different lengths, from a .npz with x and lengths, with a small transformer."""
+    if not path:
+        raise ValueError(
+            "this recipe reads a .npz file with x (n, frames, features) and lengths: give it with --data FILE"
+        )
+    return Run(
+        data=Timelines(path=path),
+        model=ModelConfig(network=SequenceConfig(), prediction="v"),
+        train=TrainConfig(steps=20_000, batch=64, learning_rate=5e-4, final_learning_rate=1e-5, ema=0.999),
+    )
+
+
 RECIPES: dict[str, Callable[[str], Run]] = {
     "digits": digits,
     "fashion-mnist": idx,
@@ -138,4 +152,5 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "emoji": emoji,
     "upscale": upscale,
     "vectors": vectors,
+    "sequences": sequences,
 }

@@ -1,5 +1,9 @@
 """Solvers and the loop that runs them."""
 
+import difflib
+from typing import Annotated
+
+from unsteep.core.open import Components
 from unsteep.sampling.adaptive import PAIRS, Adaptive
 from unsteep.sampling.ancestral import Ancestral
 from unsteep.sampling.ddim import DDIM
@@ -17,25 +21,28 @@ from unsteep.sampling.singlestep import Singlestep
 from unsteep.sampling.traits import Traits, traits
 from unsteep.sampling.unipc import UniPC
 
-AnySolver = (
-    Ancestral
-    | DDIM
-    | Euler
-    | Heun
-    | Singlestep
-    | DPMMultistep
-    | DEIS
-    | LMS
-    | UniPC
-    | GaussianFrame
-    | EulerMaruyama
-    | SDEDPMSolver
-    | AnnealedLangevin
-    | PredictorCorrector
-)
+AnySolver = Annotated[
+    Solver,
+    Components(
+        Ancestral,
+        DDIM,
+        Euler,
+        Heun,
+        Singlestep,
+        DPMMultistep,
+        DEIS,
+        LMS,
+        UniPC,
+        GaussianFrame,
+        EulerMaruyama,
+        SDEDPMSolver,
+        AnnealedLangevin,
+        PredictorCorrector,
+    ),
+]
 
-# By their names on the command line.
-SOLVERS: dict[str, AnySolver] = {
+# By their names on the command line and in Python.
+SOLVERS: dict[str, Solver] = {
     "ancestral": Ancestral(),
     "ddim": DDIM(),
     "euler": Euler(),
@@ -55,6 +62,16 @@ SOLVERS: dict[str, AnySolver] = {
     "langevin": AnnealedLangevin(),
     "predictor-corrector": PredictorCorrector(),
 }
+
+
+def solver_named(name: str) -> Solver:
+    """The solver of this name, with its usual settings. ValueError for an unknown one, with the nearest."""
+    if name not in SOLVERS:
+        close = difflib.get_close_matches(name, SOLVERS, n=2)
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(f"solver: unknown solver {name!r}; {meant}known: {', '.join(SOLVERS)}")
+    return SOLVERS[name]
+
 
 __all__ = [
     "DDIM",
@@ -95,6 +112,7 @@ __all__ = [
     "levels_for",
     "own_levels",
     "sample",
+    "solver_named",
     "traits",
     "trajectory",
 ]

@@ -27,7 +27,7 @@ two are equal, sqrt(2 h / n). It lets the sampler converge, at order one half.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -36,14 +36,17 @@ from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, check_cleaner, like
 from unsteep.core.noise import NoiseSource
+from unsteep.core.open import Components
 from unsteep.denoiser import Denoise
 from unsteep.sampling.ancestral import Ancestral
 from unsteep.sampling.ddim import DDIM
 from unsteep.sampling.exponential import at_an_end, first_order
 from unsteep.sampling.known import Known, fitted
-from unsteep.sampling.loop import At
+from unsteep.sampling.loop import At, Solver
 from unsteep.sampling.sde import EulerMaruyama, SDEDPMSolver
 from unsteep.sampling.traits import traits
+
+AnyPredictor = Annotated[Solver, Components(Ancestral, DDIM, EulerMaruyama, SDEDPMSolver)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class PredictorCorrector:
     `ratio`: the "signal-to-noise ratio" r that sets their length, below 1.
     """
 
-    predictor: Ancestral | DDIM | EulerMaruyama | SDEDPMSolver = field(default_factory=EulerMaruyama)
+    predictor: AnyPredictor = field(default_factory=EulerMaruyama)
     corrections: int = 1
     ratio: float = 0.16
     draws: ClassVar[bool] = True

@@ -9,8 +9,8 @@ from typing import Any
 
 from unsteep.evaluation.page import brief
 from unsteep.metrics.measures import BETTER, titled
-from unsteep.model.measuring import write_json
 from unsteep.pages import Page, plots
+from unsteep.pages.files import write_json
 from unsteep.pages.html import unbroken
 from unsteep.studies.study import Outcome, Plot, Study, conclusions, numbers, strip
 

@@ -82,7 +82,7 @@ def draw(path: Path, image: Path | None = None) -> None:
 
 def _read(image: Path) -> np.ndarray:
     try:
-        return load_picture(image, size=SIZE).copy()
+        return load_picture(image, height=SIZE, width=SIZE).copy()
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise ValueError(f"{image}: expected a picture, got {reason(error)}; give another --image") from None
 

@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from unsteep.data.dataset import shorten
+from unsteep.data.choosing import shorten
 from unsteep.evaluation.page import shown
 from unsteep.evaluation.protocol import Fact
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
-from unsteep.model.asking import NotFinite
-from unsteep.model.measuring import check_folder, write_json
+from unsteep.model.finite import NotFinite
 from unsteep.pages import pictures
+from unsteep.pages.files import check_folder, write_json
 from unsteep.storage.lock import RunLock
 
 NAMED = 5  # cells that are told by name where many are too close to tell

@@ -6,13 +6,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from unsteep.data import DataSet
-from unsteep.objectives import fitted
+from unsteep.core.protocols import DataSet
 from unsteep.training import run as runs
-from unsteep.training.loop import State, train
-from unsteep.training.run import Batches, Run
+from unsteep.training.loop import train
+from unsteep.training.run import Run
 
 
 def of_steps(run: Run, steps: int) -> Run:
@@ -30,12 +27,7 @@ def of_steps(run: Run, steps: int) -> Run:
 
 def images_per_second(run: Run, data: DataSet, device: str, limit: float = 5.0) -> float:
     """The speed of training, from what is done in `limit` seconds, and at least three steps."""
-    description = run.describe(data)
-    torch.manual_seed(run.train.seed)
-    denoiser = description.build()
-    state = State(denoiser.to(device), run.train, fitted(run.objective, description.space, denoiser))
-    batches = Batches(run, data, description, torch.device(device))
-    records = train(state, batches, replace(run.train, steps=10_000))
+    records = train(run.made(data, device), replace(run.train, steps=10_000))
     next(records)  # the first step allocates
     began, done = time.monotonic(), 0
     for _ in records:

@@ -1,43 +1,56 @@
-"""The batches of a run, as a function of the step: examples in the model's units, mirrored at random, with what the
-model hears of them, hidden at random."""
+"""From examples to a batch: the one way for everything that trains, as a function of the step.
+
+Examples of the step's places, mirrored at random where that is asked for, in the model's units, with what a network
+hears of them, hidden at random. Denoisers, classifiers and nets of features all train on these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from unsteep.core.condition import VALID, Condition
 from unsteep.core.noise import Draw, Purpose
-from unsteep.data import DataSet
+from unsteep.core.protocols import DataSet, Hears, Rows, Space
 from unsteep.data.batch import Batch, shuffled
-from unsteep.model import Description
-from unsteep.training.conditions import Conditions
-
-if TYPE_CHECKING:
-    from unsteep.training.run import Run
+from unsteep.hearing import condition_of
+from unsteep.training.settings import TrainConfig
 
 
 class Batches:
-    """`batches(step)` yields (batch, draw) for each part of step 0, 1, ..."""
+    """`batches(step)` yields (batch, draw) for each part of step 0, 1, ... `drop`: how often conditions are hidden."""
 
-    def __init__(self, run: Run, data: DataSet, description: Description, device: torch.device) -> None:
-        self.run, self.data, self.space, self.device = run, data, description.space, device
-        self.conditions = Conditions(description, data)
+    def __init__(
+        self,
+        data: DataSet,
+        space: Space,
+        hears: Sequence[Hears],
+        config: TrainConfig,
+        *,
+        drop: float = 0.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.data, self.space, self.hears, self.config = data, space, hears, config
+        self.drop, self.device = drop, torch.device(device)
+        condition_of(hears, data.rows(torch.tensor([0])))  # refuses data that lack what is heard
 
     def __call__(self, step: int) -> Iterator[tuple[Batch, Draw]]:
-        of = self.run.train
+        of = self.config
         for places in torch.arange(of.batch).chunk(of.accumulate):
             draw = Draw(of.seed, step, places, of.batch)
             index = shuffled(step * of.batch + places, len(self.data), of.seed)
-            yield self._batch(index, draw).to(self.device), draw
+            yield self.batch(self.data.rows(index), draw).to(self.device), draw
 
-    def _batch(self, index: torch.Tensor, draw: Draw) -> Batch:
-        x, mirrored = self.space.encode(self.data.x[index]), None
-        if self.run.train.flip:
-            mirrored = draw.uniform(Purpose.FLIP) < 0.5
-            x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
-        condition = self.conditions(index, draw, mirrored)
-        if condition is not None:
-            condition = condition.drop(draw.uniform(Purpose.DROP) < self.run.condition.drop)
-        return Batch(x, condition, index)
+    def batch(self, rows: Rows, draw: Draw) -> Batch:
+        """Examples as a network sees them."""
+        if self.config.flip:
+            rows = rows.mirrored(draw.uniform(Purpose.FLIP) < 0.5)
+        condition = condition_of(self.hears, rows, draw)
+        if rows.valid is not None and (condition is None or VALID not in condition):
+            nulls = None if condition is None else condition.nulls
+            condition = Condition({**(condition or {}), VALID: rows.valid}, nulls=nulls)
+        if condition is not None and self.drop:
+            condition = condition.drop(draw.uniform(Purpose.DROP) < self.drop)
+        assert rows.index is not None
+        return Batch(self.space.encode(rows.x, rows.valid), condition, rows.index)

@@ -1,47 +1,59 @@
 """A checkpoint: everything that changes while training, and what is needed to open the model without the run.
 
-model.toml  weights.safetensors  ema.safetensors  statistics.safetensors            the model
-optimizer.safetensors  optimizer.json  objective.safetensors  state.json            the training state
+    model.toml  weights.safetensors  ema.safetensors  statistics.safetensors            the model
+    optimizer.safetensors  optimizer.json  objective.safetensors  state.json            the training state
+
+Where a run trains several modules by turns, the files of all but the first begin with their names, as
+fake.weights.safetensors.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
 from unsteep.storage.state import flatten_state, unflatten_state
-from unsteep.training.loop import State
+from unsteep.training.loop import State, Trains
 
 
-def save(root: Path, state: State, texts: dict[str, str], statistics: dict[str, Tensor], digest: str) -> None:
-    """Writes the checkpoint of the state's step into `root`, atomically. `texts`: what says how to build the module, by
+def save(root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[str, Tensor], digest: str) -> None:
+    """Writes the checkpoint of the task's step into `root`, atomically. `texts`: what says how to build the module, by
     file name, as model.toml; `digest`: that of the training data."""
-    optimizer, structure = flatten_state(state.optimizer.state_dict())
-    save_folder(
-        root / f"step-{state.step:08d}",
-        tensors={
-            "weights": state.module.state_dict(),
-            "ema": state.ema.module.state_dict(),
-            "optimizer": optimizer,
-            "objective": state.objective_state(),
-            "statistics": statistics,
-        },
-        texts={
-            **texts,
-            "state.json": json.dumps({"step": state.step, "data": digest}),
-            "optimizer.json": json.dumps(structure),
-        },
-    )
+    tensors, more = {"statistics": statistics}, dict(texts)
+    for prefix, state in _named(task):
+        optimizer, structure = flatten_state(state.optimizer.state_dict())
+        tensors |= {
+            f"{prefix}weights": weights_of(state.module),
+            f"{prefix}ema": weights_of(state.ema.module),
+            f"{prefix}optimizer": optimizer,
+            f"{prefix}objective": state.objective_state(),
+        }
+        more[f"{prefix}optimizer.json"] = json.dumps(structure)
+    updates = {name: state.updates for name, state in task.trained.items()}
+    about: dict[str, Any] = {"step": task.step, "data": digest}
+    more["state.json"] = json.dumps(about | ({"updates": updates} if len(updates) > 1 else {}))
+    save_folder(root / f"step-{task.step:08d}", tensors=tensors, texts=more)
 
 
-def restore(state: State, folder: Path) -> None:
-    """Puts a checkpoint back into a state, bit for bit."""
-    state.module.load_state_dict(load_tensors(folder, "weights"))
-    state.ema.module.load_state_dict(load_tensors(folder, "ema"))
-    structure = json.loads(load_text(folder, "optimizer.json"))
-    state.optimizer.load_state_dict(unflatten_state(load_tensors(folder, "optimizer"), structure))
-    state.load_objective_state(load_tensors(folder, "objective"))
-    state.step = json.loads(load_text(folder, "state.json"))["step"]
+def restore(task: Trains, folder: Path) -> None:
+    """Puts a checkpoint back into a task, bit for bit."""
+    about = json.loads(load_text(folder, "state.json"))
+    task.step = about["step"]
+    for (prefix, state), name in zip(_named(task), task.trained, strict=True):
+        load_weights(state.module, load_tensors(folder, f"{prefix}weights"))
+        load_weights(state.ema.module, load_tensors(folder, f"{prefix}ema"))
+        structure = json.loads(load_text(folder, f"{prefix}optimizer.json"))
+        state.optimizer.load_state_dict(unflatten_state(load_tensors(folder, f"{prefix}optimizer"), structure))
+        state.load_objective_state(load_tensors(folder, f"{prefix}objective"))
+        state.updates = about.get("updates", {}).get(name, task.step)
+
+
+def _named(task: Trains) -> list[tuple[str, State]]:
+    """Each state with what its files begin with."""
+    return [("" if i == 0 else f"{name}.", state) for i, (name, state) in enumerate(task.trained.items())]

@@ -12,6 +12,8 @@ import copy
 import torch
 from torch import nn
 
+from unsteep.networks.wrapping import inside
+
 
 class EMA:
     """`module` is a copy of the trained one that holds the averages; buffers are copied."""
@@ -20,7 +22,7 @@ class EMA:
         if not 0 <= decay < 1:
             raise ValueError(f"train.ema: expected a decay from 0 (no averaging) to below 1, got {decay}")
         self.decay = decay
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.module = copy.deepcopy(inside(module)).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, module: nn.Module, n: int) -> None:

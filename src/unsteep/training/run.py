@@ -1,10 +1,10 @@
 """A run: one typed configuration, and the folder in which it trains, stops, resumes and shows its results.
 
-    run.toml                    the configuration
+    run.toml                    the configuration; its `type` says what is trained, a denoiser where there is none
     log.jsonl                   one line a step
     checkpoints/step-00001000/  weights, their average, optimizer, statistics, a manifest; the newest few are kept
-    previews/                   samples from the averaged weights while training
-    samples.png, ... report.html   what `report` draws at the end
+    previews/                   what the averaged weights give while training
+    samples.png, ... report.html   what the task draws at the end
 
 Nothing is written before the data are read and the model is built, so a mistake in the configuration leaves nothing.
 """
@@ -15,115 +15,147 @@ import json
 import shutil
 import signal
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
-import torch
-
-from unsteep.core.schedules import AnySchedule, LinearBetas
-from unsteep.data import Array, Captions, DataSet, Digits, Emoji, Folder, Idx, Shapes
-from unsteep.model import Description, Model, ModelConfig
-from unsteep.objectives import AnyObjective, Simple, fitted
+from unsteep.core.open import Components, listed
+from unsteep.core.protocols import DataSet
 from unsteep.pages.files import replacing
-from unsteep.spaces import AnySpace, Pixels, Vectors
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text, prune
 from unsteep.storage.lock import RunLock
+from unsteep.storage.schema import spelled
 from unsteep.training import checkpoints
-from unsteep.training.batches import Batches
-from unsteep.training.conditions import Conditioning
+from unsteep.training.classifying import ClassifierRun
+from unsteep.training.denoising import Run
 from unsteep.training.log import Log, Progress
-from unsteep.training.loop import Diverged, State, TrainConfig, train
-from unsteep.training.report import preview, report
-from unsteep.training.statistics import measure, probe
+from unsteep.training.loop import Diverged, train
+from unsteep.training.tasks import Configuration, Task
 
-AnyData = Digits | Idx | Folder | Array | Shapes | Captions | Emoji
-RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
+AnyRun = Annotated[Configuration, Components(Run, ClassifierRun)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """Everything that decides what a training run computes."""
+class _Written:
+    """A run of a user's own class, as a part of something: so is its class looked for and checked."""
 
-    data: AnyData
-    condition: Conditioning = field(default_factory=Conditioning)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    schedule: AnySchedule = field(default_factory=LinearBetas)
-    objective: AnyObjective = field(default_factory=Simple)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-    def describe(self, data: DataSet) -> Description:
-        """The model that this run trains on `data`, with every size filled in; ValueError where the parts do not
-        fit."""
-        space: AnySpace
-        if data.x.ndim == 2:
-            if self.train.flip:
-                raise ValueError("train.flip: these data are rows of numbers, not pictures; set train.flip=false")
-            space = Vectors.of(data.x)
-        else:
-            if self.train.flip and isinstance(self.data, Shapes):
-                raise ValueError("train.flip: the captions say left and right, and a mirror would make them untrue")
-            channels, height, width = data.x.shape[1:]
-            if height != width:
-                raise ValueError(f"data: expected square pictures, got {height} x {width}; crop or pad them first")
-            space = Pixels(channels=channels, size=height, levels=data.levels)
-        plain = Description(model=self.model, schedule=self.schedule, space=space)
-        return self.condition.described(plain, data).filled()
+    run: AnyRun
 
 
-def start(run: Run, out: Path, *, force: bool = False, device: str = "cpu", say: Callable[[str], None] = print) -> bool:
-    """Trains a new run in `out`. True if it reached its end, False if it was interrupted and saved."""
+RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
+MOVED = ("path", "aligned")  # of data, which may lie elsewhere: their digest is compared
+
+Say = Callable[[str], None]
+
+
+def start(
+    run: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    device: str = "cpu",
+    say: Say = print,
+    trust: Any = False,
+    data: DataSet | None = None,
+) -> bool:
+    """Trains a new run in `out`. True if it reached its end, False if it was interrupted and saved. `data`: its own,
+    where they were read already."""
     if (out / "run.toml").exists() and not force:
         raise ValueError(f"{out} holds a run already; go on with --resume, or overwrite it with --force")
     if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run; choose another --out")
-    data = run.data.read("train")
-    description = run.describe(data)
-    state = _state(run, description, device)
-    _introduce(run, data, state, out, say)
+    data = run.data.read("train") if data is None else data
+    task = run.made(data, device, trust)
+    text = config.dumps(run)
+    _introduce(run, data, task, out, say)
     if out.exists():
         with RunLock(out):  # refuses to remove what another process is training
             shutil.rmtree(out)
     with RunLock(out):
-        (out / "run.toml").write_text(config.dumps(run), encoding="utf-8")
-        return _go_on(run, out, data, description, state, device, say)
+        _write(out, written(run, text))
+        return _go_on(run, out, data, task, say)
 
 
-def resume(settings: Iterable[str], out: Path, *, device: str = "cpu", say: Callable[[str], None] = print) -> bool:
+def resume(
+    settings: Iterable[str],
+    out: Path,
+    *,
+    device: str = "cpu",
+    say: Say = print,
+    trust: Any = "file",
+    data: DataSet | None = None,
+) -> bool:
     """Goes on with the run in `out` from its latest checkpoint. `settings` may change how long it trains, what it
     keeps, and where the same data now lie."""
-    run = _changed(read_run(out), settings)
-    data = run.data.read("train")
-    description = run.describe(data)
-    state = _state(run, description, device)
+    run = _changed(read_run(out, trust=trust), settings)
+    if data is not None:
+        run = replace(run, data=_holding(run.data, data))
+    data = run.data.read("train") if data is None else data
     with RunLock(out):
         folder = latest(out / "checkpoints")
+        if folder is not None and json.loads(load_text(folder, "state.json"))["data"] != data.digest:
+            raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
+        again = replace(run, start_from=str(folder)) if run.start_from and folder is not None else run
+        task = again.made(data, device, trust)  # what it once started from may be gone
         if folder is not None:
-            stored = json.loads(load_text(folder, "state.json"))
-            if stored["data"] != data.digest():
-                raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
-            if config.loads(Description, load_text(folder, "model.toml")).language != description.language:
-                raise ValueError(f"--resume: the text encoder is not the one that {out} was trained with; put it back")
-            checkpoints.restore(state, folder)
-            if state.step > run.train.steps:
+            task.check_stored(folder)
+            checkpoints.restore(task, folder)
+            if task.step > run.train.steps:
                 raise ValueError(
-                    f"--resume: {out} has done {state.step} steps already; train.steps must be at least that"
+                    f"--resume: {out} has done {task.step} steps already; train.steps must be at least that"
                 )
-        say(f"resuming {out} at step {state.step} of {run.train.steps}")
-        with replacing(out / "run.toml") as beside:
-            beside.write_text(config.dumps(run), encoding="utf-8")
-        return _go_on(run, out, data, description, state, device, say)
+        say(f"resuming {out} at step {task.step} of {run.train.steps}")
+        _write(out, written(run, config.dumps(run)))
+        return _go_on(run, out, data, task, say)
 
 
-def _changed(run: Run, settings: Iterable[str]) -> Run:
+def _write(out: Path, text: str) -> None:
+    with replacing(out / "run.toml") as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def written(run: Any, text: str) -> str:
+    """run.toml: the configuration, after what it trains; a denoiser's says nothing of that, as it always did."""
+    if type(run) is Run:
+        return text
+    name = spelled(type(run)) if type(run) in listed(AnyRun) else f"{type(run).__module__}:{type(run).__qualname__}"
+    return f'type = "{name}"\n{text}'
+
+
+def parsed(text: str, trust: Any = "file") -> Any:
+    """The configuration that a run.toml describes. ValueError where it is none."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"expected TOML, got a syntax error: {error}") from None
+    kind, ours = table.pop("type", "Run"), {spelled(one): one for one in listed(AnyRun)}
+    if kind in ours:
+        return config.from_dict(ours[kind], table, trust=trust)
+    return config.from_dict(_Written, {"run": {**table, "type": kind}}, trust=trust).run
+
+
+def read_run(out: Path, trust: Any = "file") -> Any:
+    """The configuration of the run in `out`; ValueError if there is none."""
+    if not (out / "run.toml").exists():
+        raise ValueError(f"{out} is not a run: it has no run.toml")
+    try:
+        text = (out / "run.toml").read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{out / 'run.toml'}: expected UTF-8 text, got something else") from None
+    return parsed(text, trust)
+
+
+def _changed(run: Any, settings: Iterable[str]) -> Any:
     """`run` with settings that leave its data, model and objective the same; ValueError for others. More steps also
     stretch the annealing of the learning rate, where it anneals."""
     changed = config.override(run, settings)
     allowed = {name: getattr(changed.train, name) for name in RESUMABLE}
     same = replace(run, train=replace(run.train, **allowed))
-    for name in ("path", "aligned"):  # data may move: their digest is compared
+    for name in MOVED:
         if hasattr(run.data, name) and hasattr(changed.data, name):
             same = replace(same, data=replace(same.data, **{name: getattr(changed.data, name)}))
     if changed != same:
@@ -134,69 +166,57 @@ def _changed(run: Run, settings: Iterable[str]) -> Run:
     return changed
 
 
-def read_run(out: Path) -> Run:
-    """The configuration of the run in `out`; ValueError if there is none."""
-    if not (out / "run.toml").exists():
-        raise ValueError(f"{out} is not a run: it has no run.toml")
-    return config.loads(Run, (out / "run.toml").read_text(encoding="utf-8"))
+def _holding(source: Any, data: DataSet) -> Any:
+    """A source that was given its data from Python, given them again."""
+    if not hasattr(source, "holding"):
+        raise ValueError("data: this run reads its data from where its run.toml says; leave data out")
+    return source.holding(data)
 
 
-def _state(run: Run, description: Description, device: str) -> State:
-    torch.manual_seed(run.train.seed)  # the initial weights are a function of the seed
-    denoiser = description.build()
-    objective = fitted(run.objective, description.space, denoiser)
-    return State(denoiser.to(device), run.train, objective)
-
-
-def _go_on(
-    run: Run, out: Path, data: DataSet, description: Description, state: State, device: str, say: Callable[[str], None]
-) -> bool:
-    statistics = measure(data, description, run.train.flip)
-    digest, began, first = data.digest(), time.monotonic(), state.step
-    batches = Batches(run, data, description, torch.device(device))
-    model = Model(state.ema.module, description, statistics)  # type: ignore[arg-type]
+def _go_on(run: Any, out: Path, data: DataSet, task: Task, say: Say) -> bool:
+    digest, began, first = data.digest, time.monotonic(), task.step
 
     def save() -> None:
-        checkpoints.save(out / "checkpoints", state, {"model.toml": config.dumps(description)}, statistics, digest)
+        checkpoints.save(out / "checkpoints", task, task.texts(), task.statistics, digest)
         prune(out / "checkpoints", run.train.keep)
 
     with interruptible() as interrupted:
-        log = Log(out / "log.jsonl", state.step)
+        log = Log(out / "log.jsonl", task.step)
         try:
-            with Progress(state.step, run.train.steps, run.train.batch) as progress:
-                for record in train(state, batches, run.train):
+            with Progress(task.step, run.train.steps, run.train.batch) as progress:
+                for record in train(task, run.train):
                     log.write(record)
                     progress.update(record)
                     last, stop = record.step == run.train.steps, interrupted()
                     if last:
-                        statistics["x0_error"] = probe(model, data)
+                        task.finish()
                     if record.step % run.train.checkpoint_every == 0 or last or stop:
                         save()
                     if stop and not last:
                         break
                     if record.step % run.train.preview_every == 0 and not last:
-                        preview(model, out / "previews" / f"step-{record.step:08d}.png", data)
+                        task.preview(out / "previews" / f"step-{record.step:08d}.png")
         except Diverged as diverged:
             good = latest(out / "checkpoints")
             where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
             raise Diverged(f"{diverged}; {where}; try a lower train.learning_rate") from None
         finally:
             log.close()
-        if state.step < run.train.steps:
-            say(f"stopped at step {state.step} and saved; go on with: unsteep train --resume --out {out}")
+        if task.step < run.train.steps:
+            say(f"stopped at step {task.step} and saved; go on with: unsteep train --resume --out {out}")
             return False
-        seconds, steps = time.monotonic() - began, state.step - first
+        seconds, steps = time.monotonic() - began, task.step - first
         speed = steps * run.train.batch / seconds
-        report(model, out, data, config.dumps(run), speed if steps else None)
+        task.report(out, written(run, config.dumps(run)), speed if steps else None)
         say(f"done: {steps} steps in {seconds:.0f} s, {speed:.0f} images/s" if steps else "done: no step was left")
     return True
 
 
-def _introduce(run: Run, data: DataSet, state: State, out: Path, say: Callable[[str], None]) -> None:
-    parameters = sum(p.numel() for p in state.module.parameters())
+def _introduce(run: Any, data: DataSet, task: Task, out: Path, say: Say) -> None:
     rows = [
         *data.summary(),
-        ("network", f"{parameters:,} parameters"),
+        *task.about(),
+        *([("starts from", run.start_from)] if run.start_from else []),
         ("training", f"{run.train.steps:,} steps of {run.train.batch}"),
         ("run", str(out)),
     ]

@@ -7,7 +7,9 @@
     grid/<solver>/<steps>  times that tune-grid found; training on discards them
     x0_error (2, n)        log-SNRs and the mean squared error of the x0 estimates there, at the end of training
 
-All but the first two are in the model's space. The directions are those of the variance within the classes.
+All but the first two are in the model's space. The directions are those of the variance within the classes. Sequences
+of different lengths have no directions that go through all their frames: their frame is a mean (1, features) and one
+deviation (1,), over what is real, without a basis.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ import torch
 from torch import Tensor
 
 from unsteep.core.noise import NoiseSource, permutation
-from unsteep.data import DataSet
+from unsteep.core.protocols import DataSet
+from unsteep.data.reading import batches, some
+from unsteep.hearing import condition_of
 from unsteep.likelihood import measure_x0_error, probing_levels
 from unsteep.model import Description, Model
-from unsteep.training.conditions import Conditions
 
 PROBED = 128  # examples that the error of the x0 estimates is measured on
 MEASURED = 10_000  # examples that the frame is measured on, at most, and at most
@@ -31,17 +34,34 @@ EXACT = 1024  # dimensions up to which the whole covariance is decomposed
 
 def measure(data: DataSet, description: Description, flip: bool = False) -> dict[str, Tensor]:
     """The statistics of `data` for a model of this description. `flip`: it is trained on mirrored pictures, too."""
-    statistics = {"range": torch.stack([data.x.min(), data.x.max()]).double()}
-    chosen = permutation(len(data), seed=0, epoch=0)[: min(MEASURED, max(DIRECTIONS, NUMBERS // data.x[0].numel()))]
-    x0 = description.space.encode(data.x[chosen])
+    space, classes = description.space, len(description.names)
+    statistics = {"range": range_of(data)}
+    numbers = max(1, torch.Size(space.shape).numel())
+    chosen = permutation(len(data), seed=0, epoch=0)[: min(MEASURED, max(DIRECTIONS, NUMBERS // numbers))]
+    rows = data.rows(chosen)
+    x0 = space.encode(rows.x, rows.valid)
     labels = None
-    if description.names:
-        assert data.labels is not None
-        statistics["label_counts"] = torch.bincount(data.labels, minlength=len(description.names))
-        labels = data.labels[chosen]
+    label = description.hearing("label")
+    if label is not None:
+        statistics["label_counts"] = torch.tensor(label.counts)
+        labels = rows.label
+    if rows.valid is not None:
+        return statistics | frame_of_frames(x0, _whole(rows.valid, x0), labels, classes)
     if flip:
         x0, labels = torch.cat([x0, x0.flip(-1)]), None if labels is None else labels.repeat(2)
-    return statistics | frame(x0, labels, len(description.names))
+    return statistics | frame(x0, labels, classes)
+
+
+def range_of(data: DataSet) -> Tensor:
+    """The smallest and the largest real value, float64 (2,)."""
+    ends = []
+    for rows in batches(data):
+        x = rows.x if rows.valid is None else rows.x[rows.valid]
+        if x.numel():
+            wide = x.to(torch.int32) if x.dtype == torch.uint16 else x
+            ends.append(torch.stack([wide.min(), wide.max()]).double())
+    both = torch.stack(ends)
+    return torch.stack([both[:, 0].min(), both[:, 1].max()])
 
 
 def frame(x0: Tensor, labels: Tensor | None = None, classes: int = 0) -> dict[str, Tensor]:
@@ -63,6 +83,29 @@ def frame(x0: Tensor, labels: Tensor | None = None, classes: int = 0) -> dict[st
         "class_mean": means.reshape(classes, *shape),
         "class_std": torch.stack(stds),
     }
+
+
+def frame_of_frames(x0: Tensor, valid: Tensor, labels: Tensor | None, classes: int) -> dict[str, Tensor]:
+    """The frame of sequences x0 (n, frames, features), of what is `valid` (n, frames), and of each class."""
+
+    def of(which: Tensor) -> tuple[Tensor, Tensor]:
+        real = x0[which].double()[valid[which]]
+        mean = real.mean(0)
+        return mean[None], (real - mean).square().mean().sqrt()[None]
+
+    everyone = torch.ones(len(x0), dtype=torch.bool)
+    mean, std = of(everyone)
+    if labels is None:
+        return {"mean": mean, "std": std}
+    each = [of(labels == label) if bool((labels == label).any()) else (mean, std) for label in range(classes)]
+    class_mean, class_std = (torch.stack(parts) for parts in zip(*each, strict=True))
+    return {"mean": mean, "std": std, "class_mean": class_mean, "class_std": class_std}
+
+
+def _whole(valid: Tensor, x0: Tensor) -> Tensor:
+    """A mask for all frames of x0: those that were padded on are none."""
+    missing = x0.shape[1] - valid.shape[1]
+    return valid if missing <= 0 else torch.cat([valid, valid.new_zeros(len(valid), missing)], 1)
 
 
 def directions(centred: Tensor) -> Tensor:
@@ -91,8 +134,9 @@ def deviations(centred: Tensor, basis: Tensor) -> Tensor:
 
 def probe(model: Model, data: DataSet) -> Tensor:
     """The error of the model's x0 estimates by noise level, on random training examples (see `measure_x0_error`)."""
-    chosen = data.select(permutation(len(data), seed=0, epoch=0)[:PROBED])
-    x0 = model.space.encode(chosen.x).to(model.device)
-    condition = Conditions(model.description, chosen)(torch.arange(len(chosen)))
+    rows = some(data, permutation(len(data), seed=0, epoch=0)[:PROBED])
+    rows = rows.rows(torch.arange(len(rows)))
+    condition = condition_of(model.description.hears, rows)
+    x0 = model.encoded(rows.x, condition)
     levels = probing_levels(model.denoiser.schedule)
     return measure_x0_error(model.denoise(condition, clip=True), x0, levels, NoiseSource(range(len(x0))))

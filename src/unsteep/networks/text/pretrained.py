@@ -28,6 +28,7 @@ ARCHITECTURES = {
 }
 WITHOUT_POSITIONS = 512  # T5 has no table of positions to run out of; it was trained on so many tokens
 CHUNK = 64
+REMEMBERED = 20_000  # prompts
 
 
 class PretrainedText:
@@ -47,24 +48,33 @@ class PretrainedText:
         self.limit: int = limit or most
         self._model = loaded.model
         self._tokenize = Tokenizer(folder, self.limit)
+        self._seen: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens float32 (b, length, width) and mask bool (b, length), on the CPU; equal prompts are embedded once.
+    def embed(self, prompts: Sequence[str], warn: bool = True) -> tuple[Tensor, Tensor]:
+        """Tokens float32 (b, length, width) and mask bool (b, length), on the CPU; equal prompts are embedded once,
+        and the last of them are remembered.
 
-        length: that of the longest prompt. Prompts beyond the limit are cut, with a warning.
+        length: that of the longest prompt. Prompts beyond the limit are cut, with a warning unless `warn` is false.
         """
-        once = list(dict.fromkeys(prompts))
-        ids, mask = self._tokenize(once)
-        tokens = torch.cat(
-            [
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._seen]
+        if len(self._seen) + len(new) > REMEMBERED:
+            self._seen.clear()
+            new = list(dict.fromkeys(prompts))
+        if new:
+            ids, masks = self._tokenize(new, warn)
+            told = [
                 self._model(input_ids=i.to(self.device), attention_mask=m.to(self.device)).last_hidden_state.cpu()
-                for i, m in zip(ids.split(CHUNK), mask.split(CHUNK), strict=True)
+                for i, m in zip(ids.split(CHUNK), masks.split(CHUNK), strict=True)
             ]
-        ).masked_fill(~mask[:, :, None], 0.0)
-        row = {prompt: i for i, prompt in enumerate(once)}
-        rows = torch.tensor([row[prompt] for prompt in prompts])
-        return tokens[rows], mask[rows]
+            for prompt, tokens, mask in zip(new, torch.cat(told), masks, strict=True):
+                self._seen[prompt] = tokens[: int(mask.sum())].clone()
+        found = [self._seen[prompt] for prompt in prompts]
+        lengths = torch.tensor([len(one) for one in found])
+        valid = torch.arange(max(1, int(lengths.max()))) < lengths[:, None]
+        whole = torch.zeros(*valid.shape, self.width)
+        whole[valid] = torch.cat(found)
+        return whole, valid
 
 
 def pretrained_text(

@@ -79,14 +79,15 @@ class Vocabulary:
     def __len__(self) -> int:
         return FIRST + len(self.pieces)
 
-    def encode(self, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
+    def encode(self, texts: Sequence[str], limit: int, warn: bool = True) -> tuple[Tensor, Tensor]:
         """Ids int64 (b, length) and mask bool (b, length), length being that of the longest text and at least 1.
 
-        Texts of more than `limit` pieces are cut, with a warning that says how many.
+        Texts of more than `limit` pieces are cut, with a warning that says how many unless `warn` is false.
         """
         check_at_least(1, limit=limit)
         rows = [[i for word in _words(text) for i in self._ids(word)] for text in texts]
-        warn_cut(sum(len(row) > limit for row in rows), len(rows), limit)
+        if warn:
+            warn_cut(sum(len(row) > limit for row in rows), len(rows), limit)
         return padded([row[:limit] for row in rows])
 
     def decode(self, ids: Tensor) -> str:

@@ -23,13 +23,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from unsteep.data import DataSet
-from unsteep.model.measuring import write_json
-from unsteep.objectives import AnyObjective, Bound, Hybrid, Simple
+from unsteep.core.protocols import DataSet
+from unsteep.data.reading import in_memory
+from unsteep.objectives import AnyObjective, Bound, Hybrid, Simple, Uniform
 from unsteep.opening import load
+from unsteep.pages.files import write_json
 from unsteep.storage import config
 from unsteep.storage.lock import RunLock
-from unsteep.studies.ablation.result import Judge, Measure, Result
+from unsteep.studies.ablation.result import Extent, Finding, Judge
 from unsteep.studies.trained import images_per_second, of_steps, trained
 from unsteep.training.log import read_log
 from unsteep.training.loop import Diverged
@@ -37,7 +38,7 @@ from unsteep.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Combination:
     """One choice of the three."""
 
     prediction: Literal["mean", "eps", "x0", "v"]
@@ -51,7 +52,7 @@ class Cell:
 
     def of(self, run: Run) -> Run:
         """`run` with this cell's choices; the rest, the times that its objective draws too, as it is."""
-        times = run.objective.times
+        times = getattr(run.objective, "times", Uniform())
         objective: AnyObjective = Simple(times=times)
         if self.objective == "bound":
             objective = Bound(variance="beta" if self.variance == "fixed" else "learned", times=times)
@@ -63,7 +64,7 @@ class Cell:
 
 _SENSIBLE = (("bound", "diagonal"), ("bound", "fixed"), ("simple", "fixed"), ("hybrid", "learned"))
 GRID = tuple(
-    Cell(prediction=prediction, objective=objective, variance=variance)  # type: ignore[arg-type]
+    Combination(prediction=prediction, objective=objective, variance=variance)  # type: ignore[arg-type]
     for prediction in ("mean", "eps", "x0", "v")
     for objective, variance in _SENSIBLE
 )
@@ -83,10 +84,10 @@ def ablate(
     run: Run,
     out: Path,
     *,
-    cells: Sequence[Cell] = GRID,
+    cells: Sequence[Combination] = GRID,
     steps: int | None = None,
     budget: float = 180.0,
-    measure: Measure | None = None,
+    measure: Extent | None = None,
     command: str = "",
     force: bool = False,
     device: str = "cpu",
@@ -102,11 +103,11 @@ def ablate(
 
     if steps is not None and steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
-    data = run.data.read("train")
+    data = in_memory(run.data.read("train"))
     _check(run, data, cells)
     asked = {"run": config.dumps(run), "steps": steps, "budget": budget if steps is None else None}
     _check_folder(out, asked, force)
-    judge = Judge(run, data, measure or Measure())
+    judge = Judge(run, data, measure or Extent())
     if force and out.exists():
         with RunLock(out):
             shutil.rmtree(out)
@@ -115,7 +116,7 @@ def ablate(
         say(f"{len(cells)} cells of {plan.run.train.steps:,} steps of {plan.run.train.batch}, in {out}")
         for i, cell in enumerate(cells, 1):
             folder = out / "cells" / cell.name
-            result = Result.read(folder)
+            result = Finding.read(folder)
             if result is None or result.measure != judge.measure:
                 result = _one(cell.of(plan.run), folder, judge, device)
                 if result is None:
@@ -128,7 +129,7 @@ def ablate(
     return True
 
 
-def _check(run: Run, data: DataSet, cells: Sequence[Cell]) -> None:
+def _check(run: Run, data: DataSet, cells: Sequence[Combination]) -> None:
     """Builds every cell once: a mistake should show before hours have gone."""
     for cell in cells:
         try:
@@ -164,13 +165,13 @@ def _plan(run: Run, data: DataSet, out: Path, asked: dict[str, Any], device: str
     return Plan(run=of_steps(run, steps), budget=asked["budget"], speed=speed)
 
 
-def _one(run: Run, folder: Path, judge: Judge, device: str) -> Result | None:
+def _one(run: Run, folder: Path, judge: Judge, device: str) -> Finding | None:
     """Trains what is left of a cell and measures it. None if the training was interrupted."""
-    began, whole, before = time.monotonic(), not folder.exists(), Result.read(folder)
+    began, whole, before = time.monotonic(), not folder.exists(), Finding.read(folder)
     try:
         if not trained(run, folder, device):
             return None
     except Diverged:
-        return Result(measure=judge.measure, diverged=f"at step {len(read_log(folder / 'log.jsonl')) + 1}")
+        return Finding(measure=judge.measure, diverged=f"at step {len(read_log(folder / 'log.jsonl')) + 1}")
     seconds = time.monotonic() - began if whole else before.seconds if before else None
     return replace(judge.measured(load(folder, device=device), run.train.seed, folder), seconds=seconds)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unsteep.metrics.interval import Interval
-from unsteep.studies.ablation.result import Result
+from unsteep.studies.ablation.result import Finding
 
 STABLE = ("mean-bound-diagonal", "mean-bound-fixed", "eps-bound-fixed", "eps-simple-fixed")
 UNSTABLE = ("mean-simple-fixed", "eps-bound-diagonal")
@@ -33,7 +33,7 @@ class Claim:
     holds: Answer
 
 
-def claims(results: Mapping[str, Result]) -> list[Claim]:
+def claims(results: Mapping[str, Finding]) -> list[Claim]:
     """The paper's five findings on these results, by the names of cells."""
 
     def below(better: str, worse: Sequence[str], quantity: str = "energy") -> tuple[str, Answer]:
@@ -89,13 +89,13 @@ def verdict(found: Sequence[Claim]) -> str:
     return f"{opening}: {'; '.join(parts)}."
 
 
-def ranking(results: Mapping[str, Result], quantity: Literal["bits", "energy"]) -> list[str]:
+def ranking(results: Mapping[str, Finding], quantity: Literal["bits", "energy"]) -> list[str]:
     """The names of the cells that have a value, the best first."""
     there = {name: value for name, result in results.items() if (value := getattr(result, quantity)) is not None}
     return sorted(there, key=lambda name: there[name].value)
 
 
-def _value(results: Mapping[str, Result], name: str, quantity: str) -> Interval | None:
+def _value(results: Mapping[str, Finding], name: str, quantity: str) -> Interval | None:
     """The value of a cell, infinite if it diverged; None if it was not run."""
     if name not in results:
         return None
@@ -104,7 +104,7 @@ def _value(results: Mapping[str, Result], name: str, quantity: str) -> Interval 
 
 
 def _all_below(
-    results: Mapping[str, Result], lower: Sequence[str], upper: Sequence[str], quantity: str = "energy"
+    results: Mapping[str, Finding], lower: Sequence[str], upper: Sequence[str], quantity: str = "energy"
 ) -> Answer:
     """Whether every cell of `lower` has less than every one of `upper`."""
     pairs = [(_value(results, a, quantity), _value(results, b, quantity)) for a in lower for b in upper]
@@ -116,7 +116,7 @@ def _all_below(
     return "too close to tell" if (None, True) in answers else "yes"
 
 
-def _worded(results: Mapping[str, Result], names: Sequence[str], quantity: str = "energy") -> str:
+def _worded(results: Mapping[str, Finding], names: Sequence[str], quantity: str = "energy") -> str:
     words, scale = [], 1000 if quantity == "energy" else 1
     for name in sorted(names, key=lambda name: value.value if (value := _value(results, name, quantity)) else math.inf):
         value = _value(results, name, quantity)

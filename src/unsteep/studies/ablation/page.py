@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from unsteep.data import DataSet
+from unsteep.data.examples import Examples
 from unsteep.metrics.interval import Interval
-from unsteep.model.measuring import write_json
 from unsteep.pages import pictures, plots
-from unsteep.pages.html import Cell as TableCell
-from unsteep.pages.html import Page, unbroken
+from unsteep.pages.files import write_json
+from unsteep.pages.html import Cell, Page, unbroken
 from unsteep.spaces import Pixels
 from unsteep.storage import config
-from unsteep.studies.ablation.ablation import GRID, Cell, Plan
+from unsteep.studies.ablation.ablation import GRID, Combination, Plan
 from unsteep.studies.ablation.claims import claims, ranking, verdict
-from unsteep.studies.ablation.result import Judge, Result, read_samples
+from unsteep.studies.ablation.result import Finding, Judge, read_samples
 from unsteep.training.log import read_log
 
 SHOWN, WIDE = 10, 52  # samples of each cell; the pixels that one may take across, for the sheet to fit the page
@@ -30,7 +29,7 @@ OBJECTIVES = {"bound": "L", "simple": "L_simple", "hybrid": "L_hybrid"}
 def write_page(out: Path, plan: Plan, judge: Judge, command: str) -> None:
     """Draws whatever cells of `out` are done into report.html, and writes their numbers to report.json."""
     folders = {cell.name: out / "cells" / cell.name for cell in GRID}
-    results = {name: result for name, folder in folders.items() if (result := Result.read(folder))}
+    results = {name: result for name, folder in folders.items() if (result := Finding.read(folder))}
     found = claims(results)
     page = Page("What to predict, and what to train on", f"The ablation of Ho et al. 2020 on {judge.held.source}")
     page.text(_best(results)).text(verdict(found))
@@ -75,7 +74,7 @@ def write_page(out: Path, plan: Plan, judge: Judge, command: str) -> None:
     page.write(out / "report.html")
 
 
-def _best(results: Mapping[str, Result]) -> str:
+def _best(results: Mapping[str, Finding]) -> str:
     """The winners in words."""
     by_bits, by_energy = ranking(results, "bits"), ranking(results, "energy")
     lost = [f"{name} ({result.diverged})" for name, result in results.items() if result.diverged]
@@ -107,7 +106,7 @@ def _how(judge: Judge) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _row(cell: Cell, result: Result | None) -> list[TableCell]:
+def _row(cell: Combination, result: Finding | None) -> list[Cell]:
     # A prediction is named once, as in the paper's table.
     first = cell.objective == "bound" and cell.variance == "diagonal"
     head = [PREDICTIONS[cell.prediction] if first else "", OBJECTIVES[cell.objective], cell.variance]
@@ -119,7 +118,7 @@ def _row(cell: Cell, result: Result | None) -> list[TableCell]:
     return [*head, unbroken(bits), _energy(result.energy), _share(result.agreement)]
 
 
-def _reference(judge: Judge) -> list[TableCell]:
+def _reference(judge: Judge) -> list[Cell]:
     energy, agreement = judge.reference
     return ["real data", "", "", None, _energy(energy), _share(agreement)]
 
@@ -162,7 +161,7 @@ def _show_samples(page: Page, folders: Mapping[str, Path], judge: Judge, out: Pa
             page.figure(picture)
 
 
-def _shown(data: DataSet, classes: list[int]) -> np.ndarray:
+def _shown(data: Examples, classes: list[int]) -> np.ndarray:
     """The first examples, or the first of each class in `classes`: (SHOWN, c, h, w), paper where there are none."""
     chosen = np.full((SHOWN, *data.x.shape[1:]), pictures.PAPER, dtype=np.uint8)
     places = list(range(len(data)))
@@ -199,10 +198,10 @@ def _show_losses(page: Page, folders: Mapping[str, Path], out: Path) -> None:
         page.figure(path)
 
 
-def _cost(plan: Plan, judge: Judge, results: Mapping[str, Result]) -> list[tuple[str, TableCell]]:
+def _cost(plan: Plan, judge: Judge, results: Mapping[str, Finding]) -> list[tuple[str, Cell]]:
     train = plan.run.train
     times = [result.seconds for result in results.values() if result.seconds is not None]
-    facts: list[tuple[str, TableCell]] = [
+    facts: list[tuple[str, Cell]] = [
         ("each cell", f"{train.steps:,} steps of {train.batch} examples, seed {train.seed}"),
         ("cells done", f"{len(results)} of {len(GRID)}"),
     ]

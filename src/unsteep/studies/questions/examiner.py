@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from unsteep.core.noise import permutation
+from unsteep.core.protocols import Source
 from unsteep.core.schedules import steps_of
 from unsteep.evaluation.evaluate import Evaluation, evaluate
 from unsteep.evaluation.examples import examples_of, heard_of
 from unsteep.evaluation.held import FEWEST, Held, Real
+from unsteep.evaluation.pictures import in_bytes
 from unsteep.evaluation.subjects import Drawn, weights_at
 from unsteep.features.domain import Domain, domain_features
 from unsteep.metrics.interval import Interval
@@ -22,7 +24,7 @@ from unsteep.opening import load
 from unsteep.studies.study import Cell, Outcome
 from unsteep.studies.trained import trained
 from unsteep.training.loop import Diverged
-from unsteep.training.run import AnyData, Run
+from unsteep.training.run import Run
 
 SHOWN = 12
 REFERENCE = 5000  # real pictures at most, of the split that samples are held against
@@ -51,7 +53,7 @@ class Examiner:
     """Real data of a source and features trained on them, read and trained when they are first needed. `weights`: which
     those of the model are, in words, where all cells measure one model."""
 
-    def __init__(self, source: AnyData, counts: Counts, device: str, weights: str | None = None) -> None:
+    def __init__(self, source: Source, counts: Counts, device: str, weights: str | None = None) -> None:
         self.source, self.counts, self.device, self.weights = source, counts, device, weights
         self._held: Held | None = None
 
@@ -59,10 +61,10 @@ class Examiner:
     def real(self) -> Real:
         """The test split, and the training split beside it."""
         held_out = getattr(self.source, "holdout", 1.0) > 0
-        training = self.source.read("train")
+        training = in_bytes(self.source.read("train"))
         if training.x.ndim != 4:
             raise ValueError("study: these features are of pictures, and the data are rows of numbers")
-        reference = self.source.read("test") if held_out else training
+        reference = in_bytes(self.source.read("test")) if held_out else training
         reference = reference.select(permutation(len(reference), 0, 0)[:REFERENCE])
         return Real(reference, training if held_out else None, "test" if held_out else "train")
 
@@ -122,7 +124,7 @@ class Examiner:
         """How models are measured."""
         of, real = self.counts, self.real
         return [
-            ("data", f"{real.reference.source}, SHA-256 {real.reference.digest()[:16]}"),
+            ("data", f"{real.reference.source}, SHA-256 {real.reference.digest[:16]}"),
             ("samples", f"{of.samples} of each, seeds {of.seed} and up, the default solver in {of.steps} steps"),
             ("held against", f"{len(real.reference):,} real pictures, {real.split} split"),
             ("floor", f"{real.floor_of(of.samples)} real pictures that features have not seen"),
@@ -138,7 +140,7 @@ class Examiner:
         from unsteep.storage import config
 
         stated = None if run is None else config.dumps(run)
-        return {"counts": asdict(self.counts), "data": self.real.reference.digest(), "run": stated}
+        return {"counts": asdict(self.counts), "data": self.real.reference.digest, "run": stated}
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from unsteep.core.schedules import steps_of
 from unsteep.evaluation.examples import heard_of
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
-from unsteep.model.measuring import counted, weights_digest
+from unsteep.model.cost import counting, weights_digest
 from unsteep.sampling import DEIS, SOLVERS, Solver, traits
 from unsteep.studies.questions.examiner import SHOWN, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study
@@ -40,7 +40,7 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
     if not calls or min(calls) < 2:
         raise ValueError(f"calls: expected at least 2 of the network, got {', '.join(map(str, calls)) or 'none'}")
     heard = None
-    if model.description.hears_text or model.description.picture:  # asked as the samples of the metrics are
+    if model.description.beyond_classes:  # asked as the samples of the metrics are
         real = examiner.real.reference
         heard = heard_of(model, real.select(torch.arange(APART) % len(real)))
     answer, longest = Answer(model, examiner.counts.seed, heard), steps_of(model.denoiser.schedule)
@@ -116,9 +116,9 @@ def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES)
 
     def of(scale: float) -> Callable[[Path], Outcome]:
         def do(folder: Path) -> Outcome:
-            with counted(model, "", None, shown=False) as asked:
+            with counting(model) as asked:
                 found = examiner.evaluated(model, metrics, guidance=scale)
-            facts = {"network calls": asked.count / examiner.counts.samples}
+            facts = {"network calls": asked.rows / examiner.counts.samples}
             return Outcome(dict(found.values), found.kept[:SHOWN].numpy(), facts, found.protocol)
 
         return do
@@ -151,9 +151,9 @@ def _solved(examiner: Examiner, model: Model, answer: Answer, name: str, steps: 
 
     def do(folder: Path) -> Outcome:
         began = time.monotonic()
-        with counted(model, "", None, shown=False) as asked:
+        with counting(model) as asked:
             drawn = answer.drawn(solver, steps)  # timed apart from features and metrics
-        facts = {"network calls": asked.count / APART, "ms a sample": 1000 * (time.monotonic() - began) / APART}
+        facts = {"network calls": asked.rows / APART, "ms a sample": 1000 * (time.monotonic() - began) / APART}
         found = examiner.evaluated(model, ("fid", "kid", "precision", "recall"), solver=solver, steps=steps)
         values = dict(found.values)
         if traits(_chosen(model, name)).flows:

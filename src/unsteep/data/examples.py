@@ -1,0 +1,143 @@
+"""Examples in memory: what most sources give, and what a tensor of one's own becomes."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from unsteep.core.protocols import Rows
+from unsteep.data.choosing import shorten
+
+SHOWN_CLASSES = 12
+SHOWN_SKIPPED = 3
+SHOWN_CAPTIONS = 3
+BYTES, WORDS = 256, 65536  # values of uint8 and of uint16
+KINDS = {1: "grey", 3: "colour", 4: "colour and transparency"}
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A `DataSet` in memory.
+
+    x: pictures (n, c, h, w) of uint8, uint16 or float32; vectors float32 (n, d); sequences float32 (n, frames,
+    features), of which `valid` bool (n, frames) says which frames are real.
+    labels: int64 (n,), each an index into `names`; None without classes.
+    names: the classes' names, () without classes.
+    files: names relative to the folder read, () for other sources.
+    captions: a text for each example, () without.
+    aligned: a picture beside each (n, c', h, w) of the same size; None without.
+    levels: how many values the source is taken to have; None where it is continuous, pictures then in `range`.
+    skipped: (file, reason) of what could not be read.
+    source: one line telling where the examples came from.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+    names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    levels: int | None = BYTES
+    skipped: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    captions: tuple[str, ...] = ()
+    aligned: Tensor | None = None
+    valid: Tensor | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "aligned", "valid"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.x):
+                raise ValueError(f"{name}: expected one for each of {len(self.x)} examples, got {len(value)}")
+        for name in ("files", "captions"):
+            if getattr(self, name) and len(getattr(self, name)) != len(self.x):
+                raise ValueError(f"{name}: expected one for each of {len(self.x)}, got {len(getattr(self, name))}")
+        if self.labels is not None and self.names and len(self.labels):
+            low, high = int(self.labels.min()), int(self.labels.max())
+            if low < 0 or high >= len(self.names):
+                raise ValueError(
+                    f"labels: expected numbers from 0 to {len(self.names) - 1}, one of {len(self.names)} names each, "
+                    f"got {low} to {high}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, index: Tensor) -> Rows:
+        """The examples at `index` (b,)."""
+        return Rows(
+            x=self.x[index],
+            valid=None if self.valid is None else self.valid[index],
+            label=None if self.labels is None else self.labels[index],
+            caption=tuple(self.captions[i] for i in index.tolist()) if self.captions else None,
+            beside=None if self.aligned is None else self.aligned[index],
+            index=index,
+        )
+
+    def select(self, index: Tensor | slice | Sequence[int]) -> "Examples":
+        """The examples at `index` (positions, a mask or a slice), in that order; the classes stay as they are."""
+        rows = torch.arange(len(self))[index].tolist()
+        return replace(
+            self,
+            x=self.x[index],
+            labels=None if self.labels is None else self.labels[index],
+            files=tuple(self.files[row] for row in rows) if self.files else (),
+            captions=tuple(self.captions[row] for row in rows) if self.captions else (),
+            aligned=None if self.aligned is None else self.aligned[index],
+            valid=None if self.valid is None else self.valid[index],
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (64 hex digits) of the examples, labels, class names, captions, aligned pictures and masks."""
+        head = [str(self.x.dtype), list(self.x.shape), self.labels is not None, self.names]
+        if self.captions:
+            head.append(self.captions)
+        sha = hashlib.sha256(json.dumps(head).encode())
+        for tensor in (self.x, self.labels, self.aligned, self.valid):
+            if tensor is not None:
+                sha.update(tensor.contiguous().numpy().data)
+        return sha.hexdigest()
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Rows (name, text) to print before training: what was read, how much, of what kind."""
+        wide = self.x.to(torch.int32) if self.x.dtype == torch.uint16 else self.x
+        low, high = wide.min().item(), wide.max().item()
+        rows = [("source", self.source), ("count", f"{len(self):,}"), *shaped(tuple(self.x.shape[1:]))]
+        if self.levels is None or self.x.ndim != 4:
+            rows.append(("value range", f"{low:.4g} to {high:.4g}"))
+        else:
+            rows.append(("value range", f"{low} to {high}, {self.levels} grey levels"))
+        if self.valid is not None:
+            lengths = self.valid.sum(1)
+            rows.append(("lengths", f"{int(lengths.min())} to {int(lengths.max())} frames"))
+        if self.labels is not None:
+            counts = torch.bincount(self.labels, minlength=len(self.names)).tolist()
+            shares = [f"{name}: {count:,}" for name, count in zip(self.names, counts, strict=True)]
+            rows.append(("classes", f"{len(counts):,} ({shorten(shares, SHOWN_CLASSES)})"))
+        if self.captions:
+            different = [f'"{caption}"' for caption in dict.fromkeys(self.captions)]
+            rows.append(("captions", f"{len(different):,} different: {shorten(different, SHOWN_CAPTIONS)}"))
+        if self.aligned is not None:
+            rows.append(("aligned", "a picture beside each"))
+        if self.skipped:
+            reasons = [f"{file} ({reason})" for file, reason in self.skipped]
+            rows.append(("skipped", f"{len(reasons):,}: {shorten(reasons, SHOWN_SKIPPED)}"))
+        return rows
+
+
+def shaped(shape: tuple[int, ...]) -> list[tuple[str, str]]:
+    """Rows (name, text) for the shape of one example."""
+    if len(shape) == 3:
+        channels, height, width = shape
+        kind = KINDS.get(channels, "")
+        return [
+            ("size", f"{height} x {width} pixels (height x width)"),
+            ("channels", f"{channels} ({kind})" if kind else str(channels)),
+        ]
+    if len(shape) == 2:
+        return [("size", f"up to {shape[0]} frames of {shape[1]} numbers")]
+    return [("size", f"{' x '.join(map(str, shape))} numbers")]

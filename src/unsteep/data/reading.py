@@ -1,0 +1,114 @@
+"""Reading any `DataSet`: in batches, in part, and what is known of all its examples without looking at each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unsteep.core.protocols import DataSet, Rows
+from unsteep.data.examples import Examples
+
+AT_ONCE = 256
+
+
+def batches(data: DataSet, size: int = AT_ONCE) -> Iterator[Rows]:
+    """All examples in their order, `size` at a time."""
+    for index in torch.arange(len(data)).split(size):
+        yield data.rows(index)
+
+
+def every(data: DataSet) -> Rows:
+    """All examples at once."""
+    return data.rows(torch.arange(len(data)))
+
+
+def some(data: DataSet, index: Tensor | slice) -> Any:
+    """A `DataSet` of the examples at `index`, in that order."""
+    select = getattr(data, "select", None)
+    return Some(data, torch.arange(len(data))[index]) if select is None else select(index)
+
+
+def in_memory(data: DataSet, index: Tensor | None = None) -> Examples:
+    """The examples at `index`, or all, held in memory."""
+    if isinstance(data, Examples):
+        return data if index is None else data.select(index)
+    rows = data.rows(torch.arange(len(data)) if index is None else index)
+    return Examples(
+        rows.x,
+        rows.label,
+        data.names,
+        levels=data.levels,
+        skipped=tuple(data.skipped),
+        source=data.source,
+        captions=rows.caption or (),
+        aligned=rows.beside,
+        valid=rows.valid,
+        range=getattr(data, "range", (0.0, 1.0)),
+    )
+
+
+def labels_of(data: DataSet) -> Tensor | None:
+    """The label of every example, int64 (n,), None without classes: as the data know them, else by reading all."""
+    if hasattr(data, "labels"):
+        known: Tensor | None = data.labels
+        return known
+    found = [rows.label for rows in batches(data)]
+    given = [label for label in found if label is not None]
+    return torch.cat(given) if given else None
+
+
+def captions_of(data: DataSet) -> Sequence[str]:
+    """The caption of every example, () without: as the data know them, else by reading all."""
+    if hasattr(data, "captions"):
+        known: Sequence[str] = data.captions
+        return known
+    return [caption for rows in batches(data) for caption in rows.caption or ()]
+
+
+def shape_of(data: DataSet) -> tuple[int, ...]:
+    """The shape of one raw example. ValueError where there is none."""
+    if len(data) == 0:
+        raise ValueError(f"data: expected at least one example, got none ({data.source}); give some")
+    return tuple(data.rows(torch.tensor([0])).x.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Some:
+    """Some of the examples of `data`, by position."""
+
+    data: DataSet
+    index: Tensor
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.data.names
+
+    @property
+    def source(self) -> str:
+        return self.data.source
+
+    @property
+    def skipped(self) -> Sequence[tuple[str, str]]:
+        return self.data.skipped
+
+    @property
+    def levels(self) -> int | None:
+        return self.data.levels
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.data.digest.encode() + self.index.numpy().tobytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def rows(self, index: Tensor) -> Rows:
+        return self.data.rows(self.index[index])
+
+    def summary(self) -> list[tuple[str, str]]:
+        return [("count", f"{len(self):,}"), *(row for row in self.data.summary() if row[0] != "count")]

@@ -1,0 +1,238 @@
+"""Evaluating in one call: a model or pictures, real data, and the metrics that are wanted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unsteep.core.noise import permutation
+from unsteep.core.protocols import Split
+from unsteep.data.examples import Examples
+from unsteep.data.given import as_dataset
+from unsteep.data.idx import FILE_NAME
+from unsteep.data.reading import in_memory
+from unsteep.evaluation import evaluate as engine
+from unsteep.evaluation.evaluate import USUAL, Evaluation, Pairwise
+from unsteep.evaluation.examples import open_data
+from unsteep.evaluation.held import Real
+from unsteep.evaluation.pictures import in_bytes, open_pictures
+from unsteep.evaluation.protocol import Fact
+from unsteep.evaluation.subjects import Drawn, Stored, Subject, weights_at
+from unsteep.features.looking import Features
+from unsteep.guidance.setting import Guidance
+from unsteep.model import Model
+from unsteep.opening import chosen_device, load
+
+DRAWN = 2000  # samples, where nobody says how many
+
+
+def evaluate(
+    subject: Any,
+    data: Any = None,
+    *,
+    n: int | None = None,
+    metrics: Sequence[str] = USUAL,
+    features: str | Features = "domain",
+    custom: bool = False,
+    split: Split = "test",
+    label: Any = None,
+    guidance: float | Guidance = 1.0,
+    steps: int | None = None,
+    solver: Any = None,
+    grid: Any = None,
+    replicates: int = 1,
+    pairwise: Pairwise | None = None,
+    resize: int | None = None,
+    in_order: bool = False,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: str = "auto",
+    trust: bool = False,
+    progress: bool = False,
+) -> Evaluation:
+    """Measures how good pictures are, against real ones: every metric with a 95% interval, its floor, and the protocol.
+
+    `subject`: a model, the path of a run or a saved model, or pictures, as a path (a folder, .npy, .npz), a tensor
+    (n, c, h, w), an array or a `DataSet`. `data`: the real pictures, in any of these forms, or a source; None: those of
+    the run at the path. `n`: how many samples; default 2000, or all pictures. `metrics`: see `evaluate.METRICS`;
+    `features`: "domain", "inception=FILE" or "pretrained=FOLDER", or a net of one's own; `custom` takes weights of
+    another hash. `split`: the
+    real pictures to hold samples against, where the data have two. `label`: classes to draw in turn, "all" for all;
+    default, as often as in the data. `guidance`, `steps`, `solver`, `grid`: as `Model.sample` has them. `replicates`:
+    so many sets of n samples, which share none. `pairwise`: see `pairwise_of`. `resize`: bring the pictures of folders
+    to this size first. `in_order`: take pictures as they come, as prompts do, not at random.
+
+    16-bit and continuous pictures are rounded to bytes, and the protocol says so. ValueError for what does not fit,
+    before anything is trained or drawn.
+    """
+    where = chosen_device(device)
+    of: Subject
+    if isinstance(subject, Model) or (isinstance(subject, str | Path) and is_model(Path(subject))):
+        how: dict[str, Any] = {
+            "guidance": guidance, "steps": steps, "solver": solver, "grid": grid, "batch_size": batch_size
+        }  # fmt: skip
+        of, real = _model(subject, data, split, n, seed, label, how, resize, where, trust)
+    else:
+        of, real = _pictures(subject, data, split, n, resize, in_order)
+    engine.check(of, real, metrics, replicates)
+    if isinstance(of, Drawn):
+        next(replace(of, n=1).batches())  # what cannot be drawn is refused before features are trained
+    seen, names = _features(features, real, custom, where, progress)
+    return engine.evaluate(
+        of,
+        real,
+        seen,
+        metrics,
+        names=names,
+        replicates=replicates,
+        pairwise=pairwise,
+        seed=seed,
+        device=where,
+        progress=progress,
+    )
+
+
+def is_model(path: Path) -> bool:
+    """Whether it is a run or a saved model, not pictures."""
+    return (path / "run.toml").exists() or (path / "model.toml").exists()
+
+
+def _model(
+    subject: Any,
+    data: Any,
+    split: Split,
+    n: int | None,
+    seed: int,
+    label: Any,
+    how: dict[str, Any],
+    resize: int | None,
+    device: str,
+    trust: bool,
+) -> tuple[Subject, Real]:
+    """A model's samples, and the data they are held against."""
+    path = None if isinstance(subject, Model) else Path(subject)
+    if path is not None and (path / "run.toml").exists() and (data is None or isinstance(data, str | Path)):
+        other = None if data is None else Path(data)
+        believed = trust or "file"
+        reference = in_bytes(open_data(path, other, split, believed))
+        training = in_bytes(open_data(path, other, "train", believed)) if split == "test" else None
+    elif data is None:
+        what = "a model" if path is None else f"{path} is a saved model, which"
+        raise ValueError(f"data: {what} does not know its data; name real pictures")
+    else:
+        reference, training = _real(data, split, resize)
+    model = subject if isinstance(subject, Model) else load(subject, device=device, trust=trust)
+    asked: list[int | str] | None = None
+    if label is not None:
+        names = label.split(",") if isinstance(label, str) else label
+        asked = list(model.names) if label == "all" and model.names else list(names)
+    count = DRAWN if n is None else n
+    name = model.origin or "a model" if path is None else path.resolve().name
+    weights = None if path is None else weights_at(path)
+    return Drawn(model, count, seed, name, how, asked, weights, reference), Real(reference, training, split)
+
+
+def _pictures(
+    subject: Any, data: Any, split: Split, n: int | None, resize: int | None, in_order: bool
+) -> tuple[Subject, Real]:
+    """Pictures of any tool, in a random order unless `in_order`, and the real ones."""
+    if data is None:
+        raise ValueError("data: name the real pictures that these are held against, a folder or a .npz file")
+    if isinstance(subject, str | Path):
+        path = Path(subject)
+        samples = in_bytes(open_pictures(path, "test" if _has_splits(path) else "all", resize))
+    else:
+        samples = in_bytes(in_memory(as_dataset(subject)))
+    if n is not None and n > len(samples):
+        raise ValueError(f"n: there are {len(samples)} pictures ({samples.source}), got {n}; ask for as many or fewer")
+    reference, training = _real(data, split, resize)
+    order = torch.arange(len(samples)) if in_order else permutation(len(samples), 0, 0)
+    splits = not isinstance(data, str | Path) or _has_splits(Path(data))
+    return Stored(samples, "pictures", order[:n]), Real(reference, training, split if splits else "all")
+
+
+def _real(data: Any, split: Split, resize: int | None) -> tuple[Examples, Examples | None]:
+    """The real pictures, and, where samples are held against the test split of some, their training split."""
+    if isinstance(data, str | Path):
+        path = Path(data)
+        splits = _has_splits(path)
+        reference = open_pictures(path, split if splits else "all", resize)
+        training = open_pictures(path, "train", resize) if splits and split == "test" else None
+    elif hasattr(data, "read"):
+        reference = in_memory(data.read(split))
+        training = in_memory(data.read("train")) if split == "test" else None
+    else:
+        reference, training = in_memory(as_dataset(data)), None
+    return in_bytes(reference), None if training is None else in_bytes(training)
+
+
+def _has_splits(path: Path) -> bool:
+    """Whether it is a folder of idx files, whose authors made a split."""
+    return path.is_dir() and any(FILE_NAME.fullmatch(one.name) for one in path.iterdir())
+
+
+def _features(
+    asked: str | Features, real: Real, custom: bool, device: str, progress: bool
+) -> tuple[Features, tuple[str, ...]]:
+    """The features by name, and the names of the classes that their logits tell apart."""
+    if not isinstance(asked, str):
+        return asked, ()
+    kind, _, path = asked.partition("=")
+    if kind == "domain" and not path:
+        from unsteep.features.domain import domain_features
+
+        net = domain_features(real.learned_from, device=device, progress=progress)
+        return net, net.names
+    if kind == "inception" and path:
+        from unsteep.features.inception import inception
+
+        return inception(Path(path), custom=custom, device=device), ()
+    if kind == "pretrained" and path:
+        from unsteep.features.pretrained import vision_features
+
+        return vision_features(Path(path), device=device), ()
+    raise ValueError(f"features: expected domain, inception=FILE or pretrained=FOLDER, got {asked!r}")
+
+
+def pairwise_of(
+    metrics: Sequence[str],
+    lpips: tuple[Path, Path] | None = None,
+    clip: Path | None = None,
+    prompts: Sequence[str] | None = None,
+    custom: bool = False,
+    device: str = "cpu",
+) -> Pairwise | None:
+    """What takes LPIPS diversity (`lpips`: trunk and heads, two files of weights) and CLIP scores (`clip`: a folder;
+    `prompts`: one for each picture) of the pictures kept, opened here, so that a wrong file is refused before the work;
+    None where `metrics` name neither. ValueError where one is named and its weights are not."""
+    if "lpips" in metrics and lpips is None:
+        raise ValueError("metrics: lpips needs two files of weights, a trunk and its heads (--lpips TRUNK HEADS)")
+    if "clip-score" in metrics and (clip is None or prompts is None):
+        raise ValueError(
+            "metrics: clip-score needs a CLIP model and a line for each picture (--clip FOLDER, --prompts FILE)"
+        )
+    if "lpips" not in metrics and "clip-score" not in metrics:
+        return None
+    parts: dict[str, Callable[[Tensor], Tensor]] = {}
+    facts: dict[str, Fact] = {}
+    if "lpips" in metrics and lpips is not None:
+        from unsteep.features.lpips import lpips as open_lpips
+
+        kind: Literal["alex", "vgg"] = "vgg" if "vgg" in lpips[0].name.lower() else "alex"
+        distance = open_lpips(*lpips, kind, custom=custom, device=device)
+        facts |= {"lpips": distance.name, "lpips digest": distance.digest}
+        parts["lpips"] = lambda kept: distance(kept[: len(kept) // 2], kept[len(kept) // 2 : len(kept) // 2 * 2])
+    if "clip-score" in metrics and clip is not None and prompts is not None:
+        from unsteep.features.pretrained import ClipScore
+
+        score, lines = ClipScore(clip, device=device), list(prompts)
+        asked = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        facts |= {"clip": score.name, "clip digest": score.digest, "clip resize": score.resize, "prompts digest": asked}
+        parts["clip-score"] = lambda kept: score(kept[: len(lines)], lines[: len(kept)])
+    return Pairwise(parts, facts)

@@ -1,0 +1,138 @@
+"""Filling in: what is missing from an example, as a model would have it.
+
+repaint    the surroundings are put in at every step, and stretches of steps are walked again to make the filling
+           fit (Lugmayr et al. 2022; `inverse.repaint`)
+pigdm      the model is guided by the gradient of what is known (Song et al. 2023; `inverse.posterior`), in fewer
+           but dearer calls
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import steps_of
+from unsteep.guidance import Clip
+from unsteep.guidance.setting import Guidance
+from unsteep.hearing.picture import noised
+from unsteep.inverse import Kept, Mask, PiGDM
+from unsteep.inverse.repaint import fill as repainted
+from unsteep.inverse.repaint import passes
+from unsteep.model.given import joined, one_of
+from unsteep.model.model import Model
+from unsteep.model.request import Request, request, whole
+from unsteep.pages.progress import bar
+from unsteep.sampling import Ancestral, Step, initial_noise, trajectory
+
+Method = Literal["repaint", "pigdm"]
+METHODS: tuple[Method, ...] = ("repaint", "pigdm")
+REPAINT_STEPS = 50
+
+
+def fill(
+    model: Model,
+    picture: Tensor,
+    mask: Tensor,
+    n: int = 8,
+    *,
+    label: Any = None,
+    prompt: Any = None,
+    given: Tensor | None = None,
+    guidance: float | Guidance = 1.0,
+    method: Method = "repaint",
+    steps: int | None = None,
+    solver: Any = None,
+    jump: int | None = None,
+    resamples: int = 5,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+    **others: Any,
+) -> Any:
+    """n ways to fill in one example (*shape) in the data's own units, those of the seeds from `seed` on; what is known
+    stays exactly as it is.
+
+    `mask`: bool, of the example's shape, or 1 along a dimension, or of its last two: true where to fill in. `label`,
+    `prompt`, `given` (an aligned picture) and `others`: as of `Model.sample`; what is not named is none. `steps`:
+    default 50 for repaint and 20 for pigdm, or the chain's where it has fewer. `solver`: default, ancestral with the
+    variance beta_tilde; for repaint one that remembers nothing. `jump`: steps of a stretch that is walked again,
+    default a tenth; `resamples`: how often. ValueError where nothing or everything is to be filled in, and for what
+    does not fit the model.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: unknown method {method!r}; known: {', '.join(METHODS)}")
+    whole("batch_size", batch_size, 1)
+    original = one_of(model, picture, "picture")
+    known = known_by(model, mask)
+    usual = min(REPAINT_STEPS, steps_of(model.denoiser.schedule)) if method == "repaint" else model.default_steps
+    asks = {"label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
+    of = request(
+        model,
+        n,
+        seed=seed,
+        asks=asks,
+        usual=False,
+        guidance=guidance,
+        steps=usual if steps is None else steps,
+        solver=Ancestral(variance="beta_tilde") if solver is None else solver,
+    )
+    if of.driven or of.steps is None:
+        raise ValueError(f"solver: {type(of.solver).__name__} lays its own levels; take one that walks a grid")
+    jump = max(1, of.steps // 10) if jump is None else whole("jump", jump, 1)
+    each = sum(stop - start for start, stop in passes(of.steps, jump, resamples)) if method == "repaint" else of.steps
+    x0, done = model.encoded(original[None]), []
+    with bar(progress, -(-n // batch_size) * each, "filling in") as advance:
+        for start in range(0, n, batch_size):
+            part = of.select(slice(start, start + batch_size))
+            wide = x0.expand(part.n, *x0.shape[1:])
+            walk = (
+                _repainted(model, wide, known, part, jump, resamples)
+                if method == "repaint"
+                else _guided(model, x0, known, part)
+            )
+            for step in walk:
+                x = step.x
+                advance()
+            done.append(model.space.decode(torch.where(known.to(x.device), x0, x)))  # whatever the last step is
+    return joined(done)
+
+
+def known_by(model: Model, mask: Tensor) -> Tensor:
+    """What is kept, bool, in a shape that broadcasts with an example: where the mask is false. ValueError for a mask
+    of another type or shape, and for one of all or nothing."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"mask: expected bools, true where to fill in, got {got}; compare it, as mask > 127")
+    shape = model.space.shape
+    wide = mask[(None,) * (len(shape) - mask.ndim)]
+    if wide.ndim != len(shape) or any(a not in (1, b) for a, b in zip(wide.shape, shape, strict=True)):
+        raise ValueError(f"mask: expected one of {shape}, or of its last two, got {tuple(mask.shape)}")
+    if bool(mask.all()) or not bool(mask.any()):
+        what = "all is to be filled in, so nothing is kept" if bool(mask.all()) else "nothing is to be filled in"
+        raise ValueError(f"mask: {what}; set it where something is missing")
+    return ~wide
+
+
+def _repainted(model: Model, x0: Tensor, known: Tensor, of: Request, jump: int, resamples: int) -> Iterator[Step]:
+    assert of.steps is not None
+    chosen = model.resolved(of.solver, of.condition, of.guidance, of.steps)
+    levels = model.levels(None, of.steps, chosen, of.guidance)
+    denoise, noise = model.denoise(of.condition, guidance=of.guidance), NoiseSource(of.seeds)
+    at = model.denoiser.schedule.inverse
+    return repainted(denoise, x0, known, levels, chosen, noise, at, jump_length=jump, resamples=resamples)
+
+
+def _guided(model: Model, x0: Tensor, known: Tensor, of: Request) -> Iterator[Step]:
+    assert of.steps is not None
+    chosen = model.resolved(of.solver, of.condition, of.guidance, of.steps)
+    levels = model.levels(None, of.steps, chosen, of.guidance)
+    mask, noise = Mask(known), NoiseSource(of.seeds)
+    denoise: Any = PiGDM(model.denoise(of.condition, clip=False, guidance=of.guidance), mask, mask.forward(x0))
+    if model.space.bounds is not None:
+        denoise = Clip(denoise, *model.space.bounds)
+    x = initial_noise(x0.expand(of.n, *x0.shape[1:]), levels[0], noise)
+    return trajectory(Kept(denoise, mask, x0), x, levels, chosen, noise, model.denoiser.schedule.inverse)

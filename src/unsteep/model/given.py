@@ -1,0 +1,31 @@
+"""Examples that a user gives to a verb, checked and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unsteep.model.model import Model
+
+
+def one_of(model: Model, example: Any, name: str) -> Tensor:
+    """One example (*shape) in the data's own units, or such a one as a batch of one. ValueError, that begins with
+    `name`, for anything else."""
+    if not isinstance(example, Tensor):
+        raise ValueError(f"{name}: expected a tensor of {model.space.describe()}, got {type(example).__name__}")
+    shape = model.space.shape
+    if example.ndim == len(shape) + 1 and len(example) == 1:
+        example = example[0]
+    try:
+        model.space.check(example[None])
+    except ValueError as error:
+        raise ValueError(f"{name}: {str(error).removeprefix('data: ')}") from None
+    return example
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """What the space decoded, batch after batch, as one."""
+    return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else [one for part in parts for one in part]

@@ -1,0 +1,234 @@
+"""What is asked of a model, as one object: which samples, of what, guided how, by which solver on which levels.
+
+It is made once, and checked against the model then: what the model cannot do is refused there, and so is what would be
+ignored. It moves to a device, and is cut into batches, as a whole.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unsteep.core.condition import Condition
+from unsteep.core.level import NoiseLevel, on_device
+from unsteep.guidance.noisy import OpenedClassifier
+from unsteep.guidance.setting import Guidance, guidance_of
+from unsteep.hearing import Label, asked
+from unsteep.sampling import SPACINGS, Driver, Grid, solver_named
+
+if TYPE_CHECKING:
+    from unsteep.model.sampled import Sampled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """`seeds` (n), one a sample; `condition` of n rows; `guidance`; `solver`, a driver, or None for the model's own;
+    `steps`, None where the solver chooses them itself; `grid`; `clip`, None for what is usual; `start` (n, ...):
+    latents at the first level in place of noise."""
+
+    seeds: range
+    condition: Condition | None = None
+    guidance: Guidance
+    solver: Any = None
+    steps: int | None = None
+    grid: Grid | None = None
+    clip: bool | None = None
+    start: Tensor | None = None
+
+    @property
+    def n(self) -> int:
+        """How many samples."""
+        return len(self.seeds)
+
+    @property
+    def driven(self) -> bool:
+        """Whether the solver lays its own levels as it goes."""
+        return isinstance(self.solver, Driver)
+
+    def select(self, rows: slice) -> Request:
+        """Some of its samples."""
+        return replace(
+            self,
+            seeds=self.seeds[rows],
+            condition=None if self.condition is None else self.condition.select(rows),
+            guidance=self.guidance.select(rows),
+            start=None if self.start is None else self.start[rows],
+        )
+
+    def to(self, device: torch.device) -> Request:
+        """With what has rows on a device."""
+        return replace(
+            self,
+            condition=None if self.condition is None else self.condition.to(device),
+            guidance=self.guidance.to(device),
+            start=None if self.start is None else on_device(self.start, device),
+        )
+
+
+def request(
+    model: Sampled,
+    n: int,
+    *,
+    seed: int = 0,
+    asks: Mapping[str, Any] | None = None,
+    usual: bool = True,
+    condition: Condition | Tensor | None = None,
+    guidance: float | Guidance = 1.0,
+    steps: int | None = None,
+    solver: Any = None,
+    grid: Grid | None = None,
+    clip: bool | None = None,
+    start: Tensor | None = None,
+) -> Request:
+    """A request of n samples, checked. `asks`: what is asked by name, as {"label": 4}; `usual`: what is not named is as
+    usual, else none; `condition`, of n rows, or labels (n,), in place of all that. ValueError for what the model cannot
+    do, and for what would be ignored."""
+    drawn, values = seeds(seed, n), {name: value for name, value in (asks or {}).items() if value is not None}
+    guided = _guidance(model, n, drawn, guidance_of(guidance), values)
+    if condition is not None and values:
+        raise ValueError(
+            f"condition: it says all that is asked, and {', '.join(values)} would be ignored; give one of the two"
+        )
+    given = Condition(label=condition) if isinstance(condition, Tensor) else condition
+    without: list[str] = []
+    if given is None:
+        given, without = asked(model.description.hears, values, n, drawn, usual=usual)
+    by = guided.classifier
+    if isinstance(by, OpenedClassifier) and guided.labels is None and given is not None:
+        chosen_names = [model.names[i] for i in given["label"].tolist()]
+        guided = replace(guided, labels=Label(names=by.names).asked(chosen_names, n, drawn)["label"])
+    if given is not None and given.count not in (0, n):
+        raise ValueError(f"condition: expected {n} rows, one for each sample, got {given.count}; give as many")
+    if without:
+        check_null(model)
+    chosen = solver_named(solver) if isinstance(solver, str) else solver
+    _check_solver(chosen, steps, grid)
+    _check_guidance(model, guided, given, without, clip)
+    if start is not None and tuple(start.shape) != (n, *model.space.shape):
+        raise ValueError(f"start: expected latents of shape {(n, *model.space.shape)}, got {tuple(start.shape)}")
+    return Request(
+        seeds=drawn,
+        condition=given,
+        guidance=guided,
+        solver=chosen,
+        steps=None if isinstance(chosen, Driver) else model.default_steps if steps is None else steps,
+        grid=_grid(grid),
+        clip=clip,
+        start=start,
+    ).to(model.device)
+
+
+def seeds(first: int, n: int) -> range:
+    """The seeds of n samples. ValueError for fewer than one, and for numbers that are not whole, or beyond 64 bits."""
+    n, first = whole("n", n), whole("seed", first)
+    if n < 1:
+        raise ValueError(f"n: expected at least 1 sample, got {n}")
+    if not -(2**63) <= first <= 2**63 - n:
+        raise ValueError(f"seed: expected a whole number of 64 bits, got {first}; take a smaller one")
+    return range(first, first + n)
+
+
+def whole(name: str, value: Any, least: int | None = None) -> int:
+    """A whole number of Python, NumPy or torch as an int. ValueError for anything else, and below `least`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except (TypeError, RuntimeError):
+        raise ValueError(f"{name}: expected a whole number, got {type(value).__name__} {value!r}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
+    return number
+
+
+def check_null(model: Sampled) -> None:
+    """ValueError for a model that never learned to go without its condition."""
+    of = model.description
+    if of.drop == 0 and of.heard:
+        raise ValueError(
+            f"this model was trained with condition.drop=0, and never learned to go without its {of.heard}; "
+            "give it, or train with --set condition.drop=0.1"
+        )
+
+
+def _guidance(model: Sampled, n: int, drawn: range, how: Guidance, values: dict[str, Any]) -> Guidance:
+    """With what it asks for by name as conditions and numbers; takes a class out of `values` that only a classifier
+    knows."""
+    if isinstance(how.classifier, OpenedClassifier):
+        if how.classifier.shape != model.space.shape:
+            raise ValueError(
+                f"classifier: it knows examples {how.classifier.shape}, the model makes {model.space.shape}; train one "
+                "on the model's data"
+            )
+        classes, label = how.classifier.names, how.labels
+        if label is None and model.description.hearing("label") is None:
+            label = values.pop("label", None)
+        if label is not None:
+            how = replace(how, labels=Label(names=classes).asked(label, n, drawn)["label"])
+        elif model.description.hearing("label") is None:
+            how = replace(how, labels=torch.arange(n) % len(classes))
+    if how.negative is not None and not isinstance(how.negative, Condition):
+        try:
+            negative, _ = asked(model.description.hears, how.negative, n, drawn, usual=False)
+        except ValueError as error:
+            raise ValueError(f"negative {error}") from None
+        if negative is None:
+            raise ValueError("negative: this model hears nothing to be guided away from; leave it out")
+        how = replace(how, negative=negative)
+    other = how.weaker
+    if hasattr(other, "description") and (
+        other.space.shape != model.space.shape or other.description.language != model.description.language
+    ):
+        raise ValueError(
+            "weaker: expected a model of the same data and classes as the stronger one, and of the same vocabulary and "
+            "kind of picture where it hears any"
+        )
+    return how
+
+
+def _check_solver(solver: Any, steps: int | None, grid: Grid | None) -> None:
+    if solver is not None and not hasattr(solver, "step") and not isinstance(solver, Driver):
+        raise ValueError(
+            f"solver: expected a solver, or its name as ddim, got {type(solver).__name__} {solver!r}; see "
+            "unsteep.sampling.SOLVERS"
+        )
+    if steps is not None:
+        whole("steps", steps, 1)
+    if isinstance(solver, Driver):
+        for name, value in (("steps", steps), ("grid", grid)):
+            if value is not None:
+                raise ValueError(f"{name}: {type(solver).__name__} chooses its own steps; leave {name} out")
+
+
+def _check_guidance(
+    model: Sampled, how: Guidance, condition: Condition | None, without: Sequence[str], clip: bool | None
+) -> None:
+    """Refuses what would do nothing, or nothing that was meant."""
+    of = model.description
+    if how.idle:
+        raise ValueError(
+            f"guidance: {how.scale:g} guides nothing, {', '.join(how.idle)} would do nothing; give a scale, as 2"
+        )
+    if how.free and how.scale not in (0, 1) and condition is not None and len(without) == len(of.hears) > 0:
+        raise ValueError(f"guidance: {how.scale:g} towards what? this model hears a {of.heard}; give one")
+    if model.space.bounds is None and (how.threshold is not None or clip):
+        what = "threshold" if how.threshold is not None else "clip"
+        raise ValueError(f"{what}: {model.space.describe()} have no range to be kept in; leave it out")
+    if how.threshold is not None and clip is not None:
+        raise ValueError("clip: a threshold stands in the place of clipping; give one of the two")
+
+
+def _grid(grid: Any) -> Any:
+    if isinstance(grid, str) and grid not in (*SPACINGS, "tuned"):
+        raise ValueError(f"grid: unknown grid {grid!r}; known: {', '.join((*SPACINGS, 'tuned'))}, or falling times")
+    if grid is not None and not isinstance(grid, str | NoiseLevel):
+        try:
+            return [float(t) for t in grid]
+        except (TypeError, ValueError):
+            raise ValueError(f"grid: expected a name, falling times or levels, got {type(grid).__name__}") from None
+    return grid

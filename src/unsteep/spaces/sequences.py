@@ -1,0 +1,136 @@
+"""Sequences of frames, of different lengths: each feature shifted and scaled to zero mean and unit variance inside.
+
+Inside a sequence is (frames, features), the longest there is; `valid` bool (b, frames) says which frames are real.
+What stands in the others is 0 inside, whatever it was outside, and outside they are cut off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from unsteep.core.level import on_device
+from unsteep.core.protocols import DataSet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AT_ONCE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Up to `frames` frames of len(mean) numbers. `mean`, `std` of each feature over the real frames of the training
+    data. 0 and (): filled from them."""
+
+    frames: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    axes: ClassVar[int] = 2  # of one example
+
+    def fitted(self, data: DataSet) -> Self:
+        """With the longest sequence and the moments of the data."""
+        if self.mean:
+            return self
+        count, total, squares, frames = 0.0, torch.zeros(()), torch.zeros(()), 0
+        shift: Tensor | None = None
+        for index in torch.arange(len(data)).split(AT_ONCE):
+            rows = data.rows(index)
+            frames = max(frames, rows.x.shape[1])
+            real = rows.x.double().flatten(0, 1) if rows.valid is None else rows.x.double()[rows.valid]
+            if shift is None and len(real):
+                shift = real.mean(0)  # near the mean, so that squares lose no digits
+            if shift is not None:
+                count, total = count + len(real), total + (real - shift).sum(0)
+                squares = squares + (real - shift).square().sum(0)
+        if shift is None or not bool((shift + total).isfinite().all()):
+            raise ValueError(f"data: expected sequences with frames of finite numbers, got others ({data.source})")
+        mean, variance = total / count, squares / count - (total / count) ** 2
+        std = torch.where(variance > 1e-20 * (1 + shift**2), variance.clamp(min=0).sqrt(), 1.0)
+        return type(self)(frames=frames, mean=tuple((shift + mean).tolist()), std=tuple(std.tolist()))
+
+    @property
+    def bounds(self) -> None:
+        """Sequences have no known range to clip to."""
+        return None
+
+    @property
+    def levels(self) -> None:
+        """Sequences are continuous."""
+        return None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example: (frames, features)."""
+        return (self.frames, len(self.mean))
+
+    def encode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """(b, frames, features) to standardized float32, 0 where `valid` (b, frames) is False. Shorter ones are
+        padded to all frames."""
+        mean, std = self._statistics(x)
+        inside = ((x.to(mean) - mean) / std).float()
+        if valid is not None:
+            inside = inside.masked_fill(~valid[:, : x.shape[1], None], 0.0)
+        missing = self.frames - x.shape[1]
+        return inside if missing <= 0 else torch.cat([inside, inside.new_zeros(len(x), missing, x.shape[2])], 1)
+
+    def decode(self, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
+        """Standardized (b, frames, features) to sequences in the data's own units, each (its frames, features),
+        float32 on the CPU."""
+        mean, std = self._statistics(x.cpu())
+        outside = (x.cpu().to(mean) * std + mean).float()
+        lengths = [x.shape[1]] * len(x) if valid is None else valid.sum(1).tolist()
+        return [one[:length].clone() for one, length in zip(outside, lengths, strict=True)]
+
+    def log_volume(self, valid: Tensor | None = None) -> float | Tensor:
+        """The sum of the logarithms of the scales over the real frames, nats: (b,) where `valid` is given."""
+        frame = sum(map(math.log, self.std))
+        return frame * self.frames if valid is None else frame * valid.sum(1).double()
+
+    def check(self, x: Tensor) -> None:
+        """ValueError where x (b, frames, features) are no such sequences."""
+        if x.ndim != 3 or x.shape[2] != len(self.mean) or x.shape[1] > self.frames:
+            raise ValueError(
+                f"data: expected {self.describe()}, as the model was trained on, got examples of shape "
+                f"{tuple(x.shape[1:])}; give data like those"
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"data: expected floats, got {x.dtype}; convert them")
+
+    def tiles(self, samples: Sequence[Tensor]) -> Tensor:
+        """Every feature of a sequence a line along its frames, all on the scale of the training data."""
+        from unsteep.pages import curves
+
+        low = min(m - 3 * s for m, s in zip(self.mean, self.std, strict=True))
+        high = max(m + 3 * s for m, s in zip(self.mean, self.std, strict=True))
+        return torch.from_numpy(curves.tiles([one.numpy() for one in samples], low, high, self.frames))
+
+    def show(
+        self,
+        samples: Sequence[Tensor],
+        *,
+        columns: int | None = None,
+        row_labels: Sequence[str] | None = None,
+        column_labels: Sequence[str] | None = None,
+        title: str = "",
+        **_: Any,
+    ) -> Image:
+        """A sheet of sequences as lines."""
+        from unsteep.pages import pictures
+
+        tiles = self.tiles(samples).numpy()
+        return pictures.grid(tiles, columns, row_labels=row_labels, column_labels=column_labels, title=title)
+
+    def describe(self) -> str:
+        """In words."""
+        return f"sequences of up to {self.frames} frames of {len(self.mean)} numbers"
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        exact = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
+        mean, std = (on_device(v, like.device) for v in exact)
+        return mean, std

@@ -1,0 +1,157 @@
+"""A run that trains a denoiser: its configuration, and the task that it is made into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from unsteep.core.chains import LinearBetas
+from unsteep.core.protocols import DataSet
+from unsteep.core.schedules import AnySchedule
+from unsteep.data import AnyData
+from unsteep.data.reading import shape_of
+from unsteep.denoiser import Denoiser
+from unsteep.model import Description, Model, ModelConfig
+from unsteep.model.kept import read_description
+from unsteep.networks.wrapping import load_weights, weights_of
+from unsteep.objectives import AnyObjective, Simple, fitted
+from unsteep.opening import load
+from unsteep.spaces import AnySpace, space_of
+from unsteep.storage import config
+from unsteep.training.batches import Batches
+from unsteep.training.conditioning import Conditioning
+from unsteep.training.loop import Parts, State
+from unsteep.training.report import preview, report
+from unsteep.training.settings import TrainConfig
+from unsteep.training.statistics import measure, probe
+from unsteep.training.tasks import parameters, seeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that decides what a training run computes. `space`: what the data's numbers mean; default, by their
+    shape. `start_from`: a run, checkpoint or saved model, whose weights it starts from; its model, schedule, space and
+    conditions stay."""
+
+    data: AnyData
+    space: AnySpace | None = None
+    condition: Conditioning = field(default_factory=Conditioning)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: AnySchedule = field(default_factory=LinearBetas)
+    objective: AnyObjective = field(default_factory=Simple)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    start_from: str = ""
+
+    def describe(self, data: DataSet) -> Description:
+        """The model that this run trains on `data`, with every size filled in; ValueError where the parts do not
+        fit."""
+        shape_of(data)  # refuses data without an example
+        space = space_of(data) if self.space is None else self.space.fitted(data)
+        if self.train.flip and len(space.shape) != 3:
+            raise ValueError(f"train.flip: these data are {space.describe()}, not pictures; set train.flip=false")
+        if self.train.flip and not getattr(self.data, "mirrors", True):
+            raise ValueError("train.flip: the captions say left and right, and a mirror would make them untrue")
+        hears = self.condition.hears(data, self.model.network)
+        plain = Description(
+            model=self.model, schedule=self.schedule, space=space, hears=hears, drop=self.condition.drop
+        )
+        return plain.filled()
+
+    def started_from(self, model: Model) -> Run:
+        """This run with all that stays as it is in a model that it starts from."""
+        of = model.description
+        return replace(self, model=of.model, schedule=of.schedule, space=of.space, condition=Conditioning.of(of))
+
+    def made(self, data: DataSet, device: torch.device | str, trust: Any = False) -> DenoisingTask:
+        """The task, its weights a function of the seed, or those that it starts from."""
+        first = load(self.start_from, device="cpu", trust=bool(trust)) if self.start_from else None
+        description = self.describe(data) if first is None else self._continued(first, data)
+        with seeded(self.train.seed):
+            denoiser = description.build()
+        if first is not None:
+            load_weights(denoiser, weights_of(first.denoiser))
+        denoiser = denoiser.to(device)
+        objective = fitted(self.objective, description.space, denoiser)
+        return DenoisingTask(self, data, description, State(denoiser, self.train, objective), device)
+
+    def _continued(self, first: Model, data: DataSet) -> Description:
+        """The description of the model that it starts from, for these data. ValueError for other classes, another
+        size, or a configuration that would change what stays."""
+        of, where = first.description, f"start_from: {self.start_from}"
+        for name, mine, theirs in (
+            ("model", self.model, of.model),
+            ("schedule", self.schedule, of.schedule),
+            ("space", self.space, of.space),
+        ):
+            if mine != theirs:
+                raise ValueError(
+                    f"{name}: it stays what it is in {self.start_from}; leave it out, and set data, objective and "
+                    "train alone"
+                )
+        if of.names and tuple(data.names) != of.names:
+            raise ValueError(
+                f"{where} knows the classes {', '.join(of.names)}, these data have "
+                f"{', '.join(data.names) or 'none'} ({data.source}); give data with the same classes"
+            )
+        try:
+            of.space.check(data.rows(torch.arange(min(64, len(data)))).x)
+        except ValueError as error:
+            raise ValueError(f"{where}: {str(error).removeprefix('data: ')}") from None
+        return replace(of, drop=self.condition.drop)
+
+
+class DenoisingTask:
+    """A denoiser on its way."""
+
+    def __init__(
+        self, run: Run, data: DataSet, description: Description, state: State, device: torch.device | str
+    ) -> None:
+        self.run, self.data, self.description, self.state, self.step = run, data, description, state, 0
+        self.trained: Mapping[str, State] = {"model": state}
+        self.batches = Batches(
+            data, description.space, description.hears, run.train, drop=run.condition.drop, device=device
+        )
+        self._statistics: dict[str, Tensor] | None = None
+
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """Measured when they are first asked for."""
+        if self._statistics is None:
+            self._statistics = measure(self.data, self.description, self.run.train.flip)
+        return self._statistics
+
+    @property
+    def model(self) -> Model:
+        """The model of the averaged weights."""
+        denoiser = cast(Denoiser, self.state.ema.module)
+        return Model(denoiser, self.description, self.statistics, f"after {self.step:,} steps, averaged weights")
+
+    def turn(self, step: int) -> str:
+        return "model"
+
+    def parts(self, step: int) -> Parts:
+        return self.batches(step)
+
+    def texts(self) -> Mapping[str, str]:
+        return {"model.toml": config.dumps(self.description)}
+
+    def check_stored(self, folder: Path) -> None:
+        if read_description(folder, trust=True).language != self.description.language:
+            raise ValueError("--resume: the text encoder is not the one that the run was trained with; put it back")
+
+    def finish(self) -> None:
+        self.statistics["x0_error"] = probe(self.model, self.data)
+
+    def preview(self, path: Path) -> None:
+        preview(self.model, path, self.data)
+
+    def report(self, out: Path, configuration: str, speed: float | None) -> None:
+        report(self.model, out, self.data, configuration, speed)
+
+    def about(self) -> list[tuple[str, str]]:
+        return [("network", f"{parameters(self.trained):,} parameters")]

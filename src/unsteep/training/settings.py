@@ -1,0 +1,53 @@
+"""How anything trains, as settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random."""
+
+    steps: int = 10_000
+    batch: int = 64
+    accumulate: int = 1
+    learning_rate: float = 2e-4
+    final_learning_rate: float | None = None
+    warmup: int = 500
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.9999
+    flip: bool = False
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = 0
+    preview_every: int = 1000
+    checkpoint_every: int = 1000
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "preview_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "final_learning_rate"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: expected a whole number from 0 to {2**31 - 1}, got {self.seed}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: {self.accumulate} does not divide a batch of {self.batch}")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step 1, 2, ...: linear warm-up, then constant, or a half cosine to
+        `final_learning_rate`."""
+        peak = self.learning_rate * min(1.0, step / max(1, self.warmup))
+        if self.final_learning_rate is None or step <= self.warmup:
+            return peak
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        low = self.final_learning_rate
+        return low + (self.learning_rate - low) * (1 + math.cos(math.pi * min(1.0, done))) / 2

@@ -1,0 +1,225 @@
+"""Parts of one's own, of every kind, as a user would write them beside the package."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from unsteep.core.estimate import Estimate
+from unsteep.core.level import NoiseLevel, like
+from unsteep.core.noise import NoiseSource
+from unsteep.core.protocols import Hears, Rows, Space
+from unsteep.core.schedules import preserving_level
+from unsteep.denoiser import Denoise
+from unsteep.objectives import Loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Straight:
+    """A schedule: the log-SNR is a straight line in log t."""
+
+    low: float = -6.0
+    slope: float = 2.0
+
+    @property
+    def logsnr_min(self) -> float:
+        return self.low
+
+    @property
+    def logsnr_max(self) -> float:
+        return math.inf
+
+    def __call__(self, t: Any) -> NoiseLevel:
+        t = torch.as_tensor(t, dtype=torch.float64)
+        return preserving_level(t, self.low - self.slope * t.log())
+
+    def inverse(self, logsnr: Any) -> NoiseLevel:
+        logsnr = torch.as_tensor(logsnr, dtype=torch.float64).clamp(min=self.low)
+        return self(((self.low - logsnr) / self.slope).exp())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Euler:
+    """A solver: the straight line to what the denoiser says."""
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: Any,
+        at: Any,
+    ) -> tuple[Tensor, Estimate, Any]:
+        said = denoise(x, now)
+        return like(nxt.alpha, x) * said.x0 + like(nxt.sigma, x) * said.eps, said, None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """A network for whatever the space is: it mixes within the last axis, and is told the noise and the temperature."""
+
+    width: int = 16
+    last: int = 0
+    outputs: int = 1
+    hears: bool = False
+
+    def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
+        if unknown := heard.keys() - {"temperature"}:
+            raise ValueError(f"Tiny hears a temperature alone, not {min(unknown)}")
+        return replace(self, last=space.shape[-1], outputs=outputs, hears=bool(heard))
+
+    def build(self) -> nn.Module:
+        return TinyNetwork(self)
+
+
+class TinyNetwork(nn.Module):
+    def __init__(self, of: Tiny) -> None:
+        super().__init__()
+        self.of = of
+        self.first, self.told = nn.Linear(of.last, of.width), nn.Linear(2, of.width)
+        self.out = nn.Linear(of.width, of.last)
+
+    def forward(self, x: Tensor, noise_label: Tensor, temperature: Tensor | None = None) -> Tensor:
+        heat = torch.zeros_like(noise_label) if temperature is None else temperature.to(noise_label)
+        told = self.told(torch.stack([noise_label / 1000, heat], 1))
+        told = told.reshape(len(x), *(1,) * (x.ndim - 2), -1)
+        return self.out(torch.tanh(self.first(x) + told))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Angles:
+    """A space: `count` angles in degrees, as numbers from -1 to 1."""
+
+    count: int = 0
+    axes = 1
+
+    def fitted(self, data: Any) -> Self:
+        return replace(self, count=data.rows(torch.tensor([0])).x.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.count,)
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return -1.0, 1.0
+
+    @property
+    def levels(self) -> int | None:
+        return None
+
+    def encode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return x.float() / 180
+
+    def decode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return x.float().cpu() * 180
+
+    def log_volume(self, valid: Tensor | None = None) -> float:
+        return self.count * float(torch.tensor(180.0).log())
+
+    def check(self, x: Tensor) -> None:
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"data: expected {self.describe()}, got {tuple(x.shape)}")
+
+    def tiles(self, samples: Tensor) -> None:
+        return None
+
+    def show(self, samples: Tensor, **how: Any) -> Any:
+        from PIL import Image
+
+        return Image.new("RGB", (8, 8))
+
+    def describe(self) -> str:
+        return f"{self.count} angles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temperature:
+    """A condition: the mean of an example, by which it can be asked for."""
+
+    name = "temperature"
+
+    def fitted(self, data: Any) -> Self:
+        return self
+
+    def of(self, rows: Rows, draw: Any = None) -> dict[str, Tensor]:
+        return {"temperature": rows.x.float().flatten(1).mean(1) / 180}
+
+    def asked(self, value: Any, n: int, seeds: Sequence[int]) -> dict[str, Tensor]:
+        if value is None:
+            return self.null(n)
+        return {"temperature": torch.full((n,), float(value) / 180)}
+
+    def null(self, n: int) -> dict[str, Tensor]:
+        return {"temperature": torch.zeros(n)}
+
+    def describe(self) -> str:
+        return "temperature"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compass:
+    """A source: angles that point north, more or less."""
+
+    count: int = 64
+    numbers: int = 3
+
+    def read(self, split: str = "train") -> "Pointing":
+        return Pointing(self.count, self.numbers, 0 if split == "train" else 1)
+
+
+class Pointing:
+    """A data set that makes its examples when they are asked for."""
+
+    names: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    levels = None
+    source = "a compass"
+
+    def __init__(self, count: int, numbers: int, seed: int) -> None:
+        self.count, self.numbers, self.seed = count, numbers, seed
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.count} {self.numbers} {self.seed}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def rows(self, index: Tensor) -> Rows:
+        each = [
+            30 * torch.randn(self.numbers, generator=torch.Generator().manual_seed(1000 * self.seed + i))
+            for i in index.tolist()
+        ]
+        return Rows(x=torch.stack(each), index=index)
+
+    def summary(self) -> list[tuple[str, str]]:
+        return [("source", self.source), ("count", str(self.count))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absolute:
+    """An objective: the absolute error of what is predicted."""
+
+    def __call__(self, module: nn.Module, batch: Any, draw: Any) -> Loss:
+        from unsteep.core.level import add_noise
+        from unsteep.core.noise import Purpose
+        from unsteep.denoiser import Denoiser
+
+        assert isinstance(module, Denoiser)
+        t = draw.uniform(Purpose.TIME)
+        level, eps = module.schedule(t), draw.normal(batch.x, Purpose.NOISE)
+        said = module(add_noise(batch.x, eps, level), level, batch.condition)
+        return Loss((said.x0 - batch.x).abs().flatten(1).mean(1), t)
+
+
+def parts() -> Iterator[str]:
+    """Their names, as a configuration has them."""
+    for one in (Straight, Tiny, Angles, Temperature, Compass, Absolute):
+        yield f"mine:{one.__name__}"
