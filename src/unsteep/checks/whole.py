@@ -8,11 +8,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-import unsteep
 from unsteep.checks import mathematics as check_mathematics
 from unsteep.checks import moments as check_moments
 from unsteep.checks import run as check_run
@@ -74,7 +74,7 @@ def machine(device: str) -> str:
     """What the checks ran on, in one line."""
     named = f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
     return (
-        f"unsteep {unsteep.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {named}, "
+        f"unsteep {version('unsteep')}, torch {torch.__version__}, Python {platform.python_version()}, {named}, "
         f"1 of {torch.get_num_threads()} threads"
     )
 

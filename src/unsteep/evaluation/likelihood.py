@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-import unsteep
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
@@ -183,7 +183,7 @@ def likelihood(
             "clip": True,
             "flow": flow,
             "seed": seed,
-            "version": unsteep.__version__,
+            "version": version("unsteep"),
         },
         each=bound.per_dim(bound.total() + volume).cpu(),
     )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-import unsteep
 from unsteep.core.level import NoiseLevel, add_noise
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import DataSet
@@ -101,7 +101,7 @@ def measure(
         "variance": variance or model.reverse_variance(),
         "seed": seed,
         "clip": True,
-        "version": unsteep.__version__,
+        "version": version("unsteep"),
     }
     lossless = Interval.of(bound.per_dim(bound.decoder).cpu())
     return RateDistortionCurve(rate_distortion(bound, levels), lossless, levels, examples, settings)
