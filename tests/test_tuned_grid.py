@@ -377,7 +377,9 @@ def test_a_kept_grid_is_found_again(tmp_path: Path) -> None:
     again = unsteep.load(tmp_path / "model")
     assert same(again.statistics, model.statistics)
     assert torch.equal(again.statistics[tuned.name], tuned.after.t)
-    assert torch.equal(again.sample(3, steps=4, grid="tuned"), model.sample(3, steps=4, grid=tuned.after))
+    # Its times were kept bit for bit; the levels are made of them anew, and may be rounded otherwise.
+    given = model.sample(3, steps=4, grid=tuned.after)
+    torch.testing.assert_close(again.sample(3, steps=4, grid="tuned"), given, rtol=1e-5, atol=1e-5)
     assert not torch.equal(again.sample(3, steps=4, grid="tuned"), again.sample(3, steps=4))
     with pytest.raises(ValueError, match=r"none is tuned for GaussianFrame\(.*\)/5, tuned are GaussianFrame\(.*\)/4;"):
         again.sample(1, steps=5, grid="tuned")

@@ -95,9 +95,9 @@ def integrate(
 ) -> Walk:
     """dy/du = field(u, y) from y (b, ...) at `start` to `end`, float64 on the CPU, both () or (b,).
 
-    With times (b,) each row takes steps of its own, as it would alone; with (), all take those that the worst needs.
-    `absolute`: default, the tolerance. `first`: the length of the first step tried, as a share of the way. Where
-    `max_calls` for some row do not suffice, or no step is short enough, it is lost, and all stop. A row that has
+    With times (b,) each row takes steps of its own, to rounding as it would alone; with (), all take those that the
+    worst needs. `absolute`: default, the tolerance. `first`: the length of the first step tried, as a share of the way.
+    Where `max_calls` for some row do not suffice, or no step is short enough, it is lost, and all stop. A row that has
     arrived goes on being evaluated with the others, which counts as no call.
     """
     absolute = tolerance if absolute is None else absolute

@@ -2,8 +2,8 @@
 EMA).
 
 Everything random is a function of (seed, step, place in the batch), dropout included, and the loop's whole state is the
-weights, their average, the optimizer and the step. A run stopped at step k and resumed is bit-equal to one that was
-not.
+weights, their average, the optimizer and the step. On one machine a run stopped at step k and resumed is bit-equal to
+one that was not.
 """
 
 from __future__ import annotations
