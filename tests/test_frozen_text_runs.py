@@ -10,9 +10,11 @@ import torch
 
 import unsteep
 from unsteep.asking import frozen_encoder
+from unsteep.core.chains import CosineBetas
 from unsteep.data import Shapes
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import FrozenTextConfig, UNetConfig
+from unsteep.training import run as runs
 from unsteep.training.batches import Batches
 from unsteep.training.conditions import Conditioning
 from unsteep.training.loop import TrainConfig
@@ -49,6 +51,7 @@ def run_of(encoder: Path, **condition: object) -> Run:
         data=Shapes(size=16, count=40, test_count=10),
         condition=Conditioning(**{"text": str(encoder), "limit": 20, "drop": 0.25, **condition}),  # type: ignore[arg-type]
         model=ModelConfig(network=network, prediction="v"),
+        schedule=CosineBetas(steps=8),  # so that a report is drawn in no time
         train=TrainConfig(steps=2, batch=8, checkpoint_every=2, preview_every=1, warmup=1),
     )
 
@@ -132,7 +135,8 @@ def test_what_is_no_encoder_is_refused_before_training(tmp_path: Path):
         run.describe(run.data.read("train"))
 
 
-def test_a_run_goes_on_with_its_own_encoder_only(encoder: Path, tmp_path: Path):
+def test_a_run_goes_on_with_its_own_encoder_only(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs, "report", lambda *_: None)
     folder = tmp_path / "encoder"
     shutil.copytree(encoder, folder)
     run = run_of(folder)

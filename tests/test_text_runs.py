@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import unsteep
+from unsteep.core.chains import CosineBetas
 from unsteep.data import Shapes
 from unsteep.guiding import Guidance
 from unsteep.model import Model, ModelConfig
@@ -26,6 +27,7 @@ def run_of(network: UNetConfig | DiTConfig = UNET, **condition: object) -> Run:
         data=Shapes(size=16, count=40, test_count=10),
         condition=Conditioning(**{"text": "bpe", "pieces": 64, "limit": 20, "drop": 0.25, **condition}),  # type: ignore[arg-type]
         model=ModelConfig(network=network, prediction="v"),
+        schedule=CosineBetas(steps=8),  # so that a report is drawn in no time
         train=TrainConfig(steps=3, batch=8, checkpoint_every=3, preview_every=3, warmup=1),
     )
 
