@@ -137,7 +137,7 @@ def _combine(row: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
 
 
 def _rms(x: Tensor) -> Tensor:
-    """Over the elements of each row: float64 on the CPU (b,), where what order they are summed in leaves no trace."""
+    """Over the elements of each row: float64 on the CPU (b,), where the order of a sum changes its last bits alone."""
     return torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.float64).cpu() / x[0].numel() ** 0.5
 
 
