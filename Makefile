@@ -7,7 +7,7 @@ bin := .venv/bin
 	$(bin)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all test-numbers lint clean
 
 setup: .venv/stamp  ## the environment
 
@@ -19,6 +19,11 @@ test: .venv/stamp  ## the tests, but for the long ones
 
 test-all: .venv/stamp  ## all tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
+
+test-numbers: .venv/stamp  ## the tests of numbers, as on processors without AVX-512, and without AVX2
+	for kernels in avx2 default; do \
+	  ATEN_CPU_CAPABILITY=$$kernels OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 -m "numbers and not long" || exit; \
+	done
 
 lint: .venv/stamp  ## style, types, import directions
 	$(bin)/ruff check .

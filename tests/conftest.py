@@ -1,5 +1,6 @@
-"""What every test shares: one thread, and all the schedules there are."""
+"""What every test shares: one thread, all the schedules there are, and which tests are of numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,40 @@ from unsteep.core.chains import Betas, Chain, ConstantBetas, CosineBetas, Linear
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Laplace, Schedule, Shifted, SigmoidAlphaBar
 
 torch.set_num_threads(1)
+
+# Of files, runs and pages; those of all other files here are of numbers, and pass on every kind of processor.
+NOT_NUMBERS = {
+    "ablation",
+    "any_pictures",
+    "captions",
+    "classifier",
+    "comparison",
+    "config",
+    "data",
+    "emoji",
+    "examples",
+    "frozen_text_runs",
+    "pages",
+    "own_components",
+    "picture_runs",
+    "recipe_quality",
+    "recipes",
+    "run",
+    "shapes",
+    "shapes_accuracy",
+    "storage",
+    "structure",
+    "studies",
+    "text_runs",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks are chosen from
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.stem.removeprefix("test_") not in NOT_NUMBERS:
+            item.add_marker(pytest.mark.numbers)
+
 
 CHAINS: dict[str, Chain] = {
     "linear": LinearBetas(),

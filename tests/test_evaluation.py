@@ -3,7 +3,7 @@
 import json
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -108,13 +108,19 @@ def measured(data: Examples, metrics: tuple[str, ...] = USUAL, real: Real = REAL
     return evaluate(Stored(data, "pictures"), real, Quarters(), metrics, **how)
 
 
+def alike(some: dict[str, Interval], others: dict[str, Interval], rel: float = 1e-12) -> bool:
+    """All values and their intervals, but for the last bits of a sum; `rel` for features seen in other batches."""
+    assert some.keys() == others.keys()
+    return all(astuple(some[name]) == pytest.approx(astuple(others[name]), rel=rel, abs=1e-12) for name in some)
+
+
 # Values and floors.
 
 
 def test_real_pictures_lie_on_the_floor_and_others_far_above() -> None:
     good, bad = measured(bars(200, 2)), measured(noise(200, 2))
     assert list(good.values) == ["fid", "fid-infinity", *USUAL[1:]]
-    assert good.floors == bad.floors
+    assert alike(good.floors, bad.floors)
     for name, value in good.values.items():
         assert value.below(good.floors[name]) is None, name
     for name in ("fid", "fid-infinity", "kid"):
@@ -149,7 +155,7 @@ def test_without_another_split_the_reference_is_halved_and_halved_again() -> Non
     assert not set(looked) & set(keys(real.learned_from.x))
     assert words == "60 real pictures against 60 others"
     again, _ = floors(Quarters(), real, ("fid",), 60, (), reference=gather(Quarters(), [real.reference.x]))
-    assert again == found
+    assert alike(again, found)
 
 
 @pytest.mark.parametrize("real", [REAL, Real(bars(300, 0))], ids=["two splits", "one"])
@@ -170,8 +176,8 @@ def test_neither_order_nor_batches_matter(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(subjects, "BATCH", 7)
     monkeypatch.setattr(evaluation, "BATCH", 11)
     small = measured(data, names)
+    assert alike(small.values, straight.values, rel=1e-9)
     for name in names:
-        assert small.values[name] == straight.values[name]
         assert turned.values[name].value == pytest.approx(straight.values[name].value, rel=1e-6), name
 
 
@@ -202,7 +208,7 @@ def test_pictures_stream_and_only_the_first_are_kept(more: tuple[str, ...], monk
     found = evaluate(Streaming(data, "pictures"), REAL, Forgetful(), ("fid", "ms-ssim", *more))
     assert most <= 2
     assert torch.equal(found.kept, data.x[:25])
-    assert found.values["fid"] == measured(data, ("fid",)).values["fid"]
+    assert alike({"fid": found.values["fid"]}, {"fid": measured(data, ("fid",)).values["fid"]}, rel=1e-9)
 
 
 def test_halves_of_the_data_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +240,7 @@ def test_samples_are_drawn_once_whatever_is_measured(monkeypatch: pytest.MonkeyP
         asked.append(n)
         return whole(self, n, **how)
 
+    monkeypatch.setattr(subjects, "BATCH", 7)  # of which none ends where those kept do
     subject = drawn(30)
     samples, labels, floor = torch.cat(list(subject.batches())), subject.labels, REAL.unseen
     assert labels is not None
@@ -241,7 +248,6 @@ def test_samples_are_drawn_once_whatever_is_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Model, "sample", sample)
     monkeypatch.setattr(evaluation, "classification_accuracy_score", quick_score)
     monkeypatch.setattr(evaluation, "KEPT", 12)
-    monkeypatch.setattr(subjects, "BATCH", 7)  # of which none ends where those kept do
     found = evaluate(subject, REAL, Quarters(), (*USUAL, "ms-ssim", "accuracy", "memorization"))
     assert sum(asked) == 30
     assert found.values["accuracy"] == quick_score(samples, labels, REAL.reference)
@@ -441,8 +447,8 @@ def test_metrics_by_weights_of_their_own() -> None:
         ("fid", "lpips", "clip-score"),
         pairwise=Pairwise({"lpips": lit, "clip-score": lit}, {"lpips digest": "7"}),
     )
-    assert found.values["lpips"] == Interval.of(lit(data.x))
-    assert found.floors["lpips"] == Interval.of(lit(REAL.unseen.x[:30]))
+    assert alike({"lpips": found.values["lpips"]}, {"lpips": Interval.of(lit(data.x))})
+    assert alike({"lpips": found.floors["lpips"]}, {"lpips": Interval.of(lit(REAL.unseen.x[:30]))})
     assert "clip-score" not in found.floors
     assert found.protocol["lpips digest"] == "7"
 

@@ -71,7 +71,7 @@ class TestStepVariances:
             level = LinearBetas().levels[::stride]
             alpha_bar = level.alpha**2
             beta, _ = step_variances(level[1:], level[:-1])
-            close(beta, 1 - alpha_bar[1:] / alpha_bar[:-1], atol=4e-16)
+            close(beta, 1 - alpha_bar[1:] / alpha_bar[:-1], atol=2e-15)
 
     def test_to_clean_data(self, schedule: Schedule) -> None:
         level = grid(schedule)

@@ -150,7 +150,8 @@ class TestInterval:
         assert interval.half == pytest.approx(1.959964 * math.sqrt((9 + 4 + 0 + 25) / 3) / 2)
         assert interval * -2.0 == Interval(-8.0, -8.0 - 2 * interval.half, -8.0 + 2 * interval.half)
         mean, half = intervals(torch.stack([values, -values], 1))
-        assert (mean.tolist(), half[0]) == ([4.0, -4.0], half[1])
+        assert mean.tolist() == [4.0, -4.0]
+        assert float(half[0]) == pytest.approx(float(half[1]), rel=1e-12)
 
     def test_covers_the_truth(self) -> None:
         """The bound of an oracle on N(0, I) with variance beta is the entropy; 95% of intervals hold it."""
@@ -373,7 +374,8 @@ class TestRateDistortionStudy:
         x = NoiseSource([5, 6]).at(0).normal(torch.empty(2, 1, 4, 4), draw=0)
         assert torch.equal(shared.rows[:, 0, 0], self.space.decode(x))
         again = rates.shared_latents(self.model, starts=1, samples=2, steps=10, seed=6)
-        assert torch.equal(again.rows[0, :, :2], shared.rows[1, :, :2])  # the way does not depend on its neighbours
+        other = again.rows[0, :, :2].int() - shared.rows[1, :, :2].int()
+        assert other.abs().max() <= 1  # the way does not depend on its neighbours, but for a rounding
 
     def test_rows_of_numbers_are_refused(self) -> None:
         with pytest.raises(ValueError, match="rows of 2 numbers"):
@@ -471,7 +473,7 @@ class TestCommandLine:
         bits = likelihood_["bits_per_dim"]
         spent = bits["L_T"]["value"] + bits["sum of L_{t-1}"]["value"]
         assert spent == pytest.approx(found["rate_bits_per_dim"][-1], rel=1e-6)  # the same examples, noise and terms
-        assert bits["L_0"] == found["lossless_bits_per_dim"]
+        assert bits["L_0"] == pytest.approx(found["lossless_bits_per_dim"], rel=1e-6)
 
     @staticmethod
     def _likelihood(*arguments: object) -> str:

@@ -251,7 +251,7 @@ def test_sinusoidal_closed_forms() -> None:
     assert out[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     torch.testing.assert_close(out[:, :4] ** 2 + out[:, 4:] ** 2, torch.ones(4, 4, dtype=torch.float64))
     turned = torch.atan2(out[1, :4], out[1, 4:])  # label 1: the angles are the frequencies themselves
-    assert turned[0] == 1
+    assert turned[0] == pytest.approx(1, rel=1e-12)
     assert turned[-1] == pytest.approx(1e-4, rel=1e-12)
     assert (turned[1:] / turned[:-1]).tolist() == pytest.approx([10 ** (-4 / 3)] * 3, rel=1e-12)
 

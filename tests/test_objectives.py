@@ -443,14 +443,18 @@ class TestPlaces:
     @every_times
     @pytest.mark.parametrize("kind", ["eps", "v"])
     def test_a_batch_in_parts_has_the_same_losses(self, times: Any, kind: Prediction) -> None:
-        """Bit for bit: time and noise belong to (seed, step, place), not to the process that draws them."""
+        """Time and noise belong to (seed, step, place), not to the process that draws them: bit for bit. What becomes
+        of them in a batch of another size is the same to rounding."""
         module, x = Denoiser(Answer(0.3), VP(), kind), randn(8, 2, 3).float()
-        objective = Simple(times=times)
-        whole = objective(module, batch(x), Draw(9, 4, torch.arange(8), 8))
+        objective, draw = Simple(times=times), Draw(9, 4, torch.arange(8), 8)
+        whole = objective(module, batch(x), draw)
         for places in (torch.arange(3), torch.arange(3, 8), torch.tensor([7, 0, 4])):
-            part = objective(module, batch(x[places]), Draw(9, 4, places, 8))
-            assert torch.equal(part.value, whole.value[places])
+            part_of_it = Draw(9, 4, places, 8)
+            part = objective(module, batch(x[places]), part_of_it)
             assert torch.equal(part.t, whole.t[places])
+            noise = [of.normal(like, Purpose.NOISE) for of, like in ((part_of_it, x[places]), (draw, x))]
+            assert torch.equal(noise[0], noise[1][places])
+            close(part.value, whole.value[places], rtol=1e-5)
 
     @every_times
     def test_seed_step_and_place_all_matter(self, times: Any) -> None:

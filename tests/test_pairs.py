@@ -32,7 +32,8 @@ def test_the_partner_is_aligned_and_what_is_flat_stays():
     partner = low_resolution(PICTURES, 4)
     assert partner.shape == PICTURES.shape
     assert partner.dtype == torch.uint8
-    assert torch.equal(low_resolution(PICTURES.flip(-1), 4), partner.flip(-1))  # so a shared flip is a flip of both
+    other = low_resolution(PICTURES.flip(-1), 4)
+    assert abs(other.int() - partner.flip(-1).int()).max() <= 1  # but for a half rounded: a shared flip is of both
 
 
 @pytest.mark.parametrize("size", [0, 5, 24])
@@ -48,7 +49,7 @@ def test_a_sketch_is_dark_where_the_brightness_is_steep():
         slope = np.hypot(sobel(bright, 0, mode="nearest"), sobel(bright, 1, mode="nearest")) / 4
         assert abs(lines - 255 * (1 - np.minimum(1, slope / 0.25))).max() <= 0.5 + 1e-3
         assert 0 < lines.mean() < 200
-    assert torch.equal(sketch(PICTURES.flip(-1)), sketch(PICTURES).flip(-1))
+    assert abs(sketch(PICTURES.flip(-1)).int() - sketch(PICTURES).flip(-1).int()).max() <= 1
     assert (sketch(torch.full((1, 3, 8, 8), 9, dtype=torch.uint8)) == 255).all()
 
 

@@ -10,12 +10,14 @@ from PIL import Image
 
 import unsteep
 from building import batches_for
+from unsteep.core.chains import CosineBetas
 from unsteep.core.schedules import Cosine
 from unsteep.data import Array, Examples, Folder, Shapes
 from unsteep.hearing.pairs import low_resolution, shrunk, sketch
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import UNetConfig
 from unsteep.spaces import Pixels
+from unsteep.training import denoising
 from unsteep.training.batches import Batches
 from unsteep.training.conditioning import Conditioning
 from unsteep.training.loop import TrainConfig
@@ -31,6 +33,7 @@ def run_of(picture: str = "low-resolution:4", data: Folder | Shapes | None = Non
         data=Shapes(size=16, count=40, test_count=10) if data is None else data,
         condition=Conditioning(**{"picture": picture, "drop": 0.25, **condition}),  # type: ignore[arg-type]
         model=ModelConfig(network=network, prediction="v"),
+        schedule=CosineBetas(steps=8),  # so that a report is drawn in no time
         train=TrainConfig(steps=2, batch=16, checkpoint_every=2, preview_every=1, warmup=1),
     )
 
@@ -69,7 +72,8 @@ def test_a_batch_hears_what_is_left_of_its_own_pictures_mirrored_with_them():
         x = PIXELS.decode(batch.x)
         mirrored = int((x != originals[batch.index]).flatten(1).any(1).sum())
         assert batch.condition is not None
-        assert torch.equal(batch.condition["picture"], PIXELS.encode(low_resolution(x, 4)))
+        heard = PIXELS.decode(batch.condition["picture"])
+        assert (heard.int() - low_resolution(x, 4).int()).abs().max() <= 1  # a half may be rounded the other way
         assert (batch.condition["picture_logsnr"] == torch.inf).all()
     assert 0 < mirrored < len(originals)
 
@@ -227,8 +231,9 @@ def test_aligned_pictures_that_nothing_hears_are_refused(folders: Folder):
         run.describe(run.data.read("train"))
 
 
-def test_a_run_that_hears_pictures_resumes_bit_for_bit(tmp_path: Path):
+def test_a_run_that_hears_pictures_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With its noise and its mirrors, in parts."""
+    monkeypatch.setattr(denoising, "report", lambda *_: None)
     array = tmp_path / "pictures.npy"
     np.save(array, Shapes(size=16, count=40).read("train").x.numpy().transpose(0, 2, 3, 1))
     run = run_of("sketch", Array(path=str(array)))

@@ -79,7 +79,7 @@ def quiet(schedule: Schedule, steps: int, spacing: Any = "trailing") -> NoiseLev
 
 
 def gaussian(c: float) -> Denoise:
-    """The best denoiser of N(0, c), one element at a time: not a bit of a sample can depend on its neighbours."""
+    """The best denoiser of N(0, c), one element at a time: no sample can depend on its neighbours."""
 
     def denoise(x_t: Tensor, level: NoiseLevel) -> Estimate:
         at = level.like(x_t)
@@ -190,7 +190,7 @@ class TestGrids:
         assert bool((levels.logsnr.diff() > 0).all())
         assert (levels.t[-1], levels.logsnr[-1], levels.alpha[-1], levels.sigma[-1]) == (0, math.inf, 1, 0)
         for name in ("logsnr", "alpha", "sigma"):
-            close(getattr(levels, name), getattr(schedule(levels.t), name))
+            close(getattr(levels, name), getattr(schedule(levels.t), name), rtol=1e-12, atol=1e-12)
         if isinstance(schedule, Chain):
             close(levels.t * schedule.steps, (levels.t * schedule.steps).round(), atol=1e-9)
 
@@ -452,7 +452,7 @@ class TestSeeds:
     @every_solver
     @every_walk
     def test_a_batch_is_its_samples_one_by_one(self, solver: Solver, walked: Schedule) -> None:
-        """Bit for bit where the denoiser works by elements, whatever else is in the batch."""
+        """To rounding, whatever else is in the batch."""
         levels, seeds = quiet(walked, 4), [0, 1, 7, 2**40, -1, 3, 4, 5]
         shape, denoise = (2, 3), gaussian(0.25)
 
@@ -462,7 +462,7 @@ class TestSeeds:
 
         batch = samples(seeds)
         for i, seed in list(enumerate(seeds))[::3]:
-            assert torch.equal(samples([seed])[0], batch[i])
+            close(samples([seed])[0], batch[i], rtol=1e-5, atol=1e-6)
         assert len({tuple(row.flatten().tolist()) for row in batch}) == 8
 
     @every_solver
@@ -487,7 +487,7 @@ class TestSeeds:
         levels = quiet(walked, 6)
         x = start([0], levels).expand(2, 1)
         one, two = sample(mixture, x, levels, solver, Silent([1, 2]), walked.inverse)
-        assert one == two
+        close(one, two, atol=1e-12)
 
 
 class TestExactMoments:

@@ -46,9 +46,9 @@ def close(a: Tensor, b: Tensor, rtol: float = 0.0, atol: float = 0.0) -> None:
     torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
 
 
-def same(a: NoiseLevel, b: NoiseLevel, atol: float = 0.0) -> None:
+def same(a: NoiseLevel, b: NoiseLevel, rtol: float = 0.0, atol: float = 0.0) -> None:
     for mine, other in zip(vars(a).values(), vars(b).values(), strict=True):
-        close(mine, other, atol=atol)
+        close(mine, other, rtol=rtol, atol=atol)
 
 
 class TestEverySchedule:
@@ -61,8 +61,9 @@ class TestEverySchedule:
         moved = level.t.diff() > 0
         assert bool((level.t.diff() >= 0).all())
         assert bool((level.logsnr[1:] < level.logsnr[:-1])[moved].all())
-        assert bool((level.alpha.diff() <= 0).all())
-        assert bool((level.sigma.diff() >= 0).all())
+        # To the rounding of two neighbours: both are flat where the other falls fast.
+        assert bool((level.alpha.diff() <= 1e-15 * level.scale[1:]).all())
+        assert bool((level.sigma.diff() >= -1e-15 * level.scale[1:]).all())
 
     def test_inverse_undoes_the_schedule(self, schedule: Schedule) -> None:
         level = schedule(times(schedule))
@@ -70,7 +71,7 @@ class TestEverySchedule:
         close(back.t, level.t, atol=1e-12)
         close(back.alpha, level.alpha, atol=1e-12)
         close(back.sigma, level.sigma, atol=1e-12)
-        close(back.logsnr, level.logsnr)
+        close(back.logsnr, level.logsnr, rtol=1e-14)
         if schedule.logsnr_max == math.inf:  # then t itself is known to its own digits near 0
             close(back.t, level.t, rtol=1e-10)
 
@@ -86,7 +87,7 @@ class TestEverySchedule:
         below = level[asked < schedule.logsnr_max]  # above it, t is 0, where the data are clean at once
         same(schedule(below.t), below, atol=1e-6)
         ends = schedule.inverse(torch.tensor([-math.inf, math.inf]))
-        same(ends[0], schedule(1.0), atol=1e-15)
+        same(ends[0], schedule(1.0), rtol=1e-14)
         same(ends[1], schedule(0.0))
         assert schedule.inverse(-1.0).t.shape == ()
         assert schedule.inverse(asked.reshape(7, 43)).t.shape == (7, 43)
@@ -120,7 +121,7 @@ class TestEverySchedule:
                 assert field.shape == of_row.shape == ()
                 assert field.dtype == torch.float64
                 assert field.device.type == "cpu"
-                close(field, of_row, rtol=1e-15, atol=1e-15)
+                close(field, of_row, rtol=1e-14, atol=1e-14)
         assert row[1:3].alpha.shape == (2,)
         same(row[torch.tensor([3, 0])][1], row[0])
         assert schedule(torch.tensor([0.5])).logsnr.shape == (1,)
@@ -175,8 +176,8 @@ class TestCosine:
     def test_whole_cosine_is_a_quarter_turn(self) -> None:
         t = torch.linspace(0, 1, 101, dtype=torch.float64)
         level = Cosine(logsnr_min=-math.inf, logsnr_max=math.inf)(t)
-        close(level.alpha, torch.cos(math.pi / 2 * t), atol=2e-16)
-        close(level.sigma, torch.sin(math.pi / 2 * t), atol=2e-16)
+        close(level.alpha, torch.cos(math.pi / 2 * t), atol=1e-15)
+        close(level.sigma, torch.sin(math.pi / 2 * t), atol=1e-15)
         assert float(level.alpha[-1]) == 0
         assert float(level.logsnr[-1]) == -math.inf
 

@@ -302,10 +302,10 @@ def test_what_changes_a_sample(digits: Path, options: tuple[object, ...]) -> Non
 def test_there_and_back(digits: Path) -> None:
     """Pictures in folders of their classes, to latents, and to the same pictures: as well as the tiny model allows."""
     made("sample", digits, "-n", 4, "--label", "4,7", "--steps", 4, "--out", "there")
-    said = made("invert", digits, "there", "--out", "latents.safetensors", "--tolerance", 1e-5).out
+    said = made("invert", digits, "there", "--out", "latents.safetensors", "--tolerance", 1e-4).out
     assert "4 latents in latents.safetensors" in said
     error = float(said.split("RMS error of ")[1].split()[0])
-    made("sample", digits, "--from", "latents.safetensors", "--tolerance", 1e-5, "--out", "back")
+    made("sample", digits, "--from", "latents.safetensors", "--tolerance", 1e-4, "--out", "back")
     for label in "47":
         folders = (sorted(Path(folder, label).iterdir()) for folder in ("there", "back"))
         for before, after in zip(*folders, strict=True):
@@ -345,9 +345,11 @@ def test_what_a_checkpoint_is(digits: Path) -> None:
     assert "classes   4, 7" in said
 
 
-def test_the_schedules(home: Path) -> None:
+def test_the_schedules(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unsteep.studies import schedules
     from unsteep.studies.schedules import named
 
+    monkeypatch.setattr(schedules, "SIZE", 24)  # a large picture of noise takes seconds to write
     said = made("schedules").out
     assert all(any(line.strip().startswith(f"{name} ") for line in said.splitlines()) for name in named())
     (linear,) = (line for line in said.splitlines() if line.split()[0] == "LinearBetas" and len(line.split()) == 4)
@@ -356,7 +358,7 @@ def test_the_schedules(home: Path) -> None:
     made("schedules", "--plot", "plots/all.png", "--image", "photos/cats/0.jpg")
     with Image.open("plots/all.png") as sheet:
         assert sheet.width > 600
-        assert sheet.height > len(named()) * 64
+        assert sheet.height > len(named()) * 24
 
 
 # Mistakes: one line, exit code 2, nothing left behind.

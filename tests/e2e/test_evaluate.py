@@ -76,7 +76,8 @@ def test_a_run() -> None:
     words = found["command"].split()
     assert words[0] == "unsteep"
     made(*words[1:-1], "again")
-    assert results("again")["values"] == found["values"]
+    for name, value in results("again")["values"].items():  # the same but for the last bits of a sum
+        assert value == pytest.approx(found["values"][name], rel=1e-12, abs=1e-12), name
     assert results("again")["protocol"] == stated
 
 

@@ -100,10 +100,10 @@ def walks(
     """How far it has come, before the first step and after each that was tried, of dy/du = field(u, y) from y (b, ...)
     at `start` to `end`, float64 on the CPU, both () or (b,).
 
-    With times (b,) each row takes steps of its own, as it would alone; with (), all take those that the worst needs.
-    `absolute`: default, the tolerance. `first`: the length of the first step tried, as a share of the way. `norm`: of
-    an error (b, ...), (b,), float64 on the CPU, that is accepted up to 1; asked for after the field was. Where
-    `max_calls` for some row do not suffice, or no step is short enough, it is lost, and all stop. A row that has
+    With times (b,) each row takes steps of its own, to rounding as it would alone; with (), all take those that the
+    worst needs. `absolute`: default, the tolerance. `first`: the length of the first step tried, as a share of the way.
+    `norm`: of an error (b, ...), (b,), float64 on the CPU, that is accepted up to 1; asked for after the field was.
+    Where `max_calls` for some row do not suffice, or no step is short enough, it is lost, and all stop. A row that has
     arrived goes on being evaluated with the others, which counts as no call.
     """
     absolute = tolerance if absolute is None else absolute

@@ -13,7 +13,7 @@ There the denoiser itself has the last word: x0 = (cos(phi) Y - sin(phi) v) / sq
 
 Heun's keeps its word at any tolerance; the other takes fewer calls from 1e-3 on, but looser than that its few long
 steps see too little of the data for their errors to be known. Every sample has its own steps, and so its own levels, of
-shape (b,): it is what it would be alone.
+shape (b,): it is what it would be alone, to rounding.
 """
 
 from __future__ import annotations

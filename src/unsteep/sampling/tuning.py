@@ -175,8 +175,10 @@ class _Search:
 
 def _gaps(place: Tensor) -> tuple[Tensor, Tensor]:
     """To the noisier and to the cleaner neighbour of each of k levels, in u; beyond the outermost, as far as on their
-    other side."""
-    between = -place.diff() if len(place) > 1 else torch.ones_like(place)
+    other side, and 1 where there is no other."""
+    if len(place) == 1:
+        return torch.ones_like(place), torch.ones_like(place)
+    between = -place.diff()
     return torch.cat([between[:1], between]), torch.cat([between, between[-1:]])
 
 
@@ -185,6 +187,8 @@ def _learn(answers: Tensor, base: _Tried, tried: _Tried | None) -> None:
     if tried is None or math.isinf(tried.error):
         return
     moved = (tried.place - base.place).to(answers)
+    if not moved.square().sum() > 0:  # times apart by a rounding may have one log-SNR: nothing moved
+        return
     surprise = tried.rows - base.rows - torch.tensordot(moved, answers, 1)
     answers += (moved / moved.square().sum())[:, None, None] * surprise
 
