@@ -110,6 +110,7 @@ class Model(Sampled):
         `weights`: "ema" or "weights"; default: the averaged ones where there are any. `trust`: import parts of the
         user's own that model.toml names."""
         tensors, statistics, description = read(Path(path), weights, trust)
-        denoiser = description.build()
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
+            denoiser = description.build()
         load_weights(denoiser, tensors)
         return cls(denoiser, description, statistics, origin or str(path)).to(device)

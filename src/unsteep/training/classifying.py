@@ -188,7 +188,8 @@ def read_classifier(path: Path) -> tuple[dict[str, Tensor], ClassifierDescriptio
 def open_classifier(path: Path | str, device: str = "auto") -> OpenedClassifier:
     """A classifier of noisy data from its folder, to guide by. ValueError if it is none, or damaged."""
     weights, described = read_classifier(Path(path))
-    module = described.build()
+    with seeded(0):  # its first weights are drawn, and replaced
+        module = described.build()
     load_weights(module, weights)
     module = module.to(chosen_device(device)).eval().requires_grad_(False)
     return OpenedClassifier(module, described.names, described.space.shape)

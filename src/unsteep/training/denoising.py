@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,10 +84,13 @@ class Run:
         """The description of the model that it starts from, for these data. ValueError for other classes, another
         size, or a configuration that would change what stays."""
         of, where = first.description, f"start_from: {self.start_from}"
+        drawn = replace(of, model=self.model)
+        with contextlib.suppress(ValueError):  # where it does not fit, it is another one, too
+            drawn = drawn.filled()
         for name, mine, theirs in (
-            ("model", self.model, of.model),
+            ("model", drawn.model, of.model),
             ("schedule", self.schedule, of.schedule),
-            ("space", self.space, of.space),
+            ("space", of.space if self.space is None else self.space, of.space),
         ):
             if mine != theirs:
                 raise ValueError(

@@ -1,0 +1,185 @@
+"""Training in one call: from a recipe or a run and whatever the data are; going on, and starting from others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+import unsteep
+import unsteep.training.run
+from command_line import made, unsteep_
+from unsteep.data import Given
+from unsteep.model import Model
+
+SETTINGS = [
+    "model.network.width=8",
+    "model.network.groups=4",
+    "model.network.multipliers=1,2",
+    "model.network.blocks=1",
+]
+SETTINGS += ["model.network.attention="]
+TRAIN = {"batch": 4, "warmup": 1, "checkpoint_every": 2, "preview_every": 50}
+X = torch.randint(0, 256, (24, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def trained(out: Path, data: object = X, steps: int = 4, **how: object) -> Model:
+    options = {"settings": SETTINGS, "device": "cpu", "say": quiet, **how}
+    return unsteep.train("array", data=data, out=out, steps=steps, **TRAIN, **options)  # type: ignore[no-any-return, arg-type]
+
+
+def same(a: Model, b: Model) -> bool:
+    pairs = zip(a.denoiser.parameters(), b.denoiser.parameters(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+class Pairs(Dataset[tuple[Tensor, int]]):
+    """A torch data set of pictures and classes."""
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return X[index], index % 2
+
+
+def test_a_tensor_an_array_and_a_file_are_the_same_data(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X.numpy()[:, 0])
+    of_tensor, of_array, of_file = (
+        trained(tmp_path / name, data) for name, data in (("a", X), ("b", X.numpy()), ("c", tmp_path / "x.npy"))
+    )
+    assert same(of_tensor, of_array)
+    assert same(of_tensor, of_file)
+
+
+def test_a_torch_data_set_with_classes(tmp_path: Path) -> None:
+    model = trained(tmp_path / "run", Pairs(), settings=[*SETTINGS, "condition.label=true", "condition.drop=0.1"])
+    assert model.names == ("0", "1")
+    assert model.sample(2, label=torch.tensor(1), solver="ddim", steps=2, guidance=2.0).shape == (2, 1, 8, 8)
+
+
+def test_what_was_given_goes_on_with_the_same_and_no_other(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", steps=6)
+    trained(tmp_path / "run", steps=4)
+    again = unsteep.train(None, data=X, out=tmp_path / "run", resume=True, steps=6, device="cpu", say=quiet)
+    assert same(whole, again)
+    for data, words in ((X[:20], "expected the 24 examples"), (None, "given from Python and lie in no file")):
+        with pytest.raises(ValueError, match=words):
+            unsteep.train(None, data=data, out=tmp_path / "run", resume=True, steps=8, device="cpu", say=quiet)
+
+
+def test_repr_says_what_it_is(tmp_path: Path) -> None:
+    said = repr(trained(tmp_path / "run"))
+    for words in ("UNet", "parameters", "1 x 8 x 8", "unconditional", "on cpu", "after 4 steps", "averaged"):
+        assert words in said
+
+
+def test_the_callers_randomness_is_left_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trained(tmp_path / "run", settings=[*SETTINGS, "model.network.dropout=0.3"])
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"stepz": 5}, "stepz: unknown keyword; did you mean steps?"),
+        ({"settings": "train.steps=5"}, r"settings: expected a list"),
+        ({"data": 5}, "data: expected a tensor, an array, a torch Dataset or a DataSet, got int"),
+        ({"data": X[:0]}, "empty|at least one example"),
+        ({"resume": True, "force": True}, "resume: goes on with a run as it is"),
+        ({"device": "abacus"}, "device abacus: not available here"),
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_mistakes_leave_nothing(how: dict[str, object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        trained(tmp_path / "run", **how)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown recipe 'aray'; did you mean array"):
+        unsteep.train("aray", data=X, out=tmp_path / "run")
+    with pytest.raises(ValueError, match="expected the name of a recipe, or a run, got Given"):
+        unsteep.train(Given(), data=X, out=tmp_path / "run")
+
+
+# Starting from another's weights.
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("first") / "run"
+    trained(out, settings=[*SETTINGS, "schedule=CosineBetas", "schedule.steps=50", "model.prediction=v"])
+    return out
+
+
+def test_weights_are_those_it_starts_from(first: Path, tmp_path: Path) -> None:
+    """With a rate of nothing they stay; network, schedule and head come with them."""
+    before = unsteep.load(first, device="cpu")
+    for name, of in (("run", first), ("checkpoint", next((first / "checkpoints").iterdir()))):
+        tuned = trained(tmp_path / name, 255 - X, start_from=of, settings=[], learning_rate=1e-12)
+        assert tuned.description == before.description
+        for a, b in zip(tuned.denoiser.parameters(), before.denoiser.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    before.save(tmp_path / "saved")
+    learned = trained(tmp_path / "more", 255 - X, start_from=tmp_path / "saved", settings=[], learning_rate=1e-2)
+    assert not same(learned, before)
+
+
+def test_it_goes_on_though_what_it_started_from_is_gone(first: Path, tmp_path: Path) -> None:
+    unsteep.load(first, device="cpu").save(tmp_path / "saved")
+    whole = trained(tmp_path / "whole", start_from=tmp_path / "saved", settings=[], steps=6)
+    trained(tmp_path / "run", start_from=tmp_path / "saved", settings=[], steps=4)
+    (tmp_path / "saved").rename(tmp_path / "elsewhere")
+    again = unsteep.train(None, data=X, out=tmp_path / "run", resume=True, steps=6, device="cpu", say=quiet)
+    assert same(whole, again)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "words"),
+    [
+        (X.repeat(1, 3, 1, 1), (), "start_from: .* expected pictures of 1 x 8 x 8"),
+        (X, ("schedule=LinearBetas",), "schedule: it stays what it is"),
+        (X, ("model.prediction=eps",), "model: it stays what it is"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    data: Tensor, settings: tuple[str, ...], words: str, first: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        trained(tmp_path / "run", data, start_from=first, settings=list(settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_on_the_command_line(first: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for i in range(8):
+        Image.fromarray(X[i, 0].numpy()).save(tmp_path / "more" / f"{i}.png")
+    options = [f"--set=train.{name}={value}" for name, value in {**TRAIN, "steps": 2, "learning_rate": 1e-5}.items()]
+    run = tmp_path / "tuned"
+    made("train", "folder", "--data", tmp_path / "more", "--start-from", first, *options, "--out", run)
+    assert unsteep.load(run, device="cpu").description == unsteep.load(first, device="cpu").description
+    assert f'start_from = "{first}"' in (run / "run.toml").read_text()
+    code, _, err = unsteep_("train", "folder", "--data", tmp_path / "more", "--start-from", tmp_path / "nothing")
+    assert code == 2
+    assert "nothing" in err
+
+
+def test_a_run_says_what_it_started_from(first: Path, tmp_path: Path) -> None:
+    run = replace(unsteep.training.run.read_run(first), data=Given(), start_from=str(first))
+    said: list[str] = []
+    unsteep.train(run, data=X, out=tmp_path / "run", device="cpu", say=said.append)
+    assert any("starts from" in line and str(first) in line for line in said)
