@@ -28,10 +28,12 @@ from unsteep.model import Model
 from unsteep.pages import plots
 from unsteep.recipes import RECIPES
 from unsteep.storage import config
-from unsteep.studies.ablation import ablation
-from unsteep.studies.ablation.ablation import GRID, Combination, ablate
+from unsteep.studies import trained
+from unsteep.studies.ablation.ablation import ablate
 from unsteep.studies.ablation.claims import claims, verdict
-from unsteep.studies.ablation.result import Extent, Finding
+from unsteep.studies.ablation.grid import GRID, Combination
+from unsteep.studies.ablation.result import Extent
+from unsteep.studies.study import Outcome
 from unsteep.training import denoising
 from unsteep.training.loop import Diverged, State
 from unsteep.training.run import Run
@@ -51,15 +53,19 @@ def digits(*settings: str) -> Run:
 
 def study(out: Path, **how: Any) -> bool:
     given = {"cells": THREE, "steps": 3, "measure": SMALL, "say": lambda _: None, **how}
-    return ablate(given.pop("run", digits()), out, **given)
+    return ablate(given.pop("run", digits()), out, **given) is not None
 
 
 def weights(out: Path, cell: Combination) -> dict[str, torch.Tensor]:
-    return load_file(out / "cells" / cell.name / "checkpoints" / "step-00000003" / "weights.safetensors")
+    return load_file(out / "cells" / cell.name / "run" / "checkpoints" / "step-00000003" / "weights.safetensors")
 
 
 def report_of(out: Path) -> dict[str, Any]:
-    return json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return json.loads((out / "results.json").read_text(encoding="utf-8"))
+
+
+def cells_of(out: Path) -> dict[str, Any]:
+    return {row["cell"]: row for row in report_of(out)["rows"]}
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, act: Callable[[State, int], None]) -> None:
@@ -139,34 +145,34 @@ def test_equal_seeds_give_equal_weights_and_batches(tmp_path: Path, monkeypatch:
 
 
 def test_every_cell_has_its_numbers(done: Path) -> None:
-    cells = report_of(done)["cells"]
+    cells = cells_of(done)
     assert set(cells) == {cell.name for cell in THREE}
     for result in cells.values():
         assert result["diverged"] == ""
         assert result["seconds"] > 0
-        for name in ("bits", "energy", "agreement"):
-            assert result[name]["low"] <= result[name]["value"] <= result[name]["high"]
-    assert report_of(done)["steps"] == 3
+        assert result["protocol"] == {"samples": 12, "images": 4, "terms": 4}
+        assert set(result["values"]) == {"bits-per-dim", "energy", "agreement"}
+        assert all(value["low"] <= value["value"] <= value["high"] for value in result["values"].values())
+    assert set(report_of(done)["floors"]) == {"energy", "agreement"}
     for cell in THREE:
         with np.load(done / "cells" / cell.name / "samples.npz") as samples:
             assert samples["images"].shape == (12, 8, 8, 1)
             assert samples["labels"].shape == (12,)
-    assert Finding.read(done / "cells" / THREE[0].name) is not None
 
 
 def test_bits_are_those_of_the_trained_model_with_its_variance(done: Path) -> None:
     held = RECIPES["digits"]("").data
     test = replace(held, limit=100).read("test")
     for cell in THREE:
-        model = Model.open(done / "cells" / cell.name / "checkpoints" / "step-00000003")
+        model = Model.open(done / "cells" / cell.name / "run" / "checkpoints" / "step-00000003")
         assert model.denoiser.learn_variance == {"fixed": False, "learned": "fraction"}.get(cell.variance, "diagonal")
         whole = model.likelihood(test.x, test.labels).bits_per_dim()
-        stated = report_of(done)["cells"][cell.name]["bits"]
+        stated = cells_of(done)[cell.name]["values"]["bits-per-dim"]
         assert abs(stated["value"] - float(whole.mean())) < 4 * float(whole.std())
 
 
 def test_the_page_has_every_cell(done: Path) -> None:
-    page = (done / "report.html").read_text(encoding="utf-8")
+    page = (done / "index.html").read_text(encoding="utf-8")
     table = page.split("<tbody>")[1].split("</tbody>")[0]
     assert table.count("<tr>") == len(GRID) + 1  # and the real data
     assert table.count("not run") == len(GRID) - len(THREE)
@@ -184,23 +190,23 @@ def test_what_is_done_is_not_done_again(done: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(runs, name, fail)
     monkeypatch.setattr(Model, "likelihood", fail)
     before = {path: path.stat().st_mtime_ns for path in (done / "cells").rglob("*")}
-    (done / "report.html").unlink()
+    (done / "index.html").unlink()
     assert study(done)
     assert {path: path.stat().st_mtime_ns for path in (done / "cells").rglob("*")} == before
-    assert (done / "report.html").exists()
+    assert (done / "index.html").exists()
 
 
 def test_measured_anew_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only = THREE[:1]
     study(tmp_path / "a", cells=only)
-    first = report_of(tmp_path / "a")["cells"]["eps-simple-fixed"]
+    first = cells_of(tmp_path / "a")["eps-simple-fixed"]
     monkeypatch.setattr(runs, "start", None)
     monkeypatch.setattr(runs, "resume", None)
     study(tmp_path / "a", cells=only, measure=replace(SMALL, samples=20))
-    second = report_of(tmp_path / "a")["cells"]["eps-simple-fixed"]
-    assert second["bits"] == pytest.approx(first["bits"], rel=1e-9)
-    assert second["seconds"] == first["seconds"]
-    assert second["energy"] != first["energy"]
+    second = cells_of(tmp_path / "a")["eps-simple-fixed"]
+    assert second["values"]["bits-per-dim"] == first["values"]["bits-per-dim"]
+    assert second["values"]["energy"] != first["values"]["energy"]
+    assert second["seconds"] > first["seconds"]  # that of training, too
 
 
 def test_one_that_diverges_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,13 +217,13 @@ def test_one_that_diverges_does_not_stop_the_rest(tmp_path: Path, monkeypatch: p
     watched(monkeypatch, poison)
     lines: list[str] = []
     assert study(tmp_path / "a", cells=THREE[1:], say=lines.append)
-    cells = report_of(tmp_path / "a")["cells"]
-    assert cells["x0-bound-diagonal"]["diverged"] == "at step 2"
-    assert cells["x0-bound-diagonal"]["bits"] is None
-    assert cells["v-hybrid-learned"]["bits"]
-    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    cells = cells_of(tmp_path / "a")
+    assert cells["x0-bound-diagonal"]["diverged"].startswith("step 2: the loss is nan")
+    assert cells["x0-bound-diagonal"]["values"] == {}
+    assert cells["v-hybrid-learned"]["values"]
+    page = (tmp_path / "a" / "index.html").read_text(encoding="utf-8")
     assert "diverged at step 2" in page.split("<tbody>")[1].split("</tbody>")[0]
-    assert any("x0-bound-diagonal" in line and "diverged at step 2" in line for line in lines)
+    assert any("x0-bound-diagonal" in line and "diverged, step 2" in line for line in lines)
 
 
 def test_one_whose_bound_is_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +233,7 @@ def test_one_whose_bound_is_not_finite(tmp_path: Path, monkeypatch: pytest.Monke
 
     watched(monkeypatch, poison)
     assert study(tmp_path / "a", cells=THREE[1:2])
-    assert "not finite" in report_of(tmp_path / "a")["cells"]["x0-bound-diagonal"]["diverged"]
+    assert "not finite" in cells_of(tmp_path / "a")["x0-bound-diagonal"]["diverged"]
 
 
 def test_killed_and_repeated_is_as_if_it_never_was(tmp_path: Path, done: Path) -> None:
@@ -240,16 +246,13 @@ def test_killed_and_repeated_is_as_if_it_never_was(tmp_path: Path, done: Path) -
         watched(patch, kill)
         with pytest.raises(KeyboardInterrupt):
             study(tmp_path / "a")
-    assert (tmp_path / "a" / "cells" / "x0-bound-diagonal" / "checkpoints").exists()
+    assert (tmp_path / "a" / "cells" / "x0-bound-diagonal" / "run" / "checkpoints").exists()
     assert study(tmp_path / "a")
     for cell in THREE:
         ours, whole = weights(tmp_path / "a", cell), weights(done, cell)
         assert all(torch.equal(ours[name], whole[name]) for name in whole)
-    again, before = report_of(tmp_path / "a")["cells"], report_of(done)["cells"]
-    for cell in THREE:
-        for name in ("bits", "energy", "agreement"):
-            assert again[cell.name][name] == pytest.approx(before[cell.name][name], rel=1e-9, abs=1e-12)
-    assert again["x0-bound-diagonal"]["seconds"] is None
+    again, before = cells_of(tmp_path / "a"), cells_of(done)
+    assert all(again[cell.name]["values"] == before[cell.name]["values"] for cell in THREE)
 
 
 def test_ctrl_c_saves_and_stops(tmp_path: Path) -> None:
@@ -268,34 +271,34 @@ def test_ctrl_c_saves_and_stops(tmp_path: Path) -> None:
 
 def test_a_budget_becomes_the_same_steps_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"cells": THREE[:1], "steps": None, "budget": 1.5}
-    monkeypatch.setattr(ablation, "images_per_second", lambda *_: 8.0)
+    monkeypatch.setattr(trained, "images_per_second", lambda *_: 8.0)
     study(tmp_path / "a", **asked)
-    assert report_of(tmp_path / "a")["steps"] == 3  # 1.5 s of 8 images/s, in batches of 4
-    monkeypatch.setattr(ablation, "images_per_second", lambda *_: 800.0)
+    monkeypatch.setattr(trained, "images_per_second", lambda *_: 800.0)
     study(tmp_path / "a", **{**asked, "cells": THREE[:2]})
     for cell in THREE[:2]:
-        assert runs.read_run(tmp_path / "a" / "cells" / cell.name).train.steps == 3
-    assert report_of(tmp_path / "a")["images_per_second"] == 8
+        run = runs.read_run(tmp_path / "a" / "cells" / cell.name / "run")
+        assert run.train.steps == 3  # 1.5 s of 8 images/s, in batches of 4
+    assert ["budget", "2 s of training a cell, at 8 examples/s, measured once"] in report_of(tmp_path / "a")["measured"]
 
 
 def test_the_speed_of_training_is_measured() -> None:
     run = THREE[-1].of(digits())
-    speed = ablation.images_per_second(run, run.data.read("train"), "cpu", limit=0.0)
+    speed = trained.images_per_second(run, run.data.read("train"), "cpu", limit=0.0)
     assert 0.1 < speed < 1e6
 
 
 def test_force_starts_anew(tmp_path: Path) -> None:
     study(tmp_path / "a", cells=THREE[:1], steps=1)
-    with pytest.raises(ValueError, match=r"holds an ablation with other settings, another seed or budget; .*--force$"):
+    with pytest.raises(ValueError, match=r"holds a study with other settings; .*--force$"):
         study(tmp_path / "a", cells=THREE[:1], steps=3)
     study(tmp_path / "a", cells=THREE[1:2], steps=3, force=True)
-    assert set(report_of(tmp_path / "a")["cells"]) == {"x0-bound-diagonal"}
+    assert set(cells_of(tmp_path / "a")) == {"x0-bound-diagonal"}
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_something_else_is_never_overwritten(tmp_path: Path, force: bool) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="exists and is not an ablation; choose another --out"):
+    with pytest.raises(ValueError, match="exists and is not a study; choose another --out"):
         study(tmp_path, force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -320,10 +323,9 @@ def test_rows_of_numbers_without_classes_or_unseen_data(tmp_path: Path) -> None:
     settings = ["schedule=CosineBetas", "schedule.steps=5", "train.batch=4", "model.network.width=8"]
     run = config.override(RECIPES["vectors"](str(tmp_path / "x.npy")), settings)
     assert study(tmp_path / "a", run=run, cells=[BY_NAME["eps-bound-fixed"]], steps=1)
-    report = report_of(tmp_path / "a")
-    assert report["reference"] == [None, None]
-    assert report["cells"]["eps-bound-fixed"]["agreement"] is None
-    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert report_of(tmp_path / "a")["floors"] == {}
+    assert set(cells_of(tmp_path / "a")["eps-bound-fixed"]["values"]) == {"bits-per-dim", "energy"}
+    page = (tmp_path / "a" / "index.html").read_text(encoding="utf-8")
     assert "the training data, of which nothing was held out" in page
     assert "support vector machine" not in page
 
@@ -369,13 +371,14 @@ def test_a_classifier_knows_the_digits() -> None:
 # What the paper found.
 
 
-def results(**energies: float) -> dict[str, Finding]:
+def results(**energies: float) -> dict[str, Outcome]:
     """Results with these energy distances, +- 1, by names with _ for -; infinity: diverged."""
     made = {}
     for name, value in energies.items():
         bracket = Interval(value, value - 1, value + 1)
-        diverged = {"diverged": "at step 7"} if value == float("inf") else {"energy": bracket, "bits": bracket}
-        made[name.replace("_", "-")] = Finding(measure=SMALL, **diverged)  # type: ignore[arg-type]
+        lost = value == float("inf")
+        values = {} if lost else {"energy": bracket, "bits-per-dim": bracket}
+        made[name.replace("_", "-")] = Outcome(values, None, diverged="step 7: nan" if lost else "")
     return made
 
 
@@ -389,9 +392,10 @@ OWN = {  # the paper's own table
 }
 
 
-def with_bits(given: dict[str, Finding], bound: float, simple: float) -> dict[str, Finding]:
+def with_bits(given: dict[str, Outcome], bound: float, simple: float) -> dict[str, Outcome]:
     for name, value in (("eps-bound-fixed", bound), ("eps-simple-fixed", simple)):
-        given[name] = replace(given[name], bits=Interval(value, value - 0.01, value + 0.01))
+        bits = Interval(value, value - 0.01, value + 0.01)
+        given[name] = replace(given[name], values={**given[name].values, "bits-per-dim": bits})
     return given
 
 
@@ -446,8 +450,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     code, out, err = command(*asked)
     assert code == 0, err
     assert "1 of 16 cells" in out
-    assert str(tmp_path / "a" / "report.html") in out
-    assert runs.read_run(tmp_path / "a" / "cells" / "mean-simple-fixed").train.seed == 5
+    assert str(tmp_path / "a" / "index.html") in out
+    assert runs.read_run(tmp_path / "a" / "cells" / "mean-simple-fixed" / "run").train.seed == 5
     typed = report_of(tmp_path / "a")["command"].split()
     assert typed[:3] == ["unsteep", "ablate", "digits"]
     code, out, _ = command(*typed[1:], "--only", "mean-simple-fixed", "--device", "cpu")

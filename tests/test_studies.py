@@ -23,11 +23,12 @@ from unsteep.pages import plots
 from unsteep.recipes import RECIPES
 from unsteep.sampling import DEIS, SOLVERS
 from unsteep.storage import config
-from unsteep.studies.page import _faint
+from unsteep.studies import trained as training_runs
+from unsteep.studies.page import _faint, write_page
 from unsteep.studies.questions import sampling, training
 from unsteep.studies.questions.examiner import Counts, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study, conclusions, read, run
-from unsteep.studies.trained import of_steps
+from unsteep.studies.trained import of_steps, steps_for
 from unsteep.training import denoising
 from unsteep.training.loop import Diverged
 from unsteep.training.run import Run
@@ -67,6 +68,7 @@ class Made:
             asked={"seed": 0, **asked},
             metrics=("fid", "recall"),
             facts=[("samples", "as many as there are")],
+            page=write_page,
             plots=[
                 Plot("calls", "fid", "Distance", xlog=True),
                 Plot("recall", "fid", "Both"),
@@ -98,7 +100,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
     assert run(stopped.study, out, say=said.append) is None
     assert stopped.did == ["a-5", "b-5"]
     assert "stopped and saved" in said[-1]
-    assert not (out / "index.html").exists()
+    assert "A study of 1 cells" in (out / "index.html").read_text(encoding="utf-8")
     first = (out / "cells" / "a-5" / "result.json").read_bytes()
     again = Made()
     done = run(again.study, out, say=said.append)
@@ -146,6 +148,29 @@ def test_other_settings_are_refused_and_forced(tmp_path: Path) -> None:
     assert run(other.study, tmp_path / "a", force=True, say=quiet)
     assert other.did == ["a-5", "b-5", "a-9"]
     assert json.loads((tmp_path / "a" / "study.json").read_text())["asked"]["samples"] == 7
+
+
+def test_another_protocol_measures_anew_what_is_asked_for(tmp_path: Path) -> None:
+    assert run(replace(Made().study, protocol={"samples": 5}), tmp_path, say=quiet)
+    closer = Made()
+    done = run(replace(closer.study, protocol={"samples": 9}), tmp_path, only=["b-5"], say=quiet)
+    assert done is not None
+    assert closer.did == ["b-5"] == list(done)
+    again = Made()
+    done = run(replace(again.study, protocol={"samples": 5}), tmp_path, only=["b-5"], say=quiet)
+    assert done is not None
+    assert (again.did, list(done)) == (["b-5"], ["a-5", "b-5", "a-9"])
+    assert done["b-5"].protocol == {"samples": 5, "seeds": "0 to 9", "steps": None}
+
+
+def test_vectors_and_labels_are_kept(tmp_path: Path) -> None:
+    x, labels = np.random.default_rng(0).normal(size=(3, 2)), np.array([2, 0, 1])
+    cell = Cell("a", "", lambda _: Outcome({}, x, labels=labels))
+    assert run(replace(Made().study, cells=[cell], page=lambda *_: None), tmp_path, say=quiet)
+    stored = read(tmp_path / "cells" / "a")
+    assert stored is not None
+    assert np.array_equal(stored.samples, x)
+    assert np.array_equal(stored.labels, labels)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -254,7 +279,7 @@ def concluded(metrics: dict[str, dict[str, tuple[float, float]]], **how: Any) ->
 
     names = sorted({metric.replace("_", "-") for given in metrics.values() for metric in given}, key=list(BETTER).index)
     cells = [Cell(name, "", never) for name in metrics]
-    study = Study(name="made", question="?", cells=cells, asked={}, metrics=names, facts=[], **how)
+    study = Study(name="made", question="?", cells=cells, asked={}, metrics=names, facts=[], page=write_page, **how)
     return conclusions(study, {name: Outcome(values(**given), None) for name, given in metrics.items()})
 
 
@@ -425,6 +450,7 @@ def test_one_that_diverges_does_not_stop_the_rest(tmp_path: Path, monkeypatch: p
     assert "diverged" in said[1]
     assert "<td>diverged</td>" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert results(tmp_path)["rows"][0]["values"] == {}
+    assert results(tmp_path)["rows"][0]["diverged"] == "at step 2"
 
 
 def test_which_network() -> None:
@@ -454,9 +480,9 @@ def test_small_is_smaller() -> None:
 
 
 def test_steps_for_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "images_per_second", lambda *_: 100.0)
-    assert training.steps_for(digits(), 60.0, "cpu") == 1500  # in batches of 4
-    assert training.steps_for(digits(), 1e-9, "cpu") == 1
+    monkeypatch.setattr(training_runs, "images_per_second", lambda *_: 100.0)
+    assert steps_for(digits(), 60.0, "cpu") == 1500  # in batches of 4
+    assert steps_for(digits(), 1e-9, "cpu") == 1
 
 
 @pytest.mark.parametrize(

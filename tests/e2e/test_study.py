@@ -14,6 +14,7 @@ from unsteep.cli.study import OF_A_MODEL, TRAINING, USED_BY
 from unsteep.features import domain
 from unsteep.features.domain import DomainNet
 from unsteep.pages import plots
+from unsteep.studies import trained
 from unsteep.studies.questions import training
 from unsteep.studies.questions.training import Study, schedules
 from unsteep.training import denoising
@@ -71,7 +72,7 @@ def test_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(study, cells=[cell for cell in study.cells if cell.name in ("linear", "flow")], repeat=None)
 
     monkeypatch.setitem(training.QUESTIONS, "schedules", two)
-    monkeypatch.setattr(training, "images_per_second", lambda *_: 8.0)
+    monkeypatch.setattr(trained, "images_per_second", lambda *_: 8.0)
     asked = ("study", "schedules", *SETS, "--budget", "1s", "--samples", 12, "--images", 2, "--out", "s")
     out = made(*asked)
     assert "2 of 2" in out
@@ -79,7 +80,7 @@ def test_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = runs.read_run(Path("s/cells/flow/run"))
     assert (type(flow.schedule).__name__, flow.model.prediction) == ("Flow", "flow")
     assert flow.train.steps == 2  # 1 s of 8 images/s, in batches of 4
-    monkeypatch.setattr(training, "images_per_second", lambda *_: 800.0)
+    monkeypatch.setattr(trained, "images_per_second", lambda *_: 800.0)
     monkeypatch.setattr(runs, "start", None)
     made(*asked)  # goes on with the steps that the budget came to
 

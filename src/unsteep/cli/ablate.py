@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from unsteep.studies.ablation.ablation import Combination
+    from unsteep.studies.ablation.grid import Combination
 
 
 def ablate(
@@ -69,8 +69,8 @@ def ablate(
     from unsteep.cli.common import chosen_device, nearest
     from unsteep.recipes import RECIPES
     from unsteep.storage.config import override
-    from unsteep.studies.ablation.ablation import GRID
     from unsteep.studies.ablation.ablation import ablate as run_ablation
+    from unsteep.studies.ablation.grid import GRID
     from unsteep.studies.ablation.result import Extent
 
     if recipe not in RECIPES:
@@ -92,7 +92,7 @@ def ablate(
     words += [word for change in changes for word in ("--set", change)]
     command = shlex.join([*words, "--out", str(folder)])
 
-    finished = run_ablation(
+    done = run_ablation(
         run,
         folder,
         cells=cells,
@@ -103,17 +103,16 @@ def ablate(
         force=force,
         device=chosen_device(device),
     )
-    if not finished:
+    if done is None:
         return 130
-    done = len(list((folder / "cells").glob("*/result.json")))
-    print(f"\nlook at  {folder / 'report.html'}  ({done} of {len(GRID)} cells)")
+    print(f"\nlook at  {folder / 'index.html'}  ({len(done)} of {len(GRID)} cells)")
     return 0
 
 
 def _named(asked: list[str]) -> tuple[Combination, ...]:
     """The cells that are asked for by name, or by a part of it between dashes; all if none is."""
     from unsteep.cli.common import nearest
-    from unsteep.studies.ablation.ablation import GRID
+    from unsteep.studies.ablation.grid import GRID
 
     for name in asked:
         if not any(name == cell.name or name in cell.name.split("-") for cell in GRID):

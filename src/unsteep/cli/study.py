@@ -97,6 +97,7 @@ def study(
     from unsteep.studies.questions import sampling, training
     from unsteep.studies.questions.examiner import Counts, Examiner
     from unsteep.studies.study import run as conduct
+    from unsteep.studies.trained import steps_for
 
     given = {"recipe": recipe, "budget": budget, "steps": steps, "images": images, "set": settings}
     _used(question, {**given, "calls": calls, "solvers": solvers, "scales": scales})
@@ -129,8 +130,7 @@ def study(
             raise ValueError(f"study {question}: trains its own runs; name data with --data DIR, not a run")
         base = _base(data, recipe, settings or [])
         counts = Counts(samples=of_each, images=128 if images is None else images, seed=seed)
-        stored = _stored_steps(out) if not force else None
-        long = steps or stored or training.steps_for(base, seconds(budget or "2m"), where)
+        long = steps or steps_for(base, seconds(budget or "2m"), where, None if force else out)
         asked = training.QUESTIONS[question](base, counts, long, where)
         words += [*([] if data is None else ["--data", str(data)]), *([] if recipe is None else ["--recipe", recipe])]
         words += ["--steps", str(long), "--samples", str(counts.samples), "--images", str(counts.images)]
@@ -181,17 +181,3 @@ def _base(data: Path | None, recipe: str | None, settings: list[str]) -> Run:
     if recipe not in RECIPES:
         raise ValueError(f"--recipe: unknown recipe {recipe!r}; {nearest(recipe, RECIPES)}")
     return override(small(RECIPES[recipe]("" if data is None else str(data))), settings)
-
-
-def _stored_steps(out: Path) -> int | None:
-    """The steps that a budget came to when the study in `out` was begun, so that it can go on."""
-    import json
-
-    from unsteep.storage import config
-    from unsteep.training.run import Run
-
-    try:
-        stored = json.loads((out / "study.json").read_text(encoding="utf-8"))["asked"]["run"]
-        return config.loads(Run, stored).train.steps
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,14 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
     page.section("How it was measured").facts([*study.facts, ("total cost", f"{total / 60:.1f} min")])
     page.section("To repeat it", "The same command goes on where it was interrupted.")
     page.code(command or f"the call of unsteep.studies.study.run for {study.name!r}")
+    write_results(study, done, out, command, found)
+    return page.write(out / "index.html")
+
+
+def write_results(
+    study: Study, done: Mapping[str, Outcome], out: Path, command: str, found: Sequence[str], **more: object
+) -> None:
+    """All numbers, what follows from them, and what a page of its own says `more`, into results.json."""
     write_json(
         {
             "study": study.name,
@@ -58,17 +66,17 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
             "asked": dict(study.asked),
             "measured": [list(fact) for fact in study.facts],
             "command": command,
-            "conclusions": found,
+            "conclusions": list(found),
             "floors": {name: asdict(value) for name, value in study.floors.items()},
             "rows": [
                 {"cell": cell.name, "says": cell.says, "axes": dict(cell.axes), **numbers(done[cell.name])}
                 for cell in study.cells
                 if cell.name in done
             ],
+            **more,
         },
         out / "results.json",
     )
-    return page.write(out / "index.html")
 
 
 def _whole(name: str) -> str:

@@ -1,11 +1,12 @@
 """A study: cells that differ in one choice, each measured alike, and a page that says what follows.
 
     study.json                 what was asked
-    cells/NAME/result.json     the numbers of a cell, what it cost; beside it samples.npz and, if it trains, its run
+    cells/NAME/result.json     the numbers of a cell, what it cost; beside it samples.npz and, if it trains, its run/
     cells/NAME/seconds.json    what it cost so far, over all calls
     index.html  results.json   the page, and all numbers
 
-What is done stays: the same call goes on where it was interrupted. Two cells are told apart where their 95% intervals
+What is done stays: the same call goes on where it was interrupted, and one that only measures otherwise trains nothing
+anew. Two cells are told apart where their 95% intervals
 do not overlap; where the study repeats a cell with another seed, the difference between the two is shown as the scale
 of what chance alone does.
 """
@@ -29,8 +30,10 @@ from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
 from unsteep.model.finite import NotFinite
 from unsteep.pages import pictures
+from unsteep.pages.arrays import read_samples, write_samples
 from unsteep.pages.files import check_folder, write_json
 from unsteep.storage.lock import RunLock
+from unsteep.training.loop import Diverged
 
 NAMED = 5  # cells that are told by name where many are too close to tell
 Values = dict[str, Interval]
@@ -38,19 +41,23 @@ Values = dict[str, Interval]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a cell came to: its `values` by metric, none where training diverged; its first samples uint8 (k, c, h, w);
-    `facts` in numbers, and the `protocol` of its values; `seconds` that it took, which `run` measures."""
+    """What a cell came to: its `values` by metric; its first samples, uint8 (k, c, h, w) or vectors (k, d), and their
+    `labels`; `facts` in numbers, and the `protocol` of its values. `run` adds the `seconds` that it took, and where it
+    `diverged`, which leaves no values."""
 
     values: Values
     samples: np.ndarray | None
     facts: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, Fact] = field(default_factory=dict)
     seconds: float = 0.0
+    labels: np.ndarray | None = None
+    diverged: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One choice: `do(folder)` measures it, or gives None if it was interrupted."""
+    """One choice: `do(folder)` measures it, or gives None if it was interrupted. What it leaves in `folder`, as a run,
+    it finds there when it is measured anew."""
 
     name: str
     says: str
@@ -73,7 +80,9 @@ class Plot:
 @dataclass(frozen=True, eq=False)
 class Study:
     """`question`; `cells`; `asked`: what decides their numbers, as JSON; `metrics`: the columns, those that matter most
-    first; `facts`: how all was measured, for the page; `repeat`: two cells that differ in the seed alone."""
+    first; `facts`: how all was measured, for the page; `page(study, done, out, command)` writes it; `protocol`: what
+    may change without a new study, cells of another one are measured anew; `repeat`: two that differ in the seed alone.
+    """
 
     name: str
     question: str
@@ -81,6 +90,8 @@ class Study:
     asked: Mapping[str, Any]
     metrics: Sequence[str]
     facts: Sequence[tuple[str, str]]
+    page: Callable[[Study, Mapping[str, Outcome], Path, str], object]
+    protocol: Mapping[str, Fact] = field(default_factory=dict)
     plots: Sequence[Plot] = ()
     floors: Values = field(default_factory=dict)
     repeat: tuple[str, str] | None = None
@@ -91,55 +102,61 @@ class Study:
 
 
 def run(
-    study: Study, out: Path, *, command: str = "", force: bool = False, say: Callable[[str], None] = print
+    study: Study,
+    out: Path,
+    *,
+    only: Sequence[str] | None = None,
+    command: str = "",
+    force: bool = False,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Outcome] | None:
-    """Measures what is not there yet in `out` and writes the page. None if it was interrupted: the same call goes on.
+    """Measures what is not there yet in `out`, of the cells named in `only`, and writes the page of all that is there.
+    None if it was interrupted: the same call goes on.
 
     ValueError, before any work, where `out` holds something else.
     """
-    from unsteep.studies.page import write_page
-
     check_folder(out)
     _check(study, out, force)
     if force and out.exists():
         with RunLock(out):
             shutil.rmtree(out)
-    done: dict[str, Outcome] = {}
+    chosen = [cell for cell in study.cells if only is None or cell.name in only]
     with RunLock(out):
         write_json({"study": study.name, "asked": dict(study.asked)}, out / "study.json")
         say(study.question)
-        for i, cell in enumerate(study.cells, 1):
-            folder = out / "cells" / cell.name
-            outcome = read(folder)
+        found = {cell.name: read(out / "cells" / cell.name, study.protocol) for cell in study.cells}
+        for i, cell in enumerate(chosen, 1):
+            outcome = found[cell.name] or _measured(study, cell, out / "cells" / cell.name)
             if outcome is None:
-                outcome = _measured(cell, folder, say)
-                if outcome is None:
-                    say("stopped and saved; the same command goes on")
-                    return None
-                _write(outcome, folder)
-            done[cell.name] = outcome
+                say("stopped and saved; the same command goes on")
+                break
+            found[cell.name] = outcome
             numbers = [f"{name} {shown(outcome.values[name])}" for name in study.metrics if name in outcome.values]
-            words = ", ".join(numbers[:2]) or "diverged"
-            say(f"{i:>3} of {len(study.cells)}  {cell.name:<24} {words}  {outcome.seconds:.0f} s")
-        write_page(study, done, out, command)
-    return done
+            words = ", ".join(numbers[:2]) or f"diverged, {outcome.diverged}"
+            say(f"{i:>3} of {len(chosen)}  {cell.name:<24} {words}  {outcome.seconds:.0f} s")
+        done = {name: outcome for name, outcome in found.items() if outcome is not None}
+        if done:
+            study.page(study, done, out, command)
+    return done if all(cell.name in done for cell in chosen) else None
 
 
-def _measured(cell: Cell, folder: Path, say: Callable[[str], None]) -> Outcome | None:
-    """What a cell came to, with the seconds of this call and of those before it that were interrupted."""
+def _measured(study: Study, cell: Cell, folder: Path) -> Outcome | None:
+    """What a cell came to, written there; its seconds are those of this call and of all before it."""
     spent = folder / "seconds.json"
     seconds = json.loads(spent.read_text(encoding="utf-8"))["seconds"] if spent.exists() else 0.0
     began = time.monotonic()
     try:
         outcome = cell.do(folder)
-    except NotFinite as error:  # the answer of this cell, as that of a training that diverged
-        say(f"{cell.name}: {error}")
-        outcome = Outcome({}, None)
+    except (Diverged, NotFinite) as error:  # the answer of this cell
+        outcome = Outcome({}, None, diverged=str(error).split(";")[0])
     finally:
         seconds += time.monotonic() - began
         folder.mkdir(parents=True, exist_ok=True)
         write_json({"seconds": seconds}, spent)
-    return None if outcome is None else replace(outcome, seconds=seconds)
+    if outcome is not None:
+        outcome = replace(outcome, seconds=seconds, protocol={**study.protocol, **outcome.protocol})
+        _write(outcome, folder)
+    return outcome
 
 
 def _check(study: Study, out: Path, force: bool) -> None:
@@ -158,11 +175,9 @@ def _check(study: Study, out: Path, force: bool) -> None:
 
 
 def _write(outcome: Outcome, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "samples.npz").unlink(missing_ok=True)
     if outcome.samples is not None:
-        beside = folder / ".samples.npz"
-        np.savez(beside, images=outcome.samples.transpose(0, 2, 3, 1))
-        beside.replace(folder / "samples.npz")
+        write_samples(folder / "samples.npz", outcome.samples, outcome.labels)
     write_json(numbers(outcome), folder / "result.json")
 
 
@@ -170,20 +185,20 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
     """All but the samples, as JSON."""
     values = {name: asdict(value) for name, value in outcome.values.items()}
     rest = {"facts": dict(outcome.facts), "protocol": dict(outcome.protocol), "seconds": outcome.seconds}
-    return {"values": values, **rest}
+    return {"values": values, **rest, "diverged": outcome.diverged}
 
 
-def read(folder: Path) -> Outcome | None:
-    """The outcome in a cell's folder, if it has one."""
+def read(folder: Path, protocol: Mapping[str, Fact] | None = None) -> Outcome | None:
+    """The outcome in a cell's folder, if it has one, of that protocol."""
     if not (folder / "result.json").exists():
         return None
     stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    samples = None
-    if (folder / "samples.npz").exists():
-        with np.load(folder / "samples.npz") as arrays:
-            samples = arrays["images"].transpose(0, 3, 1, 2)
-    values = {name: Interval(**value) for name, value in stored["values"].items()}
-    return Outcome(values, samples, stored["facts"], stored["protocol"], stored["seconds"])
+    if not (protocol or {}).items() <= stored["protocol"].items():
+        return None
+    there = folder / "samples.npz"
+    samples, labels = read_samples(there) if there.exists() else (None, None)
+    stored["values"] = {name: Interval(**value) for name, value in stored["values"].items()}
+    return Outcome(samples=samples, labels=labels, **stored)
 
 
 def conclusions(study: Study, done: Mapping[str, Outcome]) -> list[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from unsteep.core.protocols import DataSet
+from unsteep.model import Model
+from unsteep.opening import load
+from unsteep.storage import config
 from unsteep.training import run as runs
 from unsteep.training.loop import train
 from unsteep.training.run import Run
@@ -37,13 +42,36 @@ def images_per_second(run: Run, data: DataSet, device: str, limit: float = 5.0) 
     return done * run.train.batch / (time.monotonic() - began)
 
 
-def trained(run: Run, folder: Path, device: str) -> bool:
-    """Starts a run, or goes on with it, up to its own report, which is the last thing that a run writes."""
+def steps_for(run: Run, seconds: float, device: str, out: Path | None = None) -> int:
+    """How many steps fit in some seconds of training: measured on this machine, once for the study in `out`."""
+    if out is not None and (out / "study.json").exists():
+        try:
+            stored = json.loads((out / "study.json").read_text(encoding="utf-8"))["asked"]["run"]
+            return config.loads(Run, stored).train.steps
+        except (ValueError, KeyError, TypeError):  # of another kind, which is refused later
+            pass
+    speed = images_per_second(run, run.data.read("train"), device)
+    return max(1, int(seconds * speed / run.train.batch))
+
+
+def check(named: Mapping[str, Run], data: DataSet, hint: str = "") -> None:
+    """Builds the model of every run once: a mistake should show before hours have gone."""
+    for name, run in named.items():
+        try:
+            run.describe(data).build()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}{hint}") from None
+
+
+def trained(run: Run, folder: Path, device: str) -> Model | None:
+    """The model of a run that is started, or gone on with, up to its own report, which is the last thing that a run
+    writes. None if it was interrupted."""
 
     def quiet(_: str) -> None: ...
 
-    if (folder / "report.html").exists():
-        return True
-    if (folder / "run.toml").exists():
-        return runs.resume((), folder, device=device, say=quiet)
-    return runs.start(run, folder, device=device, say=quiet)
+    done = (folder / "report.html").exists()
+    if not done and (folder / "run.toml").exists():
+        done = runs.resume((), folder, device=device, say=quiet)
+    elif not done:
+        done = runs.start(run, folder, device=device, say=quiet)
+    return load(folder, device=device) if done else None

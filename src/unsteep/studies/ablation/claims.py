@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unsteep.metrics.interval import Interval
-from unsteep.studies.ablation.result import Finding
+from unsteep.studies.study import Outcome
 
 STABLE = ("mean-bound-diagonal", "mean-bound-fixed", "eps-bound-fixed", "eps-simple-fixed")
 UNSTABLE = ("mean-simple-fixed", "eps-bound-diagonal")
@@ -33,7 +33,7 @@ class Claim:
     holds: Answer
 
 
-def claims(results: Mapping[str, Finding]) -> list[Claim]:
+def claims(results: Mapping[str, Outcome]) -> list[Claim]:
     """The paper's five findings on these results, by the names of cells."""
 
     def below(better: str, worse: Sequence[str], quantity: str = "energy") -> tuple[str, Answer]:
@@ -53,7 +53,7 @@ def claims(results: Mapping[str, Finding]) -> list[Claim]:
         Claim(
             "predicting eps: L has fewer bits/dim than L_simple",
             "3.70, 3.75 bits/dim",
-            *below("eps-bound-fixed", ["eps-simple-fixed"], "bits"),
+            *below("eps-bound-fixed", ["eps-simple-fixed"], "bits-per-dim"),
         ),
         Claim(
             "predicting the mean, L: better samples with the fixed variance than with the diagonal one",
@@ -89,22 +89,21 @@ def verdict(found: Sequence[Claim]) -> str:
     return f"{opening}: {'; '.join(parts)}."
 
 
-def ranking(results: Mapping[str, Finding], quantity: Literal["bits", "energy"]) -> list[str]:
+def ranking(results: Mapping[str, Outcome], quantity: str) -> list[str]:
     """The names of the cells that have a value, the best first."""
-    there = {name: value for name, result in results.items() if (value := getattr(result, quantity)) is not None}
+    there = {name: result.values[quantity] for name, result in results.items() if quantity in result.values}
     return sorted(there, key=lambda name: there[name].value)
 
 
-def _value(results: Mapping[str, Finding], name: str, quantity: str) -> Interval | None:
+def _value(results: Mapping[str, Outcome], name: str, quantity: str) -> Interval | None:
     """The value of a cell, infinite if it diverged; None if it was not run."""
     if name not in results:
         return None
-    value: Interval | None = getattr(results[name], quantity)
-    return value or Interval(math.inf, math.inf, math.inf)
+    return results[name].values.get(quantity) or Interval(math.inf, math.inf, math.inf)
 
 
 def _all_below(
-    results: Mapping[str, Finding], lower: Sequence[str], upper: Sequence[str], quantity: str = "energy"
+    results: Mapping[str, Outcome], lower: Sequence[str], upper: Sequence[str], quantity: str = "energy"
 ) -> Answer:
     """Whether every cell of `lower` has less than every one of `upper`."""
     pairs = [(_value(results, a, quantity), _value(results, b, quantity)) for a in lower for b in upper]
@@ -116,7 +115,7 @@ def _all_below(
     return "too close to tell" if (None, True) in answers else "yes"
 
 
-def _worded(results: Mapping[str, Finding], names: Sequence[str], quantity: str = "energy") -> str:
+def _worded(results: Mapping[str, Outcome], names: Sequence[str], quantity: str = "energy") -> str:
     words, scale = [], 1000 if quantity == "energy" else 1
     for name in sorted(names, key=lambda name: value.value if (value := _value(results, name, quantity)) else math.inf):
         value = _value(results, name, quantity)

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from unsteep.data.examples import Examples
 from unsteep.metrics.interval import Interval
 from unsteep.pages import pictures, plots
-from unsteep.pages.files import write_json
 from unsteep.pages.html import Cell, Page, unbroken
 from unsteep.spaces import Pixels
 from unsteep.storage import config
-from unsteep.studies.ablation.ablation import GRID, Combination, Plan
 from unsteep.studies.ablation.claims import claims, ranking, verdict
-from unsteep.studies.ablation.result import Finding, Judge, read_samples
+from unsteep.studies.ablation.grid import GRID, Combination
+from unsteep.studies.ablation.result import Judge
+from unsteep.studies.page import write_results
+from unsteep.studies.study import Outcome, Study, Values
 from unsteep.training.log import read_log
+from unsteep.training.run import Run
 
 SHOWN, WIDE = 10, 52  # samples of each cell; the pixels that one may take across, for the sheet to fit the page
 POINTS = 400  # of a curve
@@ -26,16 +27,15 @@ PREDICTIONS = {"mean": "μ̃", "eps": "ε", "x0": "x₀", "v": "v"}
 OBJECTIVES = {"bound": "L", "simple": "L_simple", "hybrid": "L_hybrid"}
 
 
-def write_page(out: Path, plan: Plan, judge: Judge, command: str) -> None:
-    """Draws whatever cells of `out` are done into report.html, and writes their numbers to report.json."""
-    folders = {cell.name: out / "cells" / cell.name for cell in GRID}
-    results = {name: result for name, folder in folders.items() if (result := Finding.read(folder))}
+def write_page(run: Run, judge: Judge, study: Study, results: Mapping[str, Outcome], out: Path, command: str) -> None:
+    """The cells that are done, drawn into index.html, and their numbers in results.json. `run`: what they share."""
     found = claims(results)
-    page = Page("What to predict, and what to train on", f"The ablation of Ho et al. 2020 on {judge.held.source}")
-    page.text(_best(results)).text(verdict(found))
+    says = [_best(results), verdict(found)]
+    page = Page(study.question, f"The ablation of Ho et al. 2020 on {judge.held.source}")
+    page.text(says[0]).text(says[1])
     page.section("The table", _how(judge))
     page.table(
-        [*(_row(cell, results.get(cell.name)) for cell in GRID), _reference(judge)],
+        [*(_row(cell, results.get(cell.name)) for cell in GRID), ["real data", "", "", None, *_judged(study.floors)]],
         ["predicted", "loss", "variance", "bits/dim", "1000 × energy distance", "as asked"],
     )
     page.text(
@@ -51,33 +51,24 @@ def write_page(out: Path, plan: Plan, judge: Judge, command: str) -> None:
         [(claim.says, claim.there, claim.here, claim.holds) for claim in found],
         ["the paper finds", "there", "here: 1000 × energy distance, or bits/dim", "holds here"],
     )
-    _show_samples(page, folders, judge, out)
-    _show_losses(page, folders, out)
-    page.section("What it cost").facts(_cost(plan, judge, results))
+    _show_samples(page, results, judge, out)
+    _show_losses(page, out)
+    times = [result.seconds for result in results.values()]
+    took = f"{sum(times) / 60:.1f} min in all, {sum(times) / len(times):.0f} s a cell on average"
+    done = f"{len(results)} of {len(GRID)}"
+    page.section("What it cost").facts([*study.facts, ("cells done", done), ("trained and measured", took)])
     page.section("To repeat it", "The same command goes on where it was interrupted; every cell is a run of its own.")
     page.code(command or "the call of unsteep.studies.ablation.ablation.ablate that made this page")
     page.section("Configuration", "What the cells share; what they predict and are trained on is each one's own.")
-    page.code(config.dumps(plan.run))
-    write_json(
-        {
-            "command": command,
-            "steps": plan.run.train.steps,
-            "budget": plan.budget,
-            "images_per_second": plan.speed,
-            "reference": [None if value is None else asdict(value) for value in judge.reference],
-            "cells": {name: asdict(result) for name, result in results.items()},
-            "findings": [asdict(claim) for claim in found],
-            "configuration": config.to_dict(plan.run),
-        },
-        out / "report.json",
-    )
-    page.write(out / "report.html")
+    page.code(config.dumps(run))
+    write_results(study, results, out, command, says, findings=[asdict(claim) for claim in found])
+    page.write(out / "index.html")
 
 
-def _best(results: Mapping[str, Finding]) -> str:
+def _best(results: Mapping[str, Outcome]) -> str:
     """The winners in words."""
-    by_bits, by_energy = ranking(results, "bits"), ranking(results, "energy")
-    lost = [f"{name} ({result.diverged})" for name, result in results.items() if result.diverged]
+    by_bits, by_energy = ranking(results, "bits-per-dim"), ranking(results, "energy")
+    lost = [f"{name} (at {_where(result)})" for name, result in results.items() if result.diverged]
     if not by_bits:
         return "No cell has been trained to its end."
     words = f"Fewest bits: {by_bits[0]}. Samples nearest to the data: {by_energy[0]}."
@@ -106,46 +97,47 @@ def _how(judge: Judge) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _row(cell: Combination, result: Finding | None) -> list[Cell]:
+def _where(result: Outcome) -> str:
+    """The step or part in which a cell diverged."""
+    return result.diverged.split(":")[0]
+
+
+def _row(cell: Combination, result: Outcome | None) -> list[Cell]:
     # A prediction is named once, as in the paper's table.
     first = cell.objective == "bound" and cell.variance == "diagonal"
     head = [PREDICTIONS[cell.prediction] if first else "", OBJECTIVES[cell.objective], cell.variance]
     if result is None:
         return [*head, "not run", None, None]
-    if result.bits is None:
-        return [*head, f"diverged {result.diverged}", None, None]
-    bits = f"{result.bits.value:.3f} ± {result.bits.high - result.bits.value:.3f}"
-    return [*head, unbroken(bits), _energy(result.energy), _share(result.agreement)]
+    if result.diverged:
+        return [*head, f"diverged at {_where(result)}", None, None]
+    bits = result.values["bits-per-dim"]
+    return [*head, unbroken(f"{bits.value:.3f} ± {bits.half:.3f}"), *_judged(result.values)]
 
 
-def _reference(judge: Judge) -> list[Cell]:
-    energy, agreement = judge.reference
-    return ["real data", "", "", None, _energy(energy), _share(agreement)]
+def _judged(values: Values) -> list[Cell]:
+    """The energy distance, and the share that is as asked."""
+
+    def bracketed(value: Interval | None, digits: int, unit: str) -> str | None:
+        if value is None:
+            return None
+        return unbroken(f"{value.value:.{digits}f}{unit} [{value.low:.{digits}f}, {value.high:.{digits}f}]")
+
+    energy, share = values.get("energy"), values.get("agreement")
+    return [bracketed(energy and energy * 1000, 1, ""), bracketed(share and share * 100, 0, "%")]
 
 
-def _energy(value: Interval | None) -> str | None:
-    if value is None:
-        return None
-    return unbroken(f"{1000 * value.value:.1f} [{1000 * value.low:.1f}, {1000 * value.high:.1f}]")
-
-
-def _share(value: Interval | None) -> str | None:
-    return (
-        None if value is None else unbroken(f"{100 * value.value:.0f}% [{100 * value.low:.0f}, {100 * value.high:.0f}]")
-    )
-
-
-def _show_samples(page: Page, folders: Mapping[str, Path], judge: Judge, out: Path) -> None:
-    drawn = {name: samples for name, folder in folders.items() if (samples := read_samples(folder))}
+def _show_samples(page: Page, results: Mapping[str, Outcome], judge: Judge, out: Path) -> None:
+    drawn = {name: (one.samples, one.labels) for name, one in results.items() if one.samples is not None}
+    real = judge.held.x.numpy(), None if judge.held.labels is None else judge.held.labels.numpy()
     page.section("Samples")
     if not drawn:
         page.text("No cell has been trained to its end.")
     elif isinstance(judge.space, Pixels):
-        rows = {"real data": judge.held, **drawn}
+        rows = {"real data": real, **drawn}
         names = judge.held.names if judge.classifier else ()
         classes = [i % len(names) for i in range(SHOWN)] if names else []
         sheet = pictures.strip(
-            np.stack([_shown(data, classes) for data in rows.values()]),
+            np.stack([_shown(*data, classes) for data in rows.values()]),
             row_labels=list(rows),
             column_labels=[names[i] for i in classes] or None,
             scale=max(1, WIDE // judge.space.size),
@@ -155,26 +147,25 @@ def _show_samples(page: Page, folders: Mapping[str, Path], judge: Judge, out: Pa
     else:
         for prediction, words in PREDICTIONS.items():
             own = {name.split("-", 1)[1]: data for name, data in drawn.items() if name.startswith(f"{prediction}-")}
-            clouds = {"real data": judge.held, **own}
+            clouds = {"real data": real, **own}
             picture = out / f"samples-{prediction}.png"
-            plots.scatter(picture, {name: data.x.numpy() for name, data in clouds.items()}, title=f"{words} predicted")
+            plots.scatter(picture, {name: x for name, (x, _) in clouds.items()}, title=f"{words} predicted")
             page.figure(picture)
 
 
-def _shown(data: Examples, classes: list[int]) -> np.ndarray:
+def _shown(x: np.ndarray, labels: np.ndarray | None, classes: list[int]) -> np.ndarray:
     """The first examples, or the first of each class in `classes`: (SHOWN, c, h, w), paper where there are none."""
-    chosen = np.full((SHOWN, *data.x.shape[1:]), pictures.PAPER, dtype=np.uint8)
-    places = list(range(len(data)))
+    chosen = np.full((SHOWN, *x.shape[1:]), pictures.PAPER, dtype=np.uint8)
+    places = list(range(len(x)))
     for i in range(SHOWN):
-        wanted = classes[i] if classes and data.labels is not None else None
-        place = next((k for k in places if wanted is None or int(data.labels[k]) == wanted), None)  # type: ignore[index]
+        place = next((k for k in places if not classes or labels is None or labels[k] == classes[i]), None)
         if place is not None:
             places.remove(place)
-            chosen[i] = data.x[place].numpy()
+            chosen[i] = x[place]
     return chosen
 
 
-def _show_losses(page: Page, folders: Mapping[str, Path], out: Path) -> None:
+def _show_losses(page: Page, out: Path) -> None:
     page.section(
         "Training losses",
         "Each is in its own units: an objective's losses compare between cells that predict the same, and bounds, in "
@@ -183,7 +174,7 @@ def _show_losses(page: Page, folders: Mapping[str, Path], out: Path) -> None:
     kinds = dict.fromkeys((cell.objective, cell.variance) for cell in GRID)
     for objective, variance in kinds:
         names = [cell.name for cell in GRID if (cell.objective, cell.variance) == (objective, variance)]
-        logs = {name: log for name in names if (log := read_log(folders[name] / "log.jsonl"))}
+        logs = {name: log for name in names if (log := read_log(out / "cells" / name / "run" / "log.jsonl"))}
         if not logs:
             continue
         series = {}
@@ -196,21 +187,3 @@ def _show_losses(page: Page, folders: Mapping[str, Path], out: Path) -> None:
         path = out / f"loss-{objective}-{variance}.png"
         plots.lines(path, series, xlabel="training step", ylabel="loss", title=title, ylog=ylog)
         page.figure(path)
-
-
-def _cost(plan: Plan, judge: Judge, results: Mapping[str, Finding]) -> list[tuple[str, Cell]]:
-    train = plan.run.train
-    times = [result.seconds for result in results.values() if result.seconds is not None]
-    facts: list[tuple[str, Cell]] = [
-        ("each cell", f"{train.steps:,} steps of {train.batch} examples, seed {train.seed}"),
-        ("cells done", f"{len(results)} of {len(GRID)}"),
-    ]
-    if plan.budget is not None and plan.speed is not None:
-        facts.append(
-            ("budget", f"{plan.budget:.0f} s of training a cell, at {plan.speed:.0f} examples/s, measured once")
-        )
-    if times:
-        facts.append(
-            ("trained", f"{sum(times) / 60:.1f} min in all, {sum(times) / len(times):.0f} s a cell on average")
-        )
-    return [*facts, *judge.held.summary()[:1], ("examples held against", f"{len(judge.held):,}")]

@@ -20,10 +20,8 @@ from unsteep.features.domain import Domain, domain_features
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import MEASURES
 from unsteep.model import Model
-from unsteep.opening import load
 from unsteep.studies.study import Cell, Outcome
-from unsteep.studies.trained import trained
-from unsteep.training.loop import Diverged
+from unsteep.studies.trained import check, trained
 from unsteep.training.run import Run
 
 SHOWN = 12
@@ -104,12 +102,9 @@ class Examiner:
         """What trains a run in a cell's folder and measures it."""
 
         def do(folder: Path) -> Outcome | None:
-            try:
-                if not trained(run, folder / "run", self.device):
-                    return None
-            except Diverged:
-                return Outcome({}, None)
-            model = load(folder / "run", device=self.device)
+            model = trained(run, folder / "run", self.device)
+            if model is None:
+                return None
             rest = [name for name in metrics if name != "bits-per-dim"]
             found = self.evaluated(model, rest, weights_at(folder / "run"))
             values = dict(found.values)
@@ -159,10 +154,5 @@ def with_seed(run: Run, seed: int) -> Run:
 
 def cells_of(variants: Sequence[Variant], examiner: Examiner, metrics: Sequence[str]) -> list[Cell]:
     """A cell for each variant. ValueError where one cannot be built."""
-    data = examiner.real.training or examiner.real.reference
-    for variant in variants:
-        try:
-            variant.run.describe(data).build()
-        except ValueError as error:
-            raise ValueError(f"{variant.name}: {error}") from None
+    check({one.name: one.run for one in variants}, examiner.real.training or examiner.real.reference)
     return [Cell(one.name, one.says, examiner.trains(one.run, metrics)) for one in variants]

@@ -22,6 +22,7 @@ from unsteep.metrics.interval import Interval
 from unsteep.model import Model
 from unsteep.model.cost import counting, weights_digest
 from unsteep.sampling import DEIS, SOLVERS, Solver, traits
+from unsteep.studies.page import write_page
 from unsteep.studies.questions.examiner import SHOWN, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study
 
@@ -63,6 +64,7 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
         cells=cells,
         asked={**examiner.asked(), "model": weights_digest(model), "calls": list(calls), "solvers": list(chosen)},
         metrics=metrics,
+        page=write_page,
         facts=[
             ("samples", f"{examiner.counts.samples} of each, seeds {examiner.counts.seed} and up"),
             *(fact for fact in examiner.facts() if fact[0] != "samples"),
@@ -131,6 +133,7 @@ def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES)
         asked={**examiner.asked(), "model": weights_digest(model), "scales": list(scales)},
         metrics=metrics,
         facts=examiner.facts(),
+        page=write_page,
         plots=[
             Plot("scale", "agreement", "Samples named as asked"),
             Plot("scale", "fid", "Frechet distance"),

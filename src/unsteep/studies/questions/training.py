@@ -15,9 +15,10 @@ from unsteep.core.chains import CosineBetas, LinearBetas, QuadraticBetas
 from unsteep.core.continuous import Flow, SigmoidAlphaBar
 from unsteep.core.schedules import AnySchedule
 from unsteep.networks import UNetConfig
+from unsteep.studies.page import write_page
 from unsteep.studies.questions.examiner import Counts, Examiner, Variant, cells_of, with_seed
 from unsteep.studies.study import Plot, Study
-from unsteep.studies.trained import images_per_second, of_steps
+from unsteep.studies.trained import of_steps
 from unsteep.training.run import Run
 
 METRICS = ("fid", "bits-per-dim", "kid", "precision", "recall", "agreement")
@@ -113,12 +114,6 @@ QUESTIONS: dict[str, Callable[[Run, Counts, int, str], Study]] = {
 CELLS = {"schedules": 6, "architecture": 6, "scale": 9}
 
 
-def steps_for(run: Run, seconds: float, device: str) -> int:
-    """How many steps fit in some seconds of training, measured on this machine."""
-    data = run.data.read("train")
-    return max(1, int(seconds * images_per_second(run, data, device) / run.train.batch))
-
-
 def _study(
     name: str,
     question: str,
@@ -143,6 +138,7 @@ def _study(
         asked=examiner.asked(run),
         metrics=metrics,
         facts=facts,
+        page=write_page,
         floors=examiner.floors(metrics),
         repeat=repeat,
     )
