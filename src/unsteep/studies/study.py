@@ -154,7 +154,7 @@ def _measured(study: Study, cell: Cell, folder: Path) -> Outcome | None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json({"seconds": seconds}, spent)
     if outcome is not None:
-        outcome = replace(outcome, seconds=seconds, protocol={**study.protocol, **outcome.protocol})
+        outcome = replace(outcome, seconds=seconds, protocol={**outcome.protocol, **study.protocol})
         _write(outcome, folder)
     return outcome
 
