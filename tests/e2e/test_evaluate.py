@@ -171,7 +171,7 @@ def test_the_chain_and_the_variance_of_a_model_are_its_own() -> None:
         ("evaluate runs/a --steps 9", "the chain has 5 levels, got 9"),
         ("evaluate runs/a --label 12", "'12' is not a class of this model"),
         ("evaluate runs/a -n 5", "at least 10 samples"),
-        ("evaluate runs/a --batch 0", "batch_size: expected at least 1"),
+        ("evaluate runs/a --batch 0", "--batch: expected at least 1"),
         ("evaluate runs/a --device abacus", "--device abacus"),
         ("evaluate runs/a --data real", "from no folder; leave it out"),
         ("evaluate saved", "does not know its data; name real pictures"),

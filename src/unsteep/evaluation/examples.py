@@ -15,6 +15,7 @@ from unsteep.data import Examples
 from unsteep.data.reading import every, in_memory
 from unsteep.hearing import condition_of
 from unsteep.model import Model
+from unsteep.model.bounded import check_grid
 from unsteep.training.run import read_run
 
 
@@ -69,7 +70,7 @@ def examples_of(model: Model, data: DataSet, n: int, seed: int) -> Examples:
         raise ValueError(f"data: expected at least 2 examples, for an interval, got {len(chosen)} ({data.source})")
     _check_range(model, chosen)
     try:
-        model.space.check(chosen.x)
+        check_grid(model.space, chosen.x)
     except ValueError as error:
         raise ValueError(f"{error} ({data.source})") from None
     if not model.names:

@@ -10,6 +10,7 @@ from torch import Tensor
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
+from unsteep.core.protocols import Space
 from unsteep.core.schedules import steps_of
 from unsteep.likelihood import BoundTerms, Decoder, ReverseVariance, bound, spread, strata
 from unsteep.model.request import seeds, whole
@@ -18,6 +19,17 @@ from unsteep.sampling.grids import grid as grid_of
 
 if TYPE_CHECKING:
     from unsteep.model.sampled import Sampled
+
+
+def check_grid(space: Space, examples: Tensor) -> None:
+    """ValueError where examples are not of the space, or lie between the values of the data, which alone have a
+    probability."""
+    space.check(examples)
+    if space.levels is not None and not torch.equal(space.decode(space.encode(examples)), examples):
+        raise ValueError(
+            f"data: the model knows the {space.levels} grey levels of its training data, and these pictures have "
+            "values between them; give data of the same kind"
+        )
 
 
 def bounded(
@@ -42,13 +54,7 @@ def bounded(
     if not isinstance(examples, Tensor) or len(examples) == 0:
         got = "none" if isinstance(examples, Tensor) else type(examples).__name__
         raise ValueError(f"examples: expected a tensor of at least one, got {got}; give some")
-    model.space.check(examples)
-    atoms = model.space.levels is not None  # values between those of the data have no probability
-    if atoms and not torch.equal(model.space.decode(model.space.encode(examples)), examples):
-        raise ValueError(
-            f"data: the model knows the {model.space.levels} grey levels of its training data, and these pictures have "
-            "values between them; give data of the same kind"
-        )
+    check_grid(model.space, examples)
     drawn = seeds(seed, len(examples))
     if condition is not None and condition.count != len(examples):
         raise ValueError(f"condition: expected {len(examples)} rows, one for each example, got {condition.count}")
