@@ -54,6 +54,16 @@ def on_device(x: Tensor, device: torch.device | str) -> Tensor:
     return x.to(device)
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """Where numbers of a device can be in float64: there, or on the CPU."""
+    return device if has_float64(device) else torch.device("cpu")
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float64, on its device, or on the CPU where the device has none."""
+    return x.to(float64_device(x.device)).double()
+
+
 @dataclass(frozen=True)
 class NoiseLevel:
     """One noise level, or a row of them: float64 tensors on the CPU, all of shape (), (b,) or (n,).

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unsteep.core.level import float64_device
+
 
 def mask(x: Tensor, valid: Tensor) -> Tensor:
     """`valid`, of the first dimensions of x, for each entry of x: bool, of its shape."""
@@ -49,7 +51,8 @@ def std(x: Tensor, valid: Tensor | None = None) -> Tensor:
 def rms(x: Tensor, valid: Tensor | None = None) -> Tensor:
     """The root mean square of each example's entries: float64 on the CPU, where what order they are summed in leaves no
     trace."""
-    norm = torch.linalg.vector_norm(kept(x, valid).flatten(1), dim=1, dtype=torch.float64)
+    x = kept(x, valid).to(float64_device(x.device))
+    norm = torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.float64)
     return norm.cpu() / count(x, valid).cpu().double().sqrt()
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.elementary import circle, log_unit, unit
-from unsteep.core.level import NoiseLevel, has_float64
+from unsteep.core.level import NoiseLevel, float64_device, wide
 
 _WORD = 0xFFFFFFFF
 _BROWNIAN_DRAW = 1 << 31  # draws from here on are the nodes of the Brownian path
@@ -66,7 +66,7 @@ class NoiseSource:
         like `like` in float64, so that a walk from level to level makes each W once.
         """
         self._check(like)
-        return (self._path(like, now.t) - self._path(like, nxt.t)).to(like.dtype)
+        return (self._path(like, now.t) - self._path(like, nxt.t)).to(like)
 
     def _check(self, like: Tensor) -> None:
         if len(like) != len(self.seeds):
@@ -82,7 +82,7 @@ class NoiseSource:
             return torch.cat([self[i : i + 1]._path(like[i : i + 1], one) for i, one in rows])
         tick, whole = round(float(t) * 2**_BROWNIAN_DEPTH), 2**_BROWNIAN_DEPTH
         for known, w in self._last:
-            if known == tick and w.shape == like.shape and w.device == like.device:
+            if known == tick and w.shape == like.shape and w.device == float64_device(like.device):
                 return w
         last_digit = (tick | whole) & -(tick | whole)  # where bisection meets the time: 1 for most, `whole` at the ends
         depths = range(_BROWNIAN_DEPTH + 1 - last_digit.bit_length())
@@ -102,9 +102,9 @@ class NoiseSource:
         for start in range(0, len(nodes), at_once):
             some = torch.tensor(nodes[start : start + at_once])
             source = NoiseSource(self.seeds.repeat(len(some)), -1)  # one path for all streams
-            wide = like.new_empty((), dtype=torch.float64).expand(len(source.seeds), *like.shape[1:])
+            each = wide(like.new_empty(())).expand(len(source.seeds), *like.shape[1:])
             draws = _BROWNIAN_DRAW + some.repeat_interleave(len(like))
-            yield from source._normal(wide, draws, source.stream).reshape(len(some), *like.shape)
+            yield from source._normal(each, draws, source.stream).reshape(len(some), *like.shape)
 
     def _normal(self, like: Tensor, draw: Tensor, stream: Tensor) -> Tensor:
         a, b, c, d = (word.flatten() for word in self._words(like, draw, stream))
@@ -116,9 +116,7 @@ class NoiseSource:
         """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks)."""
         self._check(like)
         blocks = -(-like[0].numel() // 4)
-        device = (
-            like.device if has_float64(like.device) else torch.device("cpu")
-        )  # the numbers are float64 till the end
+        device = float64_device(like.device)  # the numbers are float64 till the end
         key, stream, draw = (v.to(device).reshape(-1, 1) for v in (self.seeds, stream, draw))
         counter = torch.arange(blocks, device=device).expand(len(like), blocks)
         return philox((counter, draw, stream & _WORD, (stream >> 32) & _WORD), (key & _WORD, (key >> 32) & _WORD))

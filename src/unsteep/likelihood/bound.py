@@ -21,7 +21,7 @@ from torch import Tensor
 from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import Gaussian, Variance, kl, step_term
-from unsteep.core.level import NoiseLevel, add_noise, like
+from unsteep.core.level import NoiseLevel, add_noise, like, wide
 from unsteep.denoiser import Denoise
 from unsteep.likelihood.decoder import Decoder
 
@@ -34,7 +34,7 @@ class Normals(Protocol):
 
 @dataclass(frozen=True)
 class BoundTerms:
-    """The terms of the bound for b examples, float64, nats.
+    """The terms of the bound for b examples, float64, nats, on the CPU where the device has no float64.
 
     `prior` (b,), `kl` (b, k), `decoder` (b,). `steps` (k,) or (b, k): which pairs of the grid the columns of `kl` are,
     0 the noisiest; `weights` (k,): what each counts in the sum, 1 unless terms were sub-sampled. `distortion`
@@ -124,7 +124,7 @@ def bound(
 
     def estimated(level: NoiseLevel, draw: int) -> Estimate:
         estimate = denoise(add_noise(x0, noise.normal(x0, draw=draw), level), level)
-        errors.append(masked.mean(((estimate.x0 - x0) ** 2).double(), estimate.valid))
+        errors.append(masked.mean(wide((estimate.x0 - x0) ** 2), estimate.valid))
         return estimate
 
     with torch.no_grad():
@@ -142,7 +142,7 @@ def bound(
         steps=chosen,
         weights=weights.to(prior),
         distortion=torch.stack(errors, 1),
-        dimensions=masked.count(x0, estimate.valid).to(prior),
+        dimensions=wide(masked.count(x0, estimate.valid)),
     )
 
 
@@ -180,7 +180,7 @@ def spread(u: Tensor, edges: Tensor) -> Tensor:
 
 def prior_term(x0: Tensor, first: NoiseLevel, valid: Tensor | None = None) -> Tensor:
     """L_T: KL(q(x_T | x0) || N(0, (alpha^2 + sigma^2) I)) in nats, float64 (b,)."""
-    x0 = x0.double()
+    x0 = wide(x0)
     at = first.like(x0)
     q = Gaussian(at.alpha * x0, (at.sigma**2).expand_as(x0))
     p = Gaussian(torch.zeros_like(x0), like(first.scale, x0) ** 2)
@@ -189,4 +189,4 @@ def prior_term(x0: Tensor, first: NoiseLevel, valid: Tensor | None = None) -> Te
 
 def _sum(term: Tensor, valid: Tensor | None) -> Tensor:
     """Elements to examples, accumulated in float64."""
-    return masked.sum(term.double(), valid)
+    return masked.sum(wide(term), valid)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unsteep.core import masked, runge_kutta
-from unsteep.core.level import NoiseLevel, like
+from unsteep.core.level import NoiseLevel, like, wide
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule, continuous, finite_range
 from unsteep.denoiser import Denoise
@@ -100,7 +100,7 @@ def flow_log_prob(
         log_p = -0.5 * (masked.sum(y**2, valid) + (d * math.log(2 * math.pi)).to(x))
     else:
         log_p = prior(latent) + (d * math.log(noisy)).to(x)
-    return FlowLikelihood((log_p - (d * math.log(clean)).to(x) + end[:, -1]).double(), latent, nfe)
+    return FlowLikelihood(wide(log_p - (d * math.log(clean)).to(x) + end[:, -1]), latent, nfe)
 
 
 def dequantize(x: Tensor, levels: int, noise: NoiseSource) -> tuple[Tensor, float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unsteep.core import masked
 from unsteep.core.gaussian import ReverseVariance, Variance, optimal_variance
-from unsteep.core.level import NoiseLevel, add_noise
+from unsteep.core.level import NoiseLevel, add_noise, wide
 from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
 from unsteep.likelihood.bound import Normals, check_some
@@ -32,7 +32,7 @@ def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: No
         for i in range(len(levels)):
             x_t = add_noise(x0, noise.normal(x0, draw=i), levels[i])
             estimate = denoise(x_t, levels[i])
-            error = ((estimate.x0 - x0) ** 2).double()
+            error = wide((estimate.x0 - x0) ** 2)
             whole = None if estimate.valid is None else estimate.valid[None]  # all examples as one
             errors.append(masked.mean(error[None], whole)[0].cpu())
     order = torch.argsort(levels.logsnr)

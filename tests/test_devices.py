@@ -1,0 +1,297 @@
+"""On a device without float64, and on one that only refuses to mix: all that a model does there is as on the CPU."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import unsteep
+from stand_in import StandIn
+from test_model import COUNTS, NAMES, TINY, model_of, pictures
+from test_wrapped import X as VECTORS
+from test_wrapped import bare
+from unsteep.core.chains import LinearBetas
+from unsteep.core.noise import NoiseSource
+from unsteep.core.schedules import VP, Cosine
+from unsteep.data import Examples, Given, Shapes
+from unsteep.evaluation.by_level import by_level
+from unsteep.features.domain import DomainNet, fit
+from unsteep.guidance.noisy import NoisyClassifier
+from unsteep.guidance.setting import Guidance
+from unsteep.likelihood import flow_log_prob
+from unsteep.model import Model, ModelConfig
+from unsteep.networks import TextEncoderConfig
+from unsteep.networks.encoder import EncoderConfig
+from unsteep.objectives import Bound, Hybrid, Simple
+from unsteep.objectives.classification import Classification
+from unsteep.objectives.times import Importance, LogitNormal
+from unsteep.sampling import SOLVERS, Adaptive
+from unsteep.spaces import Pixels
+from unsteep.training.classifying import ClassifierRun
+from unsteep.training.conditioning import Conditioning
+from unsteep.training.loop import TrainConfig, train
+from unsteep.training.run import Run, start
+
+CPU = torch.device("cpu")
+DATA = Examples(
+    x=torch.randint(0, 256, (24, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+    labels=torch.arange(24) % 4,
+    names=NAMES,
+    source="bytes",
+)
+X = DATA.x[:4]
+LABELS = torch.tensor([0, 2, 3, 0])
+TRAIN = TrainConfig(steps=2, batch=8, warmup=1, ema=0.5)
+
+
+@pytest.fixture(params=["mps", "xpu"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    with StandIn(request.param, float64=request.param == "xpu") as there:
+        yield there
+
+
+def on(device: torch.device, **how: Any) -> Model:
+    statistics = {"label_counts": COUNTS, "x0_error": torch.tensor([[-9.0, 0, 9], [0.3, 0.1, 0.001]]).double()}
+    model = model_of(pictures(), statistics=statistics, **how)
+    for weight in model.denoiser.parameters():
+        weight.data /= 2  # or rounding would grow too fast to compare where the flow goes
+    return model.to(device)
+
+
+def told_by(device: torch.device) -> NoisyClassifier:
+    torch.manual_seed(1)
+    module = NoisyClassifier(EncoderConfig(channels=1, classes=4, width=8, groups=4, multipliers=(1, 2)).build())
+    for weight in module.parameters():
+        weight.data += 0.2 * torch.randn_like(weight)
+    return module.eval().requires_grad_(False).to(device)
+
+
+def same(answer: Callable[[torch.device], Any], device: torch.device, **within: float) -> None:
+    there = answer(device)
+    found = [one.cpu() for one in (there if isinstance(there, list) else [there])]
+    wanted = answer(CPU)
+    for one, other in zip(found, wanted if isinstance(wanted, list) else [wanted], strict=True):
+        torch.testing.assert_close(one, other, **(within or {"rtol": 1e-4, "atol": 1e-4}))
+
+
+# The stand-in.
+
+
+def test_it_refuses_float64() -> None:
+    with StandIn("mps", float64=False) as device:
+        x = torch.zeros(3).to(device)
+        assert x.device == (x + 1).device == torch.zeros(3, device=device).device == device
+        for made in (
+            x.double,
+            lambda: torch.zeros(3).double().to(device),
+            lambda: x.to("cpu", torch.float64),
+            lambda: torch.zeros(3, dtype=torch.float64, device=device),
+            lambda: torch.tensor([0.0], dtype=torch.float64, device="mps"),
+            lambda: x.new_zeros(3, dtype=torch.float64),
+            lambda: torch.linalg.vector_norm(x, dtype=torch.float64),
+        ):
+            with pytest.raises(TypeError, match="float64"):
+                made()
+        assert x.cpu().double().device == CPU
+
+
+def test_it_refuses_to_mix(device: torch.device) -> None:
+    x, other = torch.zeros(3).to(device), torch.zeros(3)
+    for mixed in (
+        lambda: x + other,
+        lambda: other + x,
+        lambda: torch.where(other > 0, x, 0.0),
+        lambda: torch.stack([x[0], other[0]]),
+        lambda: other[x.long()],
+        lambda: torch.nn.Linear(3, 3)(x),
+        lambda: torch.nn.Linear(3, 3).to(device)(other),
+    ):
+        with pytest.raises(RuntimeError, match="same device"):
+            mixed()
+    with pytest.raises(TypeError, match="numpy"):
+        x.numpy()
+    assert torch.equal((x + torch.tensor(1.0)).cpu(), other + 1)  # a number of the CPU is a number anywhere
+
+
+# Training.
+
+
+def run(**settings: Any) -> Run:
+    given = {"data": Given(), "schedule": LinearBetas(steps=40), "train": TRAIN, **settings}
+    return Run(**{"model": ModelConfig(network=TINY), "condition": Conditioning(label=True, drop=0.2), **given})
+
+
+LEARNED = ModelConfig(network=TINY, variance="learned")
+RUNS = {
+    "simple": run(),
+    "accumulated": run(train=replace(TRAIN, accumulate=2, flip=True)),
+    "logit-normal": run(objective=Simple(times=LogitNormal())),
+    "importance": run(objective=Simple(times=Importance(history=1, bins=2)), train=replace(TRAIN, steps=4)),
+    "bound": run(objective=Bound(), model=LEARNED),
+    "learned bound": run(objective=Bound(variance="learned"), model=LEARNED),
+    "hybrid": run(objective=Hybrid(), model=LEARNED),
+    "classifier": ClassifierRun(
+        data=Given(),
+        network=EncoderConfig(width=8, groups=4, multipliers=(1, 2)),
+        objective=Classification(),
+        train=TRAIN,
+    ),
+}
+
+
+@pytest.mark.parametrize("of", RUNS.values(), ids=RUNS)
+def test_training(of: Any, device: torch.device) -> None:
+    def weights(device: torch.device) -> list[Tensor]:
+        task = of.made(DATA, device)
+        losses = [torch.tensor(record.loss) for record in train(task, of.train)]
+        return losses + [p.detach() for p in task.state.ema.module.parameters()]
+
+    same(weights, device, rtol=1e-3, atol=2e-4)
+
+
+def test_a_whole_run_with_its_pictures_is_read_on_the_cpu(device: torch.device, tmp_path: Path) -> None:
+    of = run(train=replace(TRAIN, checkpoint_every=1, preview_every=1))
+    assert start(of, tmp_path / "run", device=str(device), data=DATA, say=lambda _: None)
+    same(
+        lambda device: unsteep.load(tmp_path / "run", device=str(device)).sample(2, steps=2).float(),
+        device,
+        rtol=0,
+        atol=1,
+    )
+
+
+def test_domain_features(device: torch.device) -> None:
+    settings = DomainNet(steps=2, batch=8, width=8, dimension=16)
+    same(lambda device: fit(DATA, settings, str(device))(X.float().to(device))[1].detach(), device, atol=1e-3, rtol=0)
+
+
+# Sampling.
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, Adaptive(tolerance=0.1)], ids=str)
+def test_solvers(solver: Any, device: torch.device) -> None:
+    def drawn(device: torch.device) -> Tensor:
+        steps = None if isinstance(solver, Adaptive) else 3
+        *_, last = on(device).trajectory(0, 2, LABELS[:2], steps, guidance=2.0, solver=solver, clip=True)
+        return last.x
+
+    same(drawn, device, rtol=1e-3, atol=1e-3)
+
+
+GUIDED: dict[str, Callable[[torch.device], Any]] = {
+    "free": lambda device: 2.0,
+    "rescaled": lambda device: Guidance(scale=2.0, rescale=0.5, interval=(0.1, 0.9)),
+    "threshold": lambda device: Guidance(scale=2.0, threshold=0.9),
+    "negative": lambda device: Guidance(scale=2.0, negative={"label": [3, 3, 0, 1]}),
+    "weaker": lambda device: Guidance(scale=2.0, weaker=on(device, stirred=False)),
+    "classifier": lambda device: Guidance(scale=2.0, classifier=told_by(device)),
+    "classifier, asked": lambda device: Guidance(scale=2.0, classifier=told_by(device), labels=LABELS.flip(0)),
+}
+
+
+@pytest.mark.parametrize("guidance", GUIDED.values(), ids=GUIDED)
+def test_guidance(guidance: Callable[[torch.device], Any], device: torch.device) -> None:
+    def drawn(device: torch.device) -> Tensor:
+        how: Any = {"guidance": guidance(device), "label": LABELS.tolist(), "steps": 3, "batch_size": 3}
+        answer: Tensor = on(device).sample(4, **how)
+        return answer.float()
+
+    same(drawn, device, rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta_tilde", "optimal"])
+def test_likelihood(variance: Any, device: torch.device) -> None:
+    def bits(device: torch.device) -> list[Tensor]:
+        found = on(device).likelihood(X, LABELS, terms=3, draws=2, variance=variance)
+        return [found.bits_per_dim(), found.distortion, found.dimensions]
+
+    same(bits, device)
+
+
+@pytest.mark.parametrize("divergence", ["exact", "hutchinson"])
+def test_flow_likelihood(divergence: Any, device: torch.device) -> None:
+    def nats(device: torch.device) -> list[Tensor]:
+        x = VECTORS.float().to(device)
+        how: Any = {"divergence": divergence, "noise": NoiseSource(range(4))}
+        found = flow_log_prob(bare().float().to(device), x, VP(), tolerance=1e-3, **how)
+        assert found.log_prob.dtype == torch.float64
+        return [found.log_prob, found.latent]
+
+    same(nats, device, rtol=1e-3, atol=1e-2)
+
+
+MASK = torch.zeros(8, 8, dtype=torch.bool)
+MASK[:, 4:] = True
+VERBS: dict[str, Callable[[Model], Any]] = {
+    "repaint": lambda model: unsteep.fill(model, X[0], MASK, 2, label=2, guidance=2.0, steps=3, resamples=2),
+    "pigdm": lambda model: unsteep.fill(model, X[0], MASK, 2, label=2, guidance=2.0, steps=3, method="pigdm"),
+    "redraw": lambda model: unsteep.redraw(model, X[0], 0.5, 2, label=2, guidance=2.0, steps=3),
+    "interpolate": lambda model: unsteep.interpolate(model, X[0], X[1], frames=3, steps=2, label=2),
+    "slerp": lambda model: unsteep.interpolate(model, X[0], X[1], frames=3, steps=2, method="slerp"),
+    "invert": lambda model: unsteep.invert(model, X[:2], label=2, tolerance=0.1).latents,
+    "tune": lambda model: unsteep.tune_grid(model, steps=3, seeds=2, evaluations=4).after.t,
+}
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+def test_verbs(verb: Callable[[Model], Any], device: torch.device) -> None:
+    same(lambda device: verb(on(device)).float(), device, rtol=1e-2, atol=1)
+
+
+def test_a_classifier_by_level(device: torch.device) -> None:
+    found = by_level(told_by(device), DATA, Pixels(channels=1, size=8), Cosine(), n=16, times=(0.0, 0.5))
+    assert len(found.accuracy) == 2
+
+
+# What is heard.
+
+
+def stirred(model: Model) -> Model:
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.denoiser.parameters():
+        weight.data += 0.1 * torch.randn(weight.shape, generator=generator).to(weight.device)
+    return model
+
+
+def test_text_and_picture(device: torch.device) -> None:
+    text = TextEncoderConfig(width=16, depth=1, heads=2, limit=60)
+    of = Run(
+        data=Shapes(size=16, count=20, test_count=4),
+        condition=Conditioning(text="bpe", pieces=32, limit=60, picture="low-resolution:2", augment=0.5, drop=0.25),
+        model=ModelConfig(network=replace(TINY, width=16, attention=(8,), text=text), prediction="v"),
+        train=TRAIN,
+    )
+    small = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+    def drawn(device: torch.device) -> list[Tensor]:
+        task = of.made(of.data.read("train"), device)
+        losses = [torch.tensor(record.loss) for record in train(task, of.train)]
+        asked: Any = {"prompt": ["a red circle", ""], "picture": small, "augment": 0.2}
+        return [*losses, stirred(task.model).sample(2, steps=3, guidance=2.0, **asked).float()]
+
+    same(drawn, device, rtol=1e-3, atol=1)
+
+
+def test_sequences_with_lengths(device: torch.device, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    lengths = np.array([5, 9, 12, 7] * 4)
+    x = random.standard_normal((16, 12, 3)).cumsum(1).astype(np.float32)
+    np.savez(tmp_path / "walks.npz", x=x, lengths=lengths, labels=np.arange(16) % 2)
+    settings = ["condition.label=true", "condition.drop=0.2", "model.variance=learned", "objective=Hybrid"]
+    settings += [*("model.network." + of for of in ("width=16", "depth=1", "heads=2")), "schedule.steps=40"]
+
+    def drawn(device: torch.device) -> list[Tensor]:
+        out = tmp_path / f"run-{device}"
+        how: Any = {"data": tmp_path / "walks.npz", "out": out, "steps": 2, "batch": 8, "say": lambda _: None}
+        model = unsteep.train("sequences", settings=settings, device=str(device), **how)
+        told = model.sample(2, length=[4, 9], label=1, guidance=2.0, solver=Adaptive(tolerance=0.1))
+        more = model.sample(2, length=[4, 9], label=1, guidance=Guidance(scale=2.0, rescale=0.5), steps=3)
+        rows = model.likelihood(torch.from_numpy(x[:2]), model.condition_of(2, label=1, length=[5, 9]), terms=3)
+        return [torch.as_tensor(one) for one in (*told, *more, rows.bits_per_dim())]
+
+    same(drawn, device, rtol=1e-2, atol=1e-2)
