@@ -20,9 +20,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, integers, rows_of, shown, whole
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel
+from unsteep.core.level import NoiseLevel, level_of
 from unsteep.core.noise import NoiseSource
 
 _DATA_STREAM = -(1 << 62)  # far from the streams of noise: data of seed s must not repeat the noise of seed s
@@ -39,6 +40,21 @@ class Mixture:
     def __init__(
         self, means: Tensor, covariances: Tensor, weights: Tensor | None = None, labels: Tensor | None = None
     ) -> None:
+        for name, value in (("means", means), ("covariances", covariances), ("weights", weights)):
+            if value is not None or name != "weights":
+                rows = rows_of(value, "numbers (k, ...)", name)
+                if not bool(rows.isfinite().all()):
+                    raise ValueError(f"{name}: expected finite numbers, got NaN or infinite ones; leave such out")
+        if means.ndim < 2 or means.numel() == 0:
+            raise ValueError(f"means: expected (k, *shape), got {tuple(means.shape)}; give a mean for each component")
+        if labels is not None and tuple(integers("labels", labels).shape) != (len(means),):
+            raise ValueError(f"labels: expected a class for each of {len(means)} components, got {shown(labels)}")
+        if weights is not None and (
+            weights.shape != (len(means),) or not bool((weights >= 0).all()) or not bool(weights.sum() > 0)
+        ):
+            raise ValueError(
+                f"weights: expected {len(means)} numbers of at least 0, and not all 0, got {shown(weights)}; give those"
+            )
         self.shape = means.shape[1:]
         self.means = means.double().flatten(1)
         k, d = self.means.shape
@@ -107,6 +123,7 @@ class Mixture:
 
     def sample(self, n: int, seed: int = 0, condition: Condition | None = None) -> Tensor:
         """n exact samples of the data, float64 (n, *shape), of the seeds seed .. seed + n - 1."""
+        n, seed = whole("n", n, 1, MOST_SAMPLES), whole("seed", seed, -(2**63), 2**62)
         noise = NoiseSource(range(seed, seed + n), _DATA_STREAM)
         z = noise.normal(torch.empty(n, self.means.shape[1], dtype=torch.float64), draw=0)
         u = noise.uniform(torch.empty(n, 1, dtype=torch.float64), draw=1)
@@ -152,6 +169,9 @@ class Mixture:
         return -torch.trapezoid(log_p.exp() * log_p, x)
 
     def _prepare(self, x_t: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor, Tensor]:
+        if tuple(rows_of(x_t, "numbers (b, ...)", "x_t").shape[1:]) != tuple(self.shape):
+            raise ValueError(f"x_t: expected (b, ...) of shape {tuple(self.shape)}, got {shown(x_t)}; reshape it")
+        level_of("level", level)
         x = x_t.double().flatten(1)
         at = level.like(x)
         return x, at.alpha, at.sigma

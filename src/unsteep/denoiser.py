@@ -23,11 +23,12 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
+from unsteep.core.arguments import choice, floats, kind, shown
 from unsteep.core.condition import VALID, Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.gaussian import posterior_weights
-from unsteep.core.level import NoiseLevel, like
-from unsteep.core.schedules import Schedule, steps_of
+from unsteep.core.level import NoiseLevel, level_of, like
+from unsteep.core.schedules import Schedule, schedule_of, steps_of
 
 NoiseLabel = Literal["step", "time", "logsnr"]
 InputScale = Literal["none", "unit"]
@@ -60,20 +61,21 @@ class Denoiser(nn.Module):
         learn_variance: LearnVariance = False,
     ) -> None:
         super().__init__()
+        kind("network", network, nn.Module, "a torch module", "give one")
+        schedule_of(schedule)
         has_steps = getattr(schedule, "steps", None) is not None
-        if prediction not in (*PREDICTIONS, "mean"):
-            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, mean, got {prediction!r}")
+        if not isinstance(prediction, str) or prediction not in (*PREDICTIONS, "mean"):
+            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, mean, got {shown(prediction)}")
         if prediction in ("eps", "score") and schedule.logsnr_min == -torch.inf:
             raise ValueError(
                 f"prediction: {prediction} says nothing about x0 at t = 1, where {type(schedule).__name__} leaves "
                 f"no signal (alpha = 0); predict v, x0 or flow"
             )
-        if noise_label is not None and noise_label not in get_args(NoiseLabel):
-            raise ValueError(f"noise_label: expected one of {', '.join(get_args(NoiseLabel))}, got {noise_label!r}")
-        if learn_variance not in (False, True, "fraction", "diagonal"):
-            raise ValueError(f"learn_variance: expected False, True, fraction or diagonal, got {learn_variance!r}")
-        if input_scale not in get_args(InputScale):
-            raise ValueError(f"input_scale: expected one of {', '.join(get_args(InputScale))}, got {input_scale!r}")
+        if noise_label is not None:
+            choice("noise_label", noise_label, get_args(NoiseLabel))
+        if not isinstance(learn_variance, bool | str) or learn_variance not in (False, True, "fraction", "diagonal"):
+            raise ValueError(f"learn_variance: expected False, True, fraction or diagonal, got {shown(learn_variance)}")
+        choice("input_scale", input_scale, get_args(InputScale))
         if noise_label == "step" and not has_steps:
             raise ValueError(
                 f"noise_label: 'step' needs a chain, and {type(schedule).__name__} has no steps; use 'time'"
@@ -87,6 +89,13 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Estimate:
         """The estimate at x_t (b, ...), for `level` of shape () or (b,)."""
+        floats("x_t", x_t)
+        if level_of("level", level).t.ndim and level.t.shape[0] not in (1, len(x_t)):
+            raise ValueError(
+                f"level: expected one, or {len(x_t)}, got {tuple(level.t.shape)}; give one for each of x_t"
+            )
+        if condition is not None:
+            kind("condition", condition, Condition, "a Condition or none", "make one, as Condition(label=...)")
         scaled = x_t if self.input_scale == "none" else x_t / like(level.scale, x_t)
         # In half precision neighbouring labels near 999 would be one number.
         heard = self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))

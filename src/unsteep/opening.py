@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from unsteep.core.arguments import choice, flag, kind
+from unsteep.core.arguments import path as path_of
 from unsteep.model import Model
 from unsteep.storage.checkpoint import latest, load_text, step_folders
 
@@ -20,8 +22,10 @@ def load(
     the model's repr says which. `trust`: import the parts of a user's own that the model names, as its network; without
     it they must have been imported before. ValueError if `path` is none of these, or a file was damaged.
     """
-    path = Path(path)
-    device = chosen_device(str(device))
+    path, trust = path_of("path", path), flag("trust", trust)
+    if weights is not None:
+        choice("weights", weights, ("ema", "weights"))
+    device = chosen_device(device)
     if (path / "model.toml").exists():
         return Model.open(path, weights, device, trust=trust, origin=_origin(path, weights))
     if not (path / "run.toml").exists():
@@ -35,15 +39,19 @@ def load(
     return Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
 
 
-def chosen_device(name: str = "auto") -> str:
+def chosen_device(device: str | torch.device = "auto") -> str:
     """The torch device of this name; "auto" is the first accelerator that is there, else the CPU. ValueError where it
     is not."""
+    kind("device", device, (str, torch.device), "a device, as auto or cpu", "name one")
+    name = str(device)
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name}: not available here; use auto or cpu ({str(error).splitlines()[0]})") from None
+        raise ValueError(
+            f"device {' '.join(name.split())}: not available here; use auto or cpu ({str(error).splitlines()[0]})"
+        ) from None
     return name
 
 

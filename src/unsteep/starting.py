@@ -8,6 +8,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from unsteep.core.arguments import flag, shown
+from unsteep.core.arguments import path as path_of
 from unsteep.data import Given
 from unsteep.model import Model
 from unsteep.opening import chosen_device, load
@@ -43,10 +45,18 @@ def train(
     `trust`: import parts of a user's own that a file names. ValueError where anything does not fit, before anything is
     written. On Ctrl-C it saves and raises KeyboardInterrupt; with `resume=True` it goes on.
     """
-    out, where = Path(out), chosen_device(device)
+    out, where = path_of("out", out), chosen_device(device)
+    for name, value in (("resume", resume), ("force", force), ("trust", trust)):
+        flag(name, value)
+    if not callable(say):
+        raise ValueError(f"say: expected a function of a text, as print, got {shown(say)}; give one")
     if isinstance(settings, str):
         raise ValueError(f'settings: expected a list, as ["train.steps=500"], got one text {settings!r}')
-    keys = [*settings, *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
+    rows = isinstance(settings, Iterable) and not isinstance(settings, range) and getattr(settings, "ndim", None) != 0
+    listed = list(settings) if rows else [settings]
+    if not all(isinstance(one, str) for one in listed):
+        raise ValueError(f'settings: expected a list of texts, as ["train.steps=500"], got {shown(settings)}; give one')
+    keys = [*listed, *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
     held = None if data is None or isinstance(data, str | Path) else Given.of(data)
     if resume:
         if force or start_from is not None:
@@ -70,16 +80,16 @@ def configured(
     held = None if data is None or path else Given.of(data)
     if isinstance(recipe_or_run, str):
         if recipe_or_run not in RECIPES:
-            raise ValueError(f"unknown recipe {recipe_or_run!r}; {_nearest(recipe_or_run)}")
+            raise ValueError(f"recipe_or_run: unknown recipe {recipe_or_run!r}; {_nearest(recipe_or_run)}")
         run: Any = RECIPES[recipe_or_run](path or (HELD if held is not None else ""))
-    elif hasattr(recipe_or_run, "made"):
+    elif hasattr(recipe_or_run, "made") and not isinstance(recipe_or_run, type):
         run = recipe_or_run
         if path:
             if not hasattr(run.data, "path"):
                 raise ValueError(f"data: {type(run.data).__name__} reads no file; leave {path} out")
             run = replace(run, data=replace(run.data, path=path))
     else:
-        raise ValueError(f"expected the name of a recipe, or a run, got {type(recipe_or_run).__name__}")
+        raise ValueError(f"recipe_or_run: expected the name of a recipe, or a run, got {type(recipe_or_run).__name__}")
     if held is not None:
         run = replace(run, data=held)
     if start_from is not None:

@@ -10,6 +10,7 @@ goes through logarithms (log1p, expm1): 1 - alpha_bar is never formed by subtrac
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -17,7 +18,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from unsteep.core.level import NoiseLevel, Time, as_time, preserving_level
+from unsteep.core.arguments import MOST_STEPS, checked, kind, number, shown
+from unsteep.core.level import NoiseLevel, Time, as_logsnr, as_time, preserving_level
 from unsteep.core.open import Components
 
 
@@ -60,7 +62,7 @@ class Chain:
 
     def inverse(self, logsnr: Time) -> NoiseLevel:
         """The level of the chain whose log-SNR is nearest to `logsnr`."""
-        logsnr = torch.as_tensor(logsnr, dtype=torch.float64).contiguous()
+        logsnr = as_logsnr(logsnr).contiguous()
         table = self.levels.logsnr
         midpoints = (table[1:-1] + table[2:]) / 2  # between steps n and n + 1, falling with n
         step = 1 + torch.searchsorted(-midpoints, -logsnr, right=True)
@@ -71,6 +73,9 @@ class Chain:
         return Interpolated(chain=self)
 
     def _check(self) -> None:
+        checked(self)
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"steps: expected at most {MOST_STEPS}, got {self.steps}; take fewer")
         if self.steps < 1 + self.zero_terminal:
             raise ValueError(f"steps: expected at least {1 + self.zero_terminal}, got {self.steps}")
         betas = self.betas()
@@ -185,7 +190,9 @@ class Betas(Chain):
     zero_terminal: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(float(beta) for beta in self.values))
+        if isinstance(self.values, str | bytes | dict) or not isinstance(self.values, Iterable):
+            raise ValueError(f"values: expected a row of betas, got {shown(self.values)}; give one, as (0.1, 0.2)")
+        object.__setattr__(self, "values", tuple(float(beta if isinstance(beta, float) else number("values", beta)) for beta in self.values))
         self._check()
 
     @property
@@ -208,6 +215,9 @@ class Interpolated:
     """
 
     chain: AnyChain
+
+    def __post_init__(self) -> None:
+        kind("chain", self.chain, Chain, "a chain of betas", "give one, as LinearBetas()")
 
     @property
     def steps(self) -> int:
@@ -236,7 +246,7 @@ class Interpolated:
         return preserving_level(t, torch.where(place < 1, table[1] - place.log(), logsnr))
 
     def inverse(self, logsnr: Time) -> NoiseLevel:
-        logsnr = torch.as_tensor(logsnr, dtype=torch.float64).contiguous().clamp(min=self.logsnr_min)
+        logsnr = as_logsnr(logsnr).contiguous().clamp(min=self.logsnr_min)
         table = self.chain.levels.logsnr[1:]
         above = torch.searchsorted(-table, -logsnr).clamp(1, max(1, self.steps - 1))
         low, high = table[above - 1], table[above.clamp(max=self.steps - 1)]

@@ -21,6 +21,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import kind, shown
 from unsteep.core.level import on_device
 
 NULL_LABEL = -1
@@ -43,9 +44,14 @@ class Condition(Mapping[str, Tensor]):
         nulls: Mapping[str, Tensor] | None = None,
         **named: Tensor | None,
     ) -> None:
+        if not isinstance(tensors, Mapping | None) or not isinstance(nulls, Mapping | None):
+            wrong, value = ("nulls", nulls) if isinstance(tensors, Mapping | None) else ("tensors", tensors)
+            raise ValueError(f"{wrong}: expected a mapping of names to tensors, got {shown(value)}; give a dict")
         given = {**(tensors or {}), **named}
+        for name, null in (nulls or {}).items():
+            kind(str(name), null, Tensor, "a tensor for no condition", "make it one, as torch.tensor([...])")
         for name, one in given.items():
-            if one is not None and (not isinstance(one, Tensor) or one.ndim == 0):
+            if one is not None and (not isinstance(one, Tensor) or one.ndim == 0 or one.layout != torch.strided):
                 raise ValueError(
                     f"{name}: expected a tensor with a row for each sample, got {_kind(one)}; make it one, as "
                     f"torch.tensor([...])"
@@ -96,6 +102,8 @@ class Condition(Mapping[str, Tensor]):
 
         ValueError for a name of which neither `nulls` nor its form says what none is.
         """
+        if not isinstance(rows, Tensor) or rows.dtype != torch.bool or tuple(rows.shape) != (self.count,):
+            raise ValueError(f"rows: expected bools ({self.count},), got {shown(rows)}; give one for each row")
         whole = self._completed()
         return self._with({name: self._nulled(name, one, rows, whole) for name, one in whole.items()})
 

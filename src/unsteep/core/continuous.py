@@ -20,12 +20,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unsteep.core.level import NoiseLevel, Time, as_time, preserving_level
+from unsteep.core.arguments import checked
+from unsteep.core.level import NoiseLevel, Time, as_logsnr, as_time, preserving_level
+
+MOST_RHO = 1000.0
 
 
 def within(logsnr: Time, low: float, high: float) -> Tensor:
     """`logsnr` as float64, cut to [low, high]; +inf, the clean level, stays."""
-    logsnr = torch.as_tensor(logsnr, dtype=torch.float64)
+    logsnr = as_logsnr(logsnr)
     return torch.where(logsnr == math.inf, logsnr, logsnr.clamp(low, high))
 
 
@@ -39,7 +42,8 @@ class VP:
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max:
+        checked(self)
+        if not 0 < self.beta_min <= self.beta_max < math.inf:
             raise ValueError(f"VP: expected 0 < beta_min <= beta_max, got {self.beta_min} and {self.beta_max}")
 
     @property
@@ -73,6 +77,7 @@ class Cosine:
     logsnr_max: float = 15.0
 
     def __post_init__(self) -> None:
+        checked(self)
         if not self.logsnr_min < self.logsnr_max:
             raise ValueError(f"Cosine: expected logsnr_min < logsnr_max, got {self.logsnr_min} and {self.logsnr_max}")
 
@@ -113,7 +118,8 @@ class SigmoidAlphaBar:
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.start < self.end and self.tau > 0):
+        checked(self)
+        if not (self.start < self.end and 0 < self.tau < math.inf and math.isfinite(self.end - self.start)):
             raise ValueError(
                 f"SigmoidAlphaBar: expected start < end and tau > 0, got start={self.start}, end={self.end}, "
                 f"tau={self.tau}"
@@ -145,7 +151,7 @@ class SigmoidAlphaBar:
         return preserving_level(t, h * (1 - 2 * t) + signal - noise + self._offset)
 
     def inverse(self, logsnr: Time) -> NoiseLevel:
-        logsnr = torch.as_tensor(logsnr, dtype=torch.float64)
+        logsnr = as_logsnr(logsnr)
         h = torch.tensor(self._half, dtype=torch.float64)
         # SNR = c sinh((1 - t) h) / sinh(t h) solved for t: exp(2 t h) = 1 + 2 sinh(h) / (SNR / c + exp(-h))
         grown = h + torch.log(-torch.expm1(-2 * h)) - torch.logaddexp(logsnr - self._offset, -h)
@@ -165,7 +171,8 @@ class Laplace:
     logsnr_max: float = 10.0
 
     def __post_init__(self) -> None:
-        if not (self.logsnr_min < self.mu < self.logsnr_max and self.b > 0):
+        checked(self)
+        if not (self.logsnr_min < self.mu < self.logsnr_max and 0 < self.b < math.inf):
             raise ValueError(
                 f"Laplace: expected logsnr_min < mu < logsnr_max and b > 0, got {self.logsnr_min}, {self.mu}, "
                 f"{self.logsnr_max} and b={self.b}"
@@ -213,7 +220,7 @@ class Flow:
         return NoiseLevel(t, 2 * (torch.log1p(-t) - torch.log(t)), 1 - t, t)
 
     def inverse(self, logsnr: Time) -> NoiseLevel:
-        logsnr = torch.as_tensor(logsnr, dtype=torch.float64)
+        logsnr = as_logsnr(logsnr)
         t = torch.sigmoid(-logsnr / 2)
         return NoiseLevel(t, logsnr, torch.sigmoid(logsnr / 2), t)
 
@@ -235,10 +242,11 @@ class Karras:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.sigma_min < self.sigma_max and self.rho > 0):
+        checked(self)
+        if not (0 < self.sigma_min < self.sigma_max < math.inf and 0 < self.rho <= MOST_RHO):
             raise ValueError(
-                f"Karras: expected 0 < sigma_min < sigma_max and rho > 0, got {self.sigma_min}, {self.sigma_max} and "
-                f"rho={self.rho}"
+                f"Karras: expected 0 < sigma_min < sigma_max and 0 < rho <= {MOST_RHO:g}, got {self.sigma_min}, "
+                f"{self.sigma_max} and rho={self.rho}"
             )
 
     @property

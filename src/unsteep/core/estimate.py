@@ -24,7 +24,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from unsteep.core.level import NoiseLevel, like
+from unsteep.core.arguments import shown
+from unsteep.core.level import NoiseLevel, level_of, like, paired
 
 Prediction = Literal["x0", "eps", "v", "score", "flow"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
@@ -47,9 +48,17 @@ class Estimate:
     log_variance: Tensor | None = None
     valid: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or self.kind not in PREDICTIONS:
+            raise ValueError(f"kind: expected one of {', '.join(PREDICTIONS)}, got {shown(self.kind)}; choose one")
+        paired(x_t=self.x_t, value=self.value)
+        level_of("level", self.level)
+
     def as_(self, kind: Prediction) -> Tensor:
         """The estimate as `kind`; the kind that the network predicts comes back bit for bit. ValueError where it is
         undefined."""
+        if not isinstance(kind, str) or kind not in PREDICTIONS:
+            raise ValueError(f"kind: unknown prediction kind {shown(kind)}; the kinds are {', '.join(PREDICTIONS)}")
         if kind == self.kind:
             return self.value
         match kind:
@@ -65,7 +74,7 @@ class Estimate:
                 return (at.alpha * self._eps() - at.sigma * self._x0()) / like(self.level.scale, self.x_t)
             case "flow":
                 return self._eps() - self._x0()
-        raise ValueError(f"unknown prediction kind {kind!r}; the kinds are {', '.join(PREDICTIONS)}")
+        raise AssertionError(kind)
 
     @property
     def x0(self) -> Tensor:

@@ -20,8 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import kind, shown
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like, step_variances
+from unsteep.core.level import NoiseLevel, level_of, like, paired, step_variances
 
 Variance = Literal["beta", "beta_tilde", "learned"] | Callable[[NoiseLevel, NoiseLevel], Tensor]
 ReverseVariance = Literal["beta", "beta_tilde", "learned", "optimal"]  # by name; optimal: of a measured error
@@ -57,6 +58,9 @@ def posterior_weights(now: NoiseLevel, nxt: NoiseLevel) -> tuple[Tensor, Tensor]
 
 def posterior(x0: Tensor, x_t: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Gaussian:
     """q(x_nxt | x_now = x_t, x0): where a step backwards should land, if x0 were known. x0, x_t: (b, ...)."""
+    paired(x0=x0, x_t=x_t)
+    if bool((level_of("now", now).sigma == 0).any()):
+        raise ValueError("now: expected a noisy level, got clean data; there is nothing to step back from")
     a, b = posterior_weights(now, nxt)
     _, beta_tilde = step_variances(now, nxt)
     return Gaussian(like(a, x_t) * x0 + like(b, x_t) * x_t, like(beta_tilde, x_t))
@@ -69,18 +73,23 @@ def reverse(estimate: Estimate, nxt: NoiseLevel, variance: Variance = "beta", fl
     (optimal for one fixed x0), "learned" (the estimate's own), or a function of the two levels. `floor`: the variance
     to use where the chosen one is 0, as beta_tilde is at the last step.
     """
+    kind("estimate", estimate, Estimate, "an estimate", "make one, as denoiser(x_t, level)")
     now, x_t = estimate.level, estimate.x_t
     mean = posterior(estimate.x0, x_t, now, nxt).mean
+    if floor is not None and (not isinstance(floor, Tensor) or floor.layout != torch.strided or floor.is_complex()):
+        raise ValueError(f"floor: expected a tensor, got {shown(floor)}; give the variance to use where it is 0")
     beta, beta_tilde = step_variances(now, nxt)
     beta = beta * (nxt.scale / now.scale) ** 2  # the step back is made at the scale of x_nxt
-    if callable(variance):
+    if callable(variance) and not isinstance(variance, type):
         return Gaussian(mean, _floored(like(variance(now, nxt), x_t), floor))
-    if variance == "beta":
+    if isinstance(variance, str) and variance == "beta":
         return Gaussian(mean, _floored(like(beta, x_t), floor))
-    if variance == "beta_tilde":
+    if isinstance(variance, str) and variance == "beta_tilde":
         return Gaussian(mean, _floored(like(beta_tilde, x_t), floor))
-    if variance != "learned":
-        raise ValueError(f"unknown variance {variance!r}; choose beta, beta_tilde, learned or a function of two levels")
+    if not isinstance(variance, str) or variance != "learned":
+        raise ValueError(
+            f"variance: unknown variance {shown(variance)}; choose beta, beta_tilde, learned or a function of levels"
+        )
     if estimate.log_variance is not None:
         return Gaussian(mean, estimate.log_variance.exp())
     if estimate.variance_fraction is None:

@@ -19,9 +19,12 @@ once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from unsteep.core.arguments import floats, kind, number, shown
 
 Time = Tensor | float
 
@@ -29,6 +32,13 @@ Time = Tensor | float
 def like(coefficient: Tensor, x: Tensor) -> Tensor:
     """`coefficient`, of shape () or (b,), on x's device and dtype, with dimensions added on the right to broadcast
     with x (b, ...)."""
+    if coefficient.ndim and (
+        coefficient.ndim > x.ndim
+        or (coefficient.shape[0] != x.shape[0] and 1 not in (coefficient.shape[0], x.shape[0]))
+    ):
+        raise ValueError(
+            f"level: expected one, or one for each of the rows of {shown(x)}, got {tuple(coefficient.shape)}"
+        )
     coefficient = coefficient.to(device=x.device, dtype=x.dtype)
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
 
@@ -76,6 +86,12 @@ class NoiseLevel:
     alpha: Tensor
     sigma: Tensor
 
+    def __post_init__(self) -> None:
+        for name in ("t", "logsnr", "alpha", "sigma"):
+            one = getattr(self, name)
+            if not isinstance(one, Tensor) or not one.is_floating_point() or one.layout != torch.strided:
+                raise ValueError(f"{name}: expected a tensor of floats, got {shown(one)}; levels come of a schedule(t)")
+
     def like(self, x: Tensor) -> NoiseLevel:
         """The same level on x's device and dtype, shaped to broadcast with x (b, ...)."""
         return NoiseLevel(like(self.t, x), like(self.logsnr, x), like(self.alpha, x), like(self.sigma, x))
@@ -99,8 +115,24 @@ class NoiseLevel:
 
 def add_noise(x0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
     """x_t = alpha x0 + sigma eps, for x0 and eps of shape (b, ...) (Ho et al. 2020, eq. 4)."""
-    at = level.like(x0)
+    paired(x0=x0, eps=eps)
+    at = level_of("level", level).like(x0)
     return at.alpha * x0 + at.sigma * eps
+
+
+def level_of(name: str, value: NoiseLevel) -> NoiseLevel:
+    """A noise level. ValueError for anything else."""
+    found: NoiseLevel = kind(name, value, NoiseLevel, "a noise level", "make one of a schedule, as LinearBetas()(0.5)")
+    return found
+
+
+def paired(**named: Tensor) -> None:
+    """ValueError where two tensors that belong together are no floats of one shape."""
+    (name, one), (other_name, other) = named.items()
+    if floats(name, one).shape != floats(other_name, other).shape:
+        raise ValueError(
+            f"{other_name}: expected the shape of {name}, {tuple(one.shape)}, got {tuple(other.shape)}; give one of it"
+        )
 
 
 def step_variances(now: NoiseLevel, nxt: NoiseLevel) -> tuple[Tensor, Tensor]:
@@ -116,6 +148,11 @@ def step_variances(now: NoiseLevel, nxt: NoiseLevel) -> tuple[Tensor, Tensor]:
 
 def check_cleaner(now: NoiseLevel, nxt: NoiseLevel) -> None:
     """ValueError where `nxt`, of the shape of `now`, is noisier: the variance of that step would be negative."""
+    level_of("now", now), level_of("nxt", nxt)
+    if now.sigma.ndim and nxt.sigma.ndim and now.sigma.shape != nxt.sigma.shape:
+        raise ValueError(
+            f"nxt: expected the shape of now, {tuple(now.sigma.shape)}, got {tuple(nxt.sigma.shape)}; give as many"
+        )
     noisier = nxt.logsnr < now.logsnr
     if bool(noisier.any()):
         after, before = (level.t.expand(noisier.shape)[noisier].flatten()[0] for level in (nxt, now))
@@ -132,7 +169,36 @@ def preserving_level(t: Tensor, logsnr: Tensor) -> NoiseLevel:
 
 def as_time(t: Time) -> Tensor:
     """`t` as a float64 tensor; ValueError outside [0, 1]."""
-    t = torch.as_tensor(t, dtype=torch.float64)
+    t = as_float64("t", t)
     if not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(f"a time t must lie in [0, 1], got {float(t.min()):.4g} to {float(t.max()):.4g}")
     return t
+
+
+def as_logsnr(logsnr: Time) -> Tensor:
+    """`logsnr` as a float64 tensor; ValueError for what is no number, and for NaN."""
+    found = as_float64("logsnr", logsnr)
+    if bool(found.isnan().any()):
+        raise ValueError("logsnr: expected numbers or infinity, got NaN; give others")
+    return found
+
+
+def as_float64(name: str, value: Time) -> Tensor:
+    """A number, a tensor, an array or a row of numbers as a float64 tensor. ValueError for anything else."""
+    if (
+        isinstance(value, Tensor)
+        and not value.is_complex()
+        and value.dtype != torch.bool
+        and value.layout == torch.strided
+    ):
+        return value.to(torch.float64)
+    try:
+        if isinstance(value, list | tuple):
+            found: Any = [number(name, one, finite=False) for one in value]
+        else:
+            found = value if getattr(value, "ndim", 0) else number(name, value, finite=False)
+        if getattr(getattr(found, "dtype", None), "kind", "f") not in "fiu" or isinstance(found, Tensor):
+            raise TypeError
+        return torch.as_tensor(found, dtype=torch.float64)
+    except (TypeError, RuntimeError, ValueError, OverflowError):
+        raise ValueError(f"{name}: expected a number, or a row of them, got {shown(value)}; give one, as 0.5") from None

@@ -19,8 +19,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, floats, integers, whole
 from unsteep.core.elementary import circle, log_unit, unit
-from unsteep.core.level import NoiseLevel, float64_device, wide
+from unsteep.core.level import NoiseLevel, float64_device, level_of, wide
 
 _WORD = 0xFFFFFFFF
 _BROWNIAN_DRAW = 1 << 31  # draws from here on are the nodes of the Brownian path
@@ -36,8 +37,8 @@ class NoiseSource:
     """
 
     def __init__(self, seeds: Sequence[int] | Tensor, stream: int | Tensor = 0) -> None:
-        self.seeds = torch.as_tensor(seeds, dtype=torch.int64)
-        self.stream = torch.as_tensor(stream, dtype=torch.int64).expand(len(self.seeds))
+        self.seeds = integers("seeds", seeds)
+        self.stream = _stream(stream, len(self.seeds))
         self._last: list[tuple[int, Tensor]] = []  # the last time on the Brownian path, and W there
 
     def at(self, stream: int | Tensor) -> NoiseSource:
@@ -51,10 +52,12 @@ class NoiseSource:
 
     def normal(self, like: Tensor, draw: int) -> Tensor:
         """Standard normal numbers of the shape, device and dtype of `like` (b, ...). Draw d is always the same."""
+        whole("draw", draw, 0, _WORD)
         return self._normal(like, torch.tensor(draw), self.stream)
 
     def uniform(self, like: Tensor, draw: int) -> Tensor:
         """Uniform numbers in (0, 1), of 32 random bits, in the shape, device and dtype of `like` (b, ...)."""
+        whole("draw", draw, 0, _WORD)
         words = self._words(like, torch.tensor(draw), self.stream)
         largest = 1 - torch.finfo(like.dtype).eps / 2  # the last number below 1: a coarse dtype would round to 1
         return _shaped(unit(torch.stack(words, -1)).clamp(max=largest), like)
@@ -65,10 +68,17 @@ class NoiseSource:
         A finer grid refines the same path: increments add up exactly over any grid. The last end is kept, one tensor
         like `like` in float64, so that a walk from level to level makes each W once.
         """
-        self._check(like)
+        self.check(like)
+        for name, level in (("now", now), ("nxt", nxt)):
+            if level_of(name, level).t.ndim and level.t.shape not in ((1,), (len(like),)):
+                raise ValueError(
+                    f"{name}: expected one level, or {len(like)}, got {tuple(level.t.shape)}; give as many"
+                )
         return (self._path(like, now.t) - self._path(like, nxt.t)).to(like)
 
-    def _check(self, like: Tensor) -> None:
+    def check(self, like: Tensor) -> None:
+        """ValueError where `like` are no floats (b, ...), or have other than a row for each seed."""
+        floats("like", like)
         if len(like) != len(self.seeds):
             raise ValueError(
                 f"noise: expected a seed for each of {len(like)} rows, got {len(self.seeds)}; make it with "
@@ -114,12 +124,25 @@ class NoiseSource:
 
     def _words(self, like: Tensor, draw: Tensor, stream: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks)."""
-        self._check(like)
-        blocks = -(-like[0].numel() // 4)
+        self.check(like)
+        blocks = -(-like.shape[1:].numel() // 4)
         device = float64_device(like.device)  # the numbers are float64 till the end
         key, stream, draw = (v.to(device).reshape(-1, 1) for v in (self.seeds, stream, draw))
         counter = torch.arange(blocks, device=device).expand(len(like), blocks)
         return philox((counter, draw, stream & _WORD, (stream >> 32) & _WORD), (key & _WORD, (key >> 32) & _WORD))
+
+
+def _stream(stream: int | Tensor, rows: int) -> Tensor:
+    """One for each row, int64."""
+    if not isinstance(stream, Tensor):
+        stream = torch.tensor(whole("stream", stream, -(2**63), 2**63 - 1))
+    elif stream.ndim:
+        stream = integers("stream", stream)
+    elif stream.dtype != torch.int64:
+        stream = torch.tensor(whole("stream", stream))
+    if stream.ndim and len(stream) not in (1, rows):
+        raise ValueError(f"stream: expected one, or one for each of {rows} seeds, got {len(stream)}; give as many")
+    return stream.expand(rows)
 
 
 def clock(t: Tensor) -> Tensor:
@@ -158,7 +181,12 @@ def _box_muller(radial: Tensor, angular: Tensor) -> Tensor:
 
 def _shaped(values: Tensor, like: Tensor) -> Tensor:
     """Values (b * blocks, ...), four a block, to the shape and dtype of `like`."""
-    return values.reshape(len(like), -1)[:, : like[0].numel()].reshape(like.shape).to(like.dtype).to(like.device)
+    return (
+        values.reshape(len(like), -1 if len(like) else 0)[:, : like.shape[1:].numel()]
+        .reshape(like.shape)
+        .to(like.dtype)
+        .to(like.device)
+    )
 
 
 class Purpose(IntEnum):
@@ -181,6 +209,14 @@ class Draw:
     """
 
     def __init__(self, seed: int, step: int, places: Tensor, batch: int) -> None:
+        whole("seed", seed, -(2**63), 2**63 - 1)
+        whole("step", step, 0, 2**53)
+        whole("batch", batch, 1, MOST_SAMPLES)
+        places = integers("places", places)
+        if len(places) == 0:
+            raise ValueError("places: expected at least one, got none; give those of the examples")
+        if not 0 <= int(places.min()) <= int(places.max()) < batch:
+            raise ValueError(f"places: expected 0 to {batch - 1}, of a batch of {batch}, got others; give those of it")
         self.places, self.batch = places, batch
         self._each = NoiseSource(torch.full((len(places),), seed, dtype=torch.int64), step * batch + places)
         self._shared = NoiseSource([seed], -1 - step)

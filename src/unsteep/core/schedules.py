@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Protocol
 
 from torch import Tensor
 
+from unsteep.core.arguments import checked, shown
 from unsteep.core.chains import (
     AnyChain,
     Betas,
@@ -47,6 +48,13 @@ class Schedule(Protocol):
     def inverse(self, logsnr: Time) -> NoiseLevel:
         """The level at a given log-SNR; values outside the schedule's range give its end."""
         ...
+
+
+def schedule_of(value: Schedule) -> Schedule:
+    """A schedule. ValueError for what cannot be called as one, and for a class in place of its instance."""
+    if isinstance(value, type) or not callable(value) or not hasattr(value, "logsnr_min"):
+        raise ValueError(f"schedule: expected a schedule, got {shown(value)}; give one, as LinearBetas()")
+    return value
 
 
 def steps_of(schedule: Schedule) -> int:
@@ -92,6 +100,7 @@ class Shifted:
     steps: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
+        checked(self)
         if not isinstance(self.schedule, Shiftable):
             raise ValueError(
                 f"Shifted: expected a schedule of {', '.join(family.__name__ for family in listed(Shiftable))}, got "
@@ -153,5 +162,6 @@ __all__ = [
     "continuous",
     "finite_range",
     "levels_of",
+    "schedule_of",
     "steps_of",
 ]

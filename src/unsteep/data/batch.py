@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import floats, integers, kind
 from unsteep.core.condition import Condition
 from unsteep.core.noise import permutation
 
@@ -23,6 +24,15 @@ class Batch:
     x: Tensor
     condition: Condition | None
     index: Tensor
+
+    def __post_init__(self) -> None:
+        floats("x", self.x)
+        if self.condition is not None:
+            kind("condition", self.condition, Condition, "a Condition or none", "make one, as Condition(label=...)")
+        if len(integers("index", self.index)) != len(self.x):
+            raise ValueError(f"index: expected one for each of {len(self.x)} examples, got {len(self.index)}")
+        if self.condition and self.condition.count != len(self.x):
+            raise ValueError(f"condition: expected {len(self.x)} rows, one each, got {self.condition.count}")
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import integers, kind, number, shown, whole
 from unsteep.core.protocols import Rows
 from unsteep.data.choosing import shorten
 
@@ -48,20 +49,43 @@ class Examples:
     range: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name in ("labels", "aligned", "valid"):
             value = getattr(self, name)
+            if value is not None and (not isinstance(value, Tensor) or not value.ndim):
+                raise ValueError(f"{name}: expected a tensor, got {shown(value)}; convert it")
             if value is not None and len(value) != len(self.x):
                 raise ValueError(f"{name}: expected one for each of {len(self.x)} examples, got {len(value)}")
         for name in ("files", "captions"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.x):
                 raise ValueError(f"{name}: expected one for each of {len(self.x)}, got {len(getattr(self, name))}")
         if self.labels is not None and self.names and len(self.labels):
-            low, high = int(self.labels.min()), int(self.labels.max())
-            if low < 0 or high >= len(self.names):
+            first, last = int(self.labels.min()), int(self.labels.max())
+            if first < 0 or last >= len(self.names):
                 raise ValueError(
                     f"labels: expected numbers from 0 to {len(self.names) - 1}, one of {len(self.names)} names each, "
-                    f"got {low} to {high}"
+                    f"got {first} to {last}"
                 )
+
+    def _check_kinds(self) -> None:
+        """ValueError where a field is of another type."""
+        if not isinstance(self.x, Tensor) or self.x.ndim < 2 or self.x.is_complex():
+            raise ValueError(f"x: expected a tensor of examples (n, ...), got {shown(self.x)}; convert it")
+        for name in ("names", "files", "captions", "skipped"):
+            kind(name, getattr(self, name), tuple, "a tuple", "make it one")
+        for name in ("names", "files", "captions"):
+            for one in getattr(self, name):
+                kind(name, one, str, "texts")
+        if self.levels is not None:
+            whole("levels", self.levels, 2, WORDS)
+        if not isinstance(self.range, tuple) or len(self.range) != 2:
+            raise ValueError(f"range: expected two numbers (low, high), got {shown(self.range)}; give both")
+        low, high = (number("range", one) for one in self.range)
+        if not low < high:
+            raise ValueError(f"range: expected low < high, got {low} and {high}; give them in this order")
+        kind("source", self.source, str, "a text")
+        if self.labels is not None:
+            integers("labels", kind("labels", self.labels, Tensor, "a tensor int64 (n,)", "convert it"))
 
     def __len__(self) -> int:
         return len(self.x)

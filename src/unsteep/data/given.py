@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import shown
+from unsteep.core.level import NoiseLevel
 from unsteep.core.protocols import DataSet, Rows, Split
 from unsteep.data.arrays import examples_of, understood
 from unsteep.data.choosing import shorten, split_index
@@ -72,8 +74,11 @@ def as_dataset(data: Any) -> DataSet:
     if isinstance(data, DataSet):
         return data
     if isinstance(data, Tensor | np.ndarray):
+        if isinstance(data, Tensor) and (data.layout != torch.strided or data.is_complex()):
+            raise ValueError(f"data: expected a dense tensor of real numbers, got {shown(data)}; convert it")
         return examples_of(data)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes | Mapping):
+    items = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if items and not isinstance(data, type | str | bytes | Mapping | range | NoiseLevel):
         return Items(data)
     raise ValueError(
         f"data: expected a tensor, an array, a torch Dataset or a DataSet, got {type(data).__name__}; make it one of "

@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, choice, flag, shown, whole
 from unsteep.core.noise import permutation
 from unsteep.core.protocols import Split
 from unsteep.data.examples import Examples
@@ -72,6 +73,22 @@ def evaluate(
     before anything is trained or drawn.
     """
     where = chosen_device(device)
+    n = None if n is None else whole("n", n, 1, MOST_SAMPLES)
+    resize = None if resize is None else whole("resize", resize, 1)
+    replicates, seed, batch_size = (
+        whole("replicates", replicates),
+        whole("seed", seed),
+        whole("batch_size", batch_size, 1),
+    )
+    for name, value in (("custom", custom), ("in_order", in_order), ("trust", trust), ("progress", progress)):
+        flag(name, value)
+    choice("split", split, get_args(Split))
+    if (
+        isinstance(metrics, str)
+        or not isinstance(metrics, Sequence)
+        or not all(isinstance(one, str) for one in metrics)
+    ):
+        raise ValueError(f'metrics: expected a list of names, got {shown(metrics)}; give one, as ["fid"]')
     of: Subject
     if isinstance(subject, Model) or (isinstance(subject, str | Path) and is_model(Path(subject))):
         how: dict[str, Any] = {

@@ -31,10 +31,7 @@ class GuidanceInterval:
     plain: Denoise | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high <= 1:
-            raise ValueError(
-                f"interval: expected times 0 <= low < high <= 1, 1 being pure noise; got {self.low} to {self.high}"
-            )
+        check_interval(self.low, self.high)
         if self.plain is None and not isinstance(self.guided, Guided):
             raise ValueError(
                 f"plain: {type(self.guided).__name__} does not say what it guides; give `plain`, what to call outside "
@@ -50,6 +47,12 @@ class GuidanceInterval:
         if not bool(inside.any()):
             return plain(x_t, level)
         return _by_row(inside, self.guided(x_t, level), plain(x_t, level))
+
+
+def check_interval(low: float, high: float) -> None:
+    """ValueError for what is no interval of times."""
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"interval: expected times 0 <= low < high <= 1, 1 being pure noise; got {low} to {high}")
 
 
 def _by_row(first: Tensor, one: Estimate, other: Estimate) -> Estimate:

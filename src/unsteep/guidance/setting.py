@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import kind, number, shown
 from unsteep.core.condition import Condition
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.guidance.auto import Auto
@@ -17,7 +18,7 @@ from unsteep.guidance.bounds import DynamicThreshold
 from unsteep.guidance.branches import Guided
 from unsteep.guidance.classifier import ClassifierGuidance
 from unsteep.guidance.classifier_free import ClassifierFree
-from unsteep.guidance.interval import GuidanceInterval
+from unsteep.guidance.interval import GuidanceInterval, check_interval
 from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
 from unsteep.guidance.rescale import Rescale
 
@@ -45,8 +46,27 @@ class Guidance:
     weaker: Any = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float):
-            raise ValueError(f"guidance: expected a number, 1 for none, or a Guidance, got {type(self.scale).__name__}")
+        try:
+            object.__setattr__(self, "scale", number("guidance", self.scale))
+        except ValueError:
+            raise ValueError(
+                f"guidance: expected a number, 1 for none, or a Guidance, got {shown(self.scale)}; give one, as 2"
+            ) from None
+        number("rescale", self.rescale, 0, 1)
+        if self.threshold is not None and not number("threshold", self.threshold) > 0:
+            raise ValueError(f"threshold: expected a number above 0, got {self.threshold}; give one, as 0.995")
+        if self.interval is not None:
+            if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
+                raise ValueError(f"interval: expected two times (low, high), got {shown(self.interval)}; give both")
+            low, high = (number("interval", one) for one in self.interval)
+            check_interval(low, high)
+        if self.negative is not None:
+            kind("negative", self.negative, Mapping, "what to be guided away from", 'give it, as {"label": 5}')
+        if self.classifier is not None and not isinstance(self.classifier, NoisyClassifier | OpenedClassifier):
+            raise ValueError(f"classifier: expected one of noisy data, got {shown(self.classifier)}; open one")
+        inside = getattr(self.weaker, "denoiser", self.weaker)
+        if inside is not None and (isinstance(inside, type) or not hasattr(inside, "schedule")):
+            raise ValueError(f"weaker: expected a model or a denoiser, got {shown(self.weaker)}; load one")
         if sum(one is not None for one in (self.negative, self.classifier, self.weaker)) > 1:
             raise ValueError(ALONE)
 
@@ -138,4 +158,14 @@ def guidance_of(asked: float | Guidance) -> Guidance:
 
 def as_condition(given: Condition | Tensor | None) -> Condition | None:
     """Bare labels (n,) are a condition."""
-    return Condition(label=given) if isinstance(given, Tensor) else given
+    if isinstance(given, Tensor):
+        return Condition(label=given)
+    if given is not None:
+        kind(
+            "condition",
+            given,
+            Condition,
+            "a Condition, or labels (n,) as a tensor",
+            "make one, as Condition(label=...)",
+        )
+    return given

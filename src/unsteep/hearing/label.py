@@ -6,13 +6,14 @@ A network hears `label` (b,) int64, of which -1 is no class.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import shown
 from unsteep.core.condition import NULL_LABEL
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import DataSet, Rows
@@ -55,6 +56,10 @@ class Label:
             return {"label": self.drawn(seeds)}
         if _is_one(value):
             return {"label": torch.full((n,), self.number(value))}
+        if isinstance(value, bytes | Mapping | Set) or not hasattr(value, "__iter__"):
+            raise ValueError(f"label: expected classes by number or name, got {shown(value)}; give one, or one each")
+        if getattr(value, "is_sparse", False) or (hasattr(value, "__len__") and len(value) != n):
+            raise ValueError(f"label: expected one label or {n}, one for each sample; got {shown(value)}")
         each = value.tolist() if hasattr(value, "tolist") else list(value)
         if len(each) != n:
             raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(each)}")
@@ -97,7 +102,8 @@ class Label:
         if 0 <= number < len(self.names):
             return number
         known = ", ".join(f"{i} ({name})" if str(i) != name else name for i, name in enumerate(self.names))
-        raise ValueError(f"label: {label!r} is not a class of this model; its classes are {known}")
+        got = repr(label) if isinstance(label, int | str) else shown(label)
+        raise ValueError(f"label: {got} is not a class of this model; its classes are {known}")
 
 
 def _is_one(value: Any) -> bool:

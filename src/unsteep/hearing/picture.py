@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import number
 from unsteep.core.level import add_noise
 from unsteep.core.noise import NoiseSource, Purpose
 from unsteep.core.protocols import DataSet, Rows
@@ -36,6 +37,7 @@ class Noised(NamedTuple):
 
 def noised(picture: Tensor | None, augment: float) -> Noised | None:
     """An aligned picture with the time it is noised to. ValueError for a time without a picture."""
+    number("augment", augment)
     if picture is None and augment:
         raise ValueError(f"augment: {augment} is the noise of a picture; give one")
     return None if picture is None else Noised(picture, augment)

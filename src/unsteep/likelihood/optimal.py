@@ -6,10 +6,13 @@ of x0 at the step's level. E is smooth in the log-SNR, so it is measured at a fe
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
 from unsteep.core import masked
+from unsteep.core.arguments import choice
 from unsteep.core.gaussian import ReverseVariance, Variance, optimal_variance
 from unsteep.core.level import NoiseLevel, add_noise, wide
 from unsteep.core.schedules import Schedule, finite_range
@@ -58,6 +61,8 @@ class X0Error:
 def reverse_variance(name: ReverseVariance | None, learned: bool, x0_error: Tensor | None) -> Variance:
     """The variance of reverse steps by name, of a model that `learned` one or not, and whose `x0_error` was measured or
     not; default "learned" where it is, else "beta"."""
+    if name is not None and not callable(name):
+        choice("variance", name, get_args(ReverseVariance))
     if name is None:
         return "learned" if learned else "beta"
     if name == "learned" and not learned:

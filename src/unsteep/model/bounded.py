@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, choice, flag, whole
 from unsteep.core.condition import Condition
-from unsteep.core.level import NoiseLevel
+from unsteep.core.level import NoiseLevel, check_cleaner, level_of
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import Space
 from unsteep.core.schedules import steps_of
 from unsteep.likelihood import BoundTerms, Decoder, ReverseVariance, bound, spread, strata
-from unsteep.model.request import seeds, whole
+from unsteep.model.request import check_condition, seeds
 from unsteep.pages.progress import bar
 from unsteep.sampling.grids import grid as grid_of
 
@@ -49,13 +50,21 @@ def bounded(
 ) -> BoundTerms:
     """As `Model.likelihood` says."""
     for name, number in (("terms", terms), ("draws", draws), ("batch_size", batch_size)):
-        if number is not None:
-            whole(name, number, 1)
-    if not isinstance(examples, Tensor) or len(examples) == 0:
+        if number is not None or name != "terms":
+            whole(name, number, 1, MOST_SAMPLES)
+    clip = flag("clip", clip)
+    choice("decoder", decoder, ("pair", "ho"))
+    if levels is not None and (level_of("levels", levels).t.ndim != 1 or len(levels) < 2):
+        raise ValueError(f"levels: expected a row of at least two, got {tuple(levels.t.shape)}; make it with grid()")
+    if levels is not None:
+        check_cleaner(levels[:-1], levels[1:])
+    if not isinstance(examples, Tensor) or not examples.ndim or len(examples) == 0:
         got = "none" if isinstance(examples, Tensor) else type(examples).__name__
         raise ValueError(f"examples: expected a tensor of at least one, got {got}; give some")
     check_grid(model.space, examples)
     drawn = seeds(seed, len(examples))
+    if condition is not None:
+        check_condition(model, condition)
     if condition is not None and condition.count != len(examples):
         raise ValueError(f"condition: expected {len(examples)} rows, one for each example, got {condition.count}")
     schedule = model.denoiser.schedule

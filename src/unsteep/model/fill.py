@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, kind, shown, whole
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.guidance import Clip
@@ -24,7 +25,7 @@ from unsteep.inverse.repaint import fill as repainted
 from unsteep.inverse.repaint import passes
 from unsteep.model.given import joined, one_of
 from unsteep.model.model import Model
-from unsteep.model.request import Request, request, whole
+from unsteep.model.request import Request, request
 from unsteep.pages.progress import bar
 from unsteep.sampling import Ancestral, Step, initial_noise, trajectory
 
@@ -63,12 +64,14 @@ def fill(
     default a tenth; `resamples`: how often. ValueError where nothing or everything is to be filled in, and for what
     does not fit the model.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: unknown method {method!r}; known: {', '.join(METHODS)}")
-    whole("batch_size", batch_size, 1)
+    kind("model", model, Model, "a model", "open one with unsteep.load")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"method: unknown method {shown(method)}; known: {', '.join(METHODS)}")
+    whole("batch_size", batch_size, 1, MOST_SAMPLES)
     original = one_of(model, picture, "picture")
     known = known_by(model, mask)
     usual = min(REPAINT_STEPS, steps_of(model.denoiser.schedule)) if method == "repaint" else model.default_steps
+    resamples, n = whole("resamples", resamples, 1, MOST_STEPS), whole("n", n, most=MOST_SAMPLES)
     asks = {"label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
     of = request(
         model,
@@ -108,7 +111,7 @@ def known_by(model: Model, mask: Tensor) -> Tensor:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"mask: expected bools, true where to fill in, got {got}; compare it, as mask > 127")
     shape = model.space.shape
-    wide = mask[(None,) * (len(shape) - mask.ndim)]
+    wide = mask[(None,) * max(0, len(shape) - mask.ndim)]
     if wide.ndim != len(shape) or any(a not in (1, b) for a, b in zip(wide.shape, shape, strict=True)):
         raise ValueError(f"mask: expected one of {shape}, or of its last two, got {tuple(mask.shape)}")
     if bool(mask.all()) or not bool(mask.any()):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, kind, shown, whole
 from unsteep.core.condition import Condition
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
@@ -46,8 +47,14 @@ def interpolate(
     `Model.sample`; default, none: two examples of different classes have none in common. `seed`: of the noise that all
     frames share. ValueError for what would be ignored by slerp, which draws nothing: `step`, `solver`, `seed`.
     """
+    kind("model", model, Model, "a model", "open one with unsteep.load")
     ends = [one_of(model, one, name) for name, one in (("a", a), ("b", b))]
     asks = {"label": label, **others}
+    if not isinstance(method, str):
+        raise ValueError(f"method: unknown method {shown(method)}; known: latent, slerp")
+    seed, clip = whole("seed", seed), flag("clip", clip)
+    steps, frames = whole("steps", steps, 0, MOST_STEPS), whole("frames", frames, most=MOST_SAMPLES)
+    step = None if step is None else whole("step", step)
     if method == "latent":
         return at_level(
             model, *ends, step=step, frames=frames, steps=steps, solver=solver, seed=seed, clip=clip, **asks

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, kind, whole
 from unsteep.core.condition import Condition
 from unsteep.model.model import Model
-from unsteep.model.request import request, whole
+from unsteep.model.request import request
 from unsteep.pages.progress import bar
 from unsteep.sampling import Adaptive
 
@@ -47,8 +48,9 @@ def invert(
     of n rows, in place of these. `tolerance`: of each step of the integration. ValueError for examples that are not of
     the model's space.
     """
-    whole("batch_size", batch_size, 1)
-    if not isinstance(examples, Tensor) or len(examples) == 0:
+    kind("model", model, Model, "a model", "open one with unsteep.load")
+    whole("batch_size", batch_size, 1, MOST_SAMPLES)
+    if not isinstance(examples, Tensor) or not examples.ndim or len(examples) == 0:
         raise ValueError("data: expected a tensor of at least one example, got none; give some")
     model.space.check(examples)
     asks = {"label": label, **others}

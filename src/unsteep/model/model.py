@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import choice, flag, whole
+from unsteep.core.arguments import path as path_of
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
 from unsteep.guidance.setting import as_condition
@@ -69,6 +71,7 @@ class Model(Sampled):
 
     def labels_of(self, n: int, label: Any = None, seed: int = 0) -> Tensor | None:
         """The class of each of n samples, int64 (n,), or None for a model without classes (see `sample`)."""
+        n = whole("n", n)
         kind = self.description.hearing("label")
         if kind is None:
             if label is not None:
@@ -94,7 +97,7 @@ class Model(Sampled):
     def save(self, path: str | Path) -> None:
         """Writes the model as a folder of safetensors, its description, and a manifest; atomically. A saved model that
         is there is replaced; ValueError for anything else that is."""
-        write(path, weights_of(self.denoiser), self.statistics, self.description)
+        write(path_of("path", path), weights_of(self.denoiser), self.statistics, self.description)
 
     @classmethod
     def open(
@@ -109,7 +112,9 @@ class Model(Sampled):
         """Reads a folder written by `save` or a checkpoint of a run, after verifying it against its manifest.
         `weights`: "ema" or "weights"; default: the averaged ones where there are any. `trust`: import parts of the
         user's own that model.toml names."""
-        tensors, statistics, description = read(Path(path), weights, trust)
+        if weights is not None:
+            choice("weights", weights, ("ema", "weights"))
+        tensors, statistics, description = read(path_of("path", path), weights, flag("trust", trust))
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
             denoiser = description.build()
         load_weights(denoiser, tensors)

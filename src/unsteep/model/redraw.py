@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, kind, number, whole
 from unsteep.core.noise import NoiseSource
 from unsteep.guidance.setting import Guidance
 from unsteep.hearing.picture import noised
@@ -13,7 +14,7 @@ from unsteep.inverse.redraw import redraw as redrawn
 from unsteep.inverse.redraw import step_of
 from unsteep.model.given import joined, one_of
 from unsteep.model.model import Model
-from unsteep.model.request import request, whole
+from unsteep.model.request import request
 from unsteep.pages.progress import bar
 from unsteep.sampling import Ancestral
 
@@ -42,8 +43,10 @@ def redraw(
     there to the clean example: default 20, or the chain's below there if these are fewer. `solver`: default, ancestral
     with the variance beta_tilde. ValueError for what does not fit the model.
     """
-    whole("batch_size", batch_size, 1)
+    kind("model", model, Model, "a model", "open one with unsteep.load")
+    whole("batch_size", batch_size, 1, MOST_SAMPLES)
     original, schedule = one_of(model, picture, "picture"), model.denoiser.schedule
+    strength, n = number("strength", strength), whole("n", n, most=MOST_SAMPLES)
     usual = max(1, min(model.default_steps, step_of(schedule, strength)))
     asks = {"label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
     of = request(

@@ -6,7 +6,6 @@ ignored. It moves to a device, and is cut into batches, as a whole.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unsteep.core.condition import Condition
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, floats, number, shown, whole
+from unsteep.core.condition import LOGSNR, MASK, VALID, Condition
 from unsteep.core.level import NoiseLevel, on_device
 from unsteep.guidance.noisy import OpenedClassifier
-from unsteep.guidance.setting import Guidance, guidance_of
+from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing import Label, asked
 from unsteep.sampling import SPACINGS, Driver, Grid, solver_named
 
@@ -88,13 +88,17 @@ def request(
     """A request of n samples, checked. `asks`: what is asked by name, as {"label": 4}; `usual`: what is not named is as
     usual, else none; `condition`, of n rows, or labels (n,), in place of all that. ValueError for what the model cannot
     do, and for what would be ignored."""
-    drawn, values = seeds(seed, n), {name: value for name, value in (asks or {}).items() if value is not None}
+    n, drawn = whole("n", n, most=MOST_SAMPLES), seeds(seed, n)
+    clip = clip if clip is None else flag("clip", clip)
+    values = {name: value for name, value in (asks or {}).items() if value is not None}
     guided = _guidance(model, n, drawn, guidance_of(guidance), values)
     if condition is not None and values:
         raise ValueError(
             f"condition: it says all that is asked, and {', '.join(values)} would be ignored; give one of the two"
         )
-    given = Condition(label=condition) if isinstance(condition, Tensor) else condition
+    given = as_condition(condition)
+    if given is not None:
+        check_condition(model, given)
     without: list[str] = []
     if given is None:
         given, without = asked(model.description.hears, values, n, drawn, usual=usual)
@@ -102,22 +106,24 @@ def request(
     if isinstance(by, OpenedClassifier) and guided.labels is None and given is not None:
         chosen_names = [model.names[i] for i in given["label"].tolist()]
         guided = replace(guided, labels=Label(names=by.names).asked(chosen_names, n, drawn)["label"])
-    if given is not None and given.count not in (0, n):
+    if given is not None and len(given) and given.count != n:
         raise ValueError(f"condition: expected {n} rows, one for each sample, got {given.count}; give as many")
     if without:
         check_null(model)
     chosen = solver_named(solver) if isinstance(solver, str) else solver
-    _check_solver(chosen, steps, grid)
+    check_solver(chosen, steps, grid)
     _check_guidance(model, guided, given, without, clip)
-    if start is not None and tuple(start.shape) != (n, *model.space.shape):
+    if start is not None and tuple(floats("start", start).shape) != (n, *model.space.shape):
         raise ValueError(f"start: expected latents of shape {(n, *model.space.shape)}, got {tuple(start.shape)}")
+    if start is not None and not bool(start.isfinite().all()):
+        raise ValueError("start: expected finite latents, got NaN or infinite ones; leave such out")
     return Request(
         seeds=drawn,
         condition=given,
         guidance=guided,
         solver=chosen,
         steps=None if isinstance(chosen, Driver) else model.default_steps if steps is None else steps,
-        grid=_grid(grid),
+        grid=grid_asked(grid),
         clip=clip,
         start=start,
     ).to(model.device)
@@ -125,25 +131,12 @@ def request(
 
 def seeds(first: int, n: int) -> range:
     """The seeds of n samples. ValueError for fewer than one, and for numbers that are not whole, or beyond 64 bits."""
-    n, first = whole("n", n), whole("seed", first)
+    n, first = whole("n", n, most=MOST_SAMPLES), whole("seed", first)
     if n < 1:
         raise ValueError(f"n: expected at least 1 sample, got {n}")
     if not -(2**63) <= first <= 2**63 - n:
-        raise ValueError(f"seed: expected a whole number of 64 bits, got {first}; take a smaller one")
+        raise ValueError(f"seed: expected a whole number of 64 bits, got {shown(first)}; take a smaller one")
     return range(first, first + n)
-
-
-def whole(name: str, value: Any, least: int | None = None) -> int:
-    """A whole number of Python, NumPy or torch as an int. ValueError for anything else, and below `least`."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except (TypeError, RuntimeError):
-        raise ValueError(f"{name}: expected a whole number, got {type(value).__name__} {value!r}") from None
-    if least is not None and number < least:
-        raise ValueError(f"{name}: expected at least {least}, got {number}")
-    return number
 
 
 def check_null(model: Sampled) -> None:
@@ -191,14 +184,37 @@ def _guidance(model: Sampled, n: int, drawn: range, how: Guidance, values: dict[
     return how
 
 
-def _check_solver(solver: Any, steps: int | None, grid: Grid | None) -> None:
-    if solver is not None and not hasattr(solver, "step") and not isinstance(solver, Driver):
+def check_condition(model: Sampled, given: Condition) -> None:
+    """ValueError for names that the model does not hear, and for labels that are none of its classes."""
+    nulls = [one.null(1) for one in model.description.hears]
+    known = {name for null in nulls for name in null} | {one.name for one in model.description.hears}
+    for name in given:
+        if all(nulls) and name not in known and name != VALID and not name.endswith((MASK, LOGSNR)):
+            raise ValueError(
+                f"condition: this model hears {', '.join(sorted(known)) or 'nothing'}, got {name}; leave it out"
+            )
+    label = given.get("label")
+    if label is None or not model.names:
+        return
+    if label.dtype != torch.int64 or label.ndim != 1:
+        raise ValueError(f"condition: expected labels as int64 (n,), got {shown(label)}; convert them")
+    if len(label) and not -1 <= int(label.min()) <= int(label.max()) < len(model.names):
         raise ValueError(
-            f"solver: expected a solver, or its name as ddim, got {type(solver).__name__} {solver!r}; see "
-            "unsteep.sampling.SOLVERS"
+            f"condition: expected labels from 0 to {len(model.names) - 1}, or -1 for none, got {int(label.min())} to "
+            f"{int(label.max())}; give classes of this model"
+        )
+
+
+def check_solver(solver: Any, steps: int | None, grid: Grid | None) -> None:
+    """ValueError for what is no solver, no number of steps, and for what a driver would ignore."""
+    if solver is not None and (
+        isinstance(solver, type) or (not callable(getattr(solver, "step", None)) and not isinstance(solver, Driver))
+    ):
+        raise ValueError(
+            f"solver: expected a solver, or its name as ddim, got {shown(solver)}; see unsteep.sampling.SOLVERS"
         )
     if steps is not None:
-        whole("steps", steps, 1)
+        whole("steps", steps, 1, MOST_STEPS)
     if isinstance(solver, Driver):
         for name, value in (("steps", steps), ("grid", grid)):
             if value is not None:
@@ -223,12 +239,19 @@ def _check_guidance(
         raise ValueError("clip: a threshold stands in the place of clipping; give one of the two")
 
 
-def _grid(grid: Any) -> Any:
+def grid_asked(grid: Any) -> Any:
+    """A name, levels, or times as a list. ValueError for anything else."""
     if isinstance(grid, str) and grid not in (*SPACINGS, "tuned"):
         raise ValueError(f"grid: unknown grid {grid!r}; known: {', '.join((*SPACINGS, 'tuned'))}, or falling times")
+    if isinstance(grid, NoiseLevel) and (grid.t.ndim != 1 or len(grid) < 2):
+        raise ValueError(f"grid: expected a row of at least two levels, got {tuple(grid.t.shape)}; make it with grid()")
     if grid is not None and not isinstance(grid, str | NoiseLevel):
         try:
-            return [float(t) for t in grid]
-        except (TypeError, ValueError):
-            raise ValueError(f"grid: expected a name, falling times or levels, got {type(grid).__name__}") from None
+            if isinstance(grid, bytes | set | Mapping) or (hasattr(grid, "__len__") and len(grid) > MOST_STEPS):
+                raise TypeError
+            return [float(number("grid", t, 0, 1)) for t in grid]
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(
+                f"grid: expected a name, falling times or levels, got {shown(grid)}; give one of these"
+            ) from None
     return grid

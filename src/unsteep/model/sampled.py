@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, kind, shown, whole
 from unsteep.core.condition import VALID, Condition
 from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
@@ -23,7 +24,7 @@ from unsteep.likelihood import ReverseVariance, reverse_variance
 from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
-from unsteep.model.request import Request, request, whole
+from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
     Grid,
@@ -90,7 +91,12 @@ class Sampled:
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the weights."""
-        self.denoiser.to(device)
+        kind("device", device, (str, torch.device), "a device, as cpu", "name one")
+        try:
+            self.denoiser.to(device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            what = str(error).splitlines()[0]
+            raise ValueError(f"device: expected one that is here, got {shown(device)}; take cpu ({what})") from None
         return self
 
     def sample(
@@ -151,7 +157,7 @@ class Sampled:
 
     def drawn(self, of: Request, *, batch_size: int = 64, progress: bool = False) -> Any:
         """The samples of a request (see `sample`)."""
-        whole("batch_size", batch_size, 1)
+        whole("batch_size", batch_size, 1, MOST_SAMPLES)
         done, starts = [], range(0, of.n, batch_size)
         with bar(progress, len(starts) * (of.steps or 1), "sampling") as advance:
             for first in starts:
@@ -208,8 +214,8 @@ class Sampled:
 
     def levels(self, grid: Grid | None, steps: int, solver: Solver, guidance: float | Guidance = 1.0) -> NoiseLevel:
         """The levels of a grid, for a solver as `resolved` gives it (see `sampling.default.levels_for`)."""
-        how = guidance_of(guidance)
-        if grid == "tuned" and not how.simple:
+        how, grid, steps = guidance_of(guidance), grid_asked(grid), whole("steps", steps, 1, MOST_STEPS)
+        if isinstance(grid, str) and grid == "tuned" and not how.simple:
             raise ValueError("grid: tuned grids are for a scale of guidance and nothing beside it; take another grid")
         return levels_for(grid, self.denoiser.schedule, steps, solver, self.statistics, how.frame_scale)
 
@@ -222,6 +228,8 @@ class Sampled:
     ) -> Solver:
         """The solver with what this model knows and it listens to (see `sampling.known`): the variance of its reverse
         steps, the frame of its data. None: the default (see `sampling.default`)."""
+        steps = whole("steps", steps, 1, MOST_STEPS)
+        check_solver(solver, None, None)
         known = self.known(condition, guidance)
         if solver is None:
             atoms, scale = self.space.levels is not None, guidance_of(guidance).frame_scale
@@ -230,7 +238,7 @@ class Sampled:
 
     def known(self, condition: Condition | Tensor | None = None, guidance: float | Guidance = 1.0) -> Known:
         """What solvers are told of this model, where so is sampled."""
-        given = as_condition(condition)
+        given = self._given(condition)
         labels = None if given is None else given.get("label")
         return Known(
             frame=frame_of(self.statistics, labels, guidance_of(guidance).frame_scale), variance=self.reverse_variance
@@ -244,7 +252,8 @@ class Sampled:
     ) -> Denoise:
         """The denoiser with its condition bound, or labels (b,) int64, guided, and, if `clip`, its estimates kept in
         the range of pictures (see `sample`)."""
-        how, given = guidance_of(guidance), as_condition(condition)
+        how, given = guidance_of(guidance), self._given(condition)
+        clip = clip if clip is None else flag("clip", clip)
         if given is not None and how.asks_null and self.description.drop == 0:
             raise ValueError(
                 "guidance: this model was trained with condition.drop=0, and so never learned to go without its "
@@ -257,6 +266,13 @@ class Sampled:
             return how.bounded(denoise, *self.space.bounds)
         clip = self.denoiser.prediction in ("eps", "score", "mean") if clip is None else clip
         return Clip(denoise, *self.space.bounds) if clip else denoise
+
+    def _given(self, condition: Condition | Tensor | None) -> Condition | None:
+        """A condition that the model hears. ValueError for another."""
+        given = as_condition(condition)
+        if given is not None:
+            check_condition(self, given)
+        return given
 
     def encoded(self, examples: Tensor, condition: Condition | None = None) -> Tensor:
         """Examples in the model's units, on its device; `condition` says which frames of sequences are real."""

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, kind, number, whole
 from unsteep.core.level import NoiseLevel
 from unsteep.core.schedules import steps_of
 from unsteep.model.cost import counting
@@ -70,11 +71,11 @@ def tune_grid(
 ) -> TunedGrid:
     """The best levels found for `steps` steps of `solver` (default: the model's own) guided by `guidance`, in at most
     `evaluations` walks of the samples of `seeds` seeds, from `seed` on. As many seeds after them are held out."""
-    for what, number, least in (("steps", steps, 2), ("seeds", seeds, 1), ("evaluations", evaluations, 1)):
-        if number < least:
-            raise ValueError(f"{what}: expected at least {least}, got {number}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1 sample at a time, got {batch_size}")
+    kind("model", model, Model, "a model", "open one with unsteep.load")
+    steps, seeds = whole("steps", steps, 2, MOST_STEPS), whole("seeds", seeds, 1, MOST_SAMPLES // 2)
+    evaluations = whole("evaluations", evaluations, 1, MOST_STEPS)
+    batch_size, seed = whole("batch_size", batch_size, 1, MOST_SAMPLES), whole("seed", seed)
+    guidance = number("guidance", guidance)
     if isinstance(solver, Driver):
         raise ValueError(f"solver: {type(solver).__name__} chooses its own steps, and no grid is tuned for it")
     solver = solver_named(solver) if isinstance(solver, str) else solver

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 @contextmanager
 def bar(shown: bool, total: int, what: str) -> Iterator[Callable[[], None]]:
     """`with bar(shown, total, "sampling") as advance: advance()`."""
+    if not isinstance(shown, bool):
+        raise ValueError(f"progress: expected True or False, got {type(shown).__name__}; give one of the two")
     from rich.console import Console
     from rich.progress import Progress
 

@@ -3,6 +3,7 @@
 import difflib
 from typing import Annotated
 
+from unsteep.core.arguments import shown
 from unsteep.core.open import Components
 from unsteep.sampling.adaptive import PAIRS, Adaptive
 from unsteep.sampling.ancestral import Ancestral
@@ -66,6 +67,8 @@ SOLVERS: dict[str, Solver] = {
 
 def solver_named(name: str) -> Solver:
     """The solver of this name, with its usual settings. ValueError for an unknown one, with the nearest."""
+    if not isinstance(name, str):
+        raise ValueError(f"solver: expected a name, got {shown(name)}; known: {', '.join(SOLVERS)}")
     if name not in SOLVERS:
         close = difflib.get_close_matches(name, SOLVERS, n=2)
         meant = f"did you mean {' or '.join(close)}? " if close else ""

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core import masked
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
@@ -54,6 +55,7 @@ class Adaptive:
     max_calls: int = 10_000
 
     def __post_init__(self) -> None:
+        checked(self)
         if self.pair not in PAIRS:
             raise ValueError(f"pair: expected {' or '.join(get_args(Pair))}, got {self.pair!r}")
         for name, value in (("tolerance", self.tolerance), ("absolute", self.absolute)):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import ReverseVariance, reverse
 from unsteep.core.level import NoiseLevel
@@ -28,6 +29,10 @@ class Ancestral:
     variance: ReverseVariance | None = None
     draws: ClassVar[bool] = True
     order: ClassVar[float] = 1
+
+    def __post_init__(self) -> None:
+        if not callable(self.variance):
+            checked(self)
 
     def fitted(self, known: Known) -> Self:
         """With the model's own variance, or what it knows by this name."""

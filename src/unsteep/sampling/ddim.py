@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like, step_variances
 from unsteep.core.noise import NoiseSource
@@ -29,6 +30,7 @@ class DDIM:
     order: ClassVar[float] = 1
 
     def __post_init__(self) -> None:
+        checked(self)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: expected a number from 0 (deterministic) to 1 (ancestral), got {self.eta}")
 

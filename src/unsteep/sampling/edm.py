@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
@@ -37,6 +38,7 @@ class Euler:
     churn_noise: float = 1.0
 
     def __post_init__(self) -> None:
+        checked(self)
         if not 0 <= self.churn <= math.sqrt(2) - 1:
             raise ValueError(f"churn: expected 0 to {math.sqrt(2) - 1:.4f}, S_churn / steps, got {self.churn}")
 

@@ -22,8 +22,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import MOST_STEPS, shown, whole
 from unsteep.core.level import NoiseLevel
-from unsteep.core.schedules import Schedule, finite_range, levels_of, steps_of
+from unsteep.core.schedules import Schedule, finite_range, levels_of, schedule_of, steps_of
 
 Spacing = Literal["trailing", "linspace", "leading", "quadratic", "logsnr", "karras"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
@@ -36,16 +37,18 @@ def grid(schedule: Schedule, steps: int, spacing: Spacing = "trailing") -> Noise
     ValueError for steps < 1, for more steps than a chain has, and where the rule would visit a level twice.
     Warns where the first level still holds signal that a start from pure noise ignores.
     """
-    if steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {steps}")
-    whole = levels_of(schedule)
-    if whole is not None and steps > whole:
-        raise ValueError(f"steps: the chain has {whole} levels, got {steps}; take at most as many")
+    schedule_of(schedule)
+    steps = whole("steps", steps, 1, MOST_STEPS)
+    if not isinstance(spacing, str) or spacing not in SPACINGS:
+        raise ValueError(f"grid: unknown spacing {shown(spacing)}; choose {', '.join(SPACINGS)}")
+    total = levels_of(schedule)
+    if total is not None and steps > total:
+        raise ValueError(f"steps: the chain has {total} levels, got {steps}; take at most as many")
     levels = _noisy(schedule, steps, spacing)
     if bool((levels.t.diff() >= 0).any()):
         raise ValueError(
             f"grid: {spacing} with {steps} steps visits a level of this schedule twice; use trailing"
-            f"{'' if whole is None else ' or the interpolated chain'}"
+            f"{'' if total is None else ' or the interpolated chain'}"
         )
     _warn_of_signal(schedule, levels[0], spacing)
     clean = schedule(0.0)

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core import masked
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, check_cleaner, like
 from unsteep.core.noise import NoiseSource
@@ -62,6 +63,7 @@ class PredictorCorrector:
     draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        checked(self)
         _check_corrections(self.corrections)
         if not 0 < self.ratio < 1:
             raise ValueError(f"ratio: expected a number between 0 and 1, the paper's is 0.16; got {self.ratio}")
@@ -112,6 +114,7 @@ class AnnealedLangevin:
     draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        checked(self)
         _check_corrections(self.corrections)
         if self.size is not None and not 0 < self.size <= 1:
             raise ValueError(f"size: expected a share of sigma^2 above 0 and up to 1, or none; got {self.size}")

@@ -14,13 +14,17 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import floats, kind, shown
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, check_cleaner, like
+from unsteep.core.level import NoiseLevel, check_cleaner, level_of, like
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule
 from unsteep.denoiser import Denoise
 
 At = Callable[[Tensor], NoiseLevel]
+
+
+CALLED = {"denoise": "a denoiser", "at": "what gives the level of a log-SNR", "solver": "a solver, as DDIM()"}
 
 
 class Solver(Protocol):
@@ -74,7 +78,17 @@ def trajectory(
     Step i draws from stream i + 1 of `noise` (stream 0 made x). Runs under no_grad, not inference_mode: guidance may
     need gradients of its own. ValueError where a level is noisier than the one before it.
     """
+    if level_of("levels", levels).t.ndim not in (1, 2) or len(levels) < 2:
+        raise ValueError(f"levels: expected a row of at least two, got {shown(levels.t)}; make them with grid()")
     check_cleaner(levels[:-1], levels[1:])
+    floats("x", x)
+    kind("noise", noise, NoiseSource, "a source of noise", "make it with NoiseSource(range(4))")
+    noise.check(x)
+    given = {"denoise": denoise, "solver": getattr(solver, "step", None), "at": at}
+    for name, value in given.items():
+        whole = solver if name == "solver" else value
+        if isinstance(whole, type) or not (callable(value) or (at is None and name == "at")):
+            raise ValueError(f"{name}: expected {CALLED[name]}, got {shown(whole)}; give one")
     return _steps(denoise, x, levels, solver, noise, at)
 
 

@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, check_cleaner, like, step_variances
 from unsteep.core.noise import NoiseSource, clock
@@ -76,6 +77,7 @@ class SDEDPMSolver:
     order: ClassVar[float] = 2
 
     def __post_init__(self) -> None:
+        checked(self)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: expected a number from 0 (deterministic) to 1 (all of the noise), got {self.eta}")
 

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
@@ -43,6 +44,9 @@ class UniPC:
     corrector: bool = True
     spacing: ClassVar[Spacing] = "logsnr"
     flows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checked(self)
 
     @property
     def converges(self) -> float:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked, rows_of
 from unsteep.core.protocols import DataSet
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ class Pixels:
     axes: ClassVar[int] = 3  # of one example
 
     def __post_init__(self) -> None:
+        checked(self)
         for name in ("channels", "size", "height", "width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected a whole number of at least 0, got {getattr(self, name)}")
         if self.levels is not None and not 2 <= self.levels <= WORD + 1:
             raise ValueError(f"levels: expected 2 to {WORD + 1} values, or none, got {self.levels}")
-        if not self.low < self.high:
+        if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"low, high: expected a range, got {self.low} to {self.high}")
         height, width = self.height or self.size, self.width or self.size
         for name, value in (("height", height), ("width", width), ("size", height if height == width else 0)):
@@ -107,6 +109,7 @@ class Pixels:
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, ...) are no pictures of this size and kind."""
+        rows_of(x, self.describe())
         if tuple(x.shape[1:]) != self.shape:
             got = " x ".join(map(str, x.shape[1:]))
             raise ValueError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked, rows_of, scaled
 from unsteep.core.level import on_device
 from unsteep.core.protocols import DataSet
 
@@ -32,6 +33,12 @@ class Sequences:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     axes: ClassVar[int] = 2  # of one example
+
+    def __post_init__(self) -> None:
+        checked(self)
+        if self.frames < 0:
+            raise ValueError(f"frames: expected at least 0, got {self.frames}; give the longest there is")
+        scaled("mean", self.mean, "std", self.std)
 
     def fitted(self, data: DataSet) -> Self:
         """With the longest sequence and the moments of the data."""
@@ -94,6 +101,7 @@ class Sequences:
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, frames, features) are no such sequences."""
+        rows_of(x, self.describe())
         if x.ndim != 3 or x.shape[2] != len(self.mean) or x.shape[1] > self.frames:
             raise ValueError(
                 f"data: expected {self.describe()}, as the model was trained on, got examples of shape "

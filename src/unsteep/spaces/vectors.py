@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked, rows_of, scaled
 from unsteep.core.level import on_device
 from unsteep.core.protocols import DataSet
 
@@ -23,6 +24,10 @@ class Vectors:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     axes: ClassVar[int] = 1  # of one example
+
+    def __post_init__(self) -> None:
+        checked(self)
+        scaled("mean", self.mean, "std", self.std)
 
     @classmethod
     def of(cls, rows: Tensor) -> Self:
@@ -65,6 +70,7 @@ class Vectors:
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, ...) are no rows of so many finite numbers."""
+        rows_of(x, self.describe())
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(
                 f"data: expected {self.describe()}, as the model was trained on, got examples of shape "
