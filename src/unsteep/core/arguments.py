@@ -175,7 +175,8 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:  # noqa: PLR0911
         if what not in (int, float, str):
             return value
         kind(name, value, (tuple, list), f"a row of {'texts' if what is str else 'numbers'}", "give a tuple")
-        return tuple(_fitting(name, one, what) for one in value)
+        # a float passes as it is: what is no range of such a row says its component, in its own words
+        return tuple(one if what is float and type(one) is float else _fitting(name, one, what) for one in value)
     if hint is bool:
         return flag(name, value)
     if hint is int:

@@ -192,7 +192,11 @@ class Betas(Chain):
     def __post_init__(self) -> None:
         if isinstance(self.values, str | bytes | dict) or not isinstance(self.values, Iterable):
             raise ValueError(f"values: expected a row of betas, got {shown(self.values)}; give one, as (0.1, 0.2)")
-        object.__setattr__(self, "values", tuple(float(beta if isinstance(beta, float) else number("values", beta)) for beta in self.values))
+        object.__setattr__(
+            self,
+            "values",
+            tuple(float(beta if isinstance(beta, float) else number("values", beta)) for beta in self.values),
+        )
         self._check()
 
     @property

@@ -56,10 +56,14 @@ class Label:
             return {"label": self.drawn(seeds)}
         if _is_one(value):
             return {"label": torch.full((n,), self.number(value))}
-        if isinstance(value, bytes | Mapping | Set) or not hasattr(value, "__iter__"):
+        if (
+            isinstance(value, bytes | Mapping | Set)
+            or getattr(value, "is_sparse", False)
+            or not hasattr(value, "__iter__")
+        ):
             raise ValueError(f"label: expected classes by number or name, got {shown(value)}; give one, or one each")
-        if getattr(value, "is_sparse", False) or (hasattr(value, "__len__") and len(value) != n):
-            raise ValueError(f"label: expected one label or {n}, one for each sample; got {shown(value)}")
+        if hasattr(value, "__len__") and len(value) != n:
+            raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(value)}")
         each = value.tolist() if hasattr(value, "tolist") else list(value)
         if len(each) != n:
             raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(each)}")
