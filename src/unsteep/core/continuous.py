@@ -245,8 +245,8 @@ class Karras:
         checked(self)
         if not (0 < self.sigma_min < self.sigma_max < math.inf and 0 < self.rho <= MOST_RHO):
             raise ValueError(
-                f"Karras: expected 0 < sigma_min < sigma_max and 0 < rho <= {MOST_RHO:g}, got {self.sigma_min}, "
-                f"{self.sigma_max} and rho={self.rho}"
+                f"Karras: expected 0 < sigma_min < sigma_max and rho > 0, got {self.sigma_min}, "
+                f"{self.sigma_max} and rho={self.rho}; rho is at most {MOST_RHO:g}"
             )
 
     @property
