@@ -17,7 +17,6 @@ from unsteep.recipes import RECIPES
 from unsteep.storage.config import Trust, override
 from unsteep.training import run as runs
 from unsteep.training.classifying import ClassifierRun, open_classifier
-from unsteep.training.denoising import Run
 from unsteep.training.settings import TrainConfig
 
 
@@ -94,7 +93,7 @@ def configured(
         run = replace(run, data=held)
     if start_from is not None:
         run = replace(run, start_from=str(start_from))
-        if isinstance(run, Run):
+        if hasattr(run, "started_from"):
             first = load(run.start_from, device="cpu", trust=trust is True)
             run = run.started_from(first)
             if hasattr(run.data, "sized"):

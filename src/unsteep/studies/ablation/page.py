@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from unsteep.metrics.interval import Interval
 from unsteep.pages import pictures, plots
 from unsteep.pages.html import Cell, Page, unbroken
-from unsteep.spaces import Pixels
 from unsteep.storage import config
 from unsteep.studies.ablation.claims import claims, ranking, verdict
 from unsteep.studies.ablation.grid import GRID, Combination
@@ -132,15 +132,15 @@ def _show_samples(page: Page, results: Mapping[str, Outcome], judge: Judge, out:
     page.section("Samples")
     if not drawn:
         page.text("No cell has been trained to its end.")
-    elif isinstance(judge.space, Pixels):
-        rows = {"real data": real, **drawn}
+    elif len(judge.space.shape) == 3:
+        rows = {name: (_tiles(judge, x), labels) for name, (x, labels) in {"real data": real, **drawn}.items()}
         names = judge.held.names if judge.classifier else ()
         classes = [i % len(names) for i in range(SHOWN)] if names else []
         sheet = pictures.strip(
             np.stack([_shown(*data, classes) for data in rows.values()]),
             row_labels=list(rows),
             column_labels=[names[i] for i in classes] or None,
-            scale=max(1, WIDE // judge.space.size),
+            scale=max(1, WIDE // rows["real data"][0].shape[-1]),
         )
         pictures.save(sheet, out / "samples.png")
         page.figure(out / "samples.png", "The first samples of each cell, none chosen by eye. Equal seeds by column.")
@@ -151,6 +151,12 @@ def _show_samples(page: Page, results: Mapping[str, Outcome], judge: Judge, out:
             picture = out / f"samples-{prediction}.png"
             plots.scatter(picture, {name: x for name, (x, _) in clouds.items()}, title=f"{words} predicted")
             page.figure(picture)
+
+
+def _tiles(judge: Judge, x: np.ndarray) -> np.ndarray:
+    tiles = judge.space.tiles(torch.from_numpy(x))
+    assert tiles is not None, "pictures"
+    return tiles.numpy()
 
 
 def _shown(x: np.ndarray, labels: np.ndarray | None, classes: list[int]) -> np.ndarray:
