@@ -9,13 +9,20 @@ import sys
 
 import torch
 
-from unsteep import DDIM, Denoiser, NoiseSource, add_noise, grid, sample
-from unsteep.analytic import Mixture
-from unsteep.core.noise import Draw
-from unsteep.core.schedules import LinearBetas
-from unsteep.data.batch import Batch
-from unsteep.networks import MLPConfig
-from unsteep.objectives import Simple
+from unsteep import (
+    DDIM,
+    Batch,
+    Denoiser,
+    Draw,
+    LinearBetas,
+    Mixture,
+    MLPConfig,
+    NoiseSource,
+    Simple,
+    add_noise,
+    grid,
+    sample,
+)
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 truth = Mixture(means=torch.tensor([[-0.5, -0.5], [0.5, 0.5]]), covariances=torch.tensor([0.01, 0.04]))

@@ -11,18 +11,22 @@ from unsteep.core.schedules import VP, Cosine, Flow, Karras, Laplace, Schedule, 
 
 torch.set_num_threads(1)
 
-# Of files, runs and pages; those of all other files here are of numbers, and pass on every kind of processor.
+# Of files, runs, studies and pages; all others here are of numbers, and run once more as on other processors.
 NOT_NUMBERS = {
     "ablation",
     "any_pictures",
     "captions",
+    "check",
     "classifier",
     "comparison",
     "config",
     "data",
+    "domain_features",
     "emoji",
+    "evaluation",
     "examples",
     "frozen_text_runs",
+    "likelihood_studies",
     "pages",
     "own_components",
     "picture_runs",
@@ -31,10 +35,12 @@ NOT_NUMBERS = {
     "run",
     "shapes",
     "shapes_accuracy",
+    "starting",
     "storage",
     "structure",
     "studies",
     "text_runs",
+    "wrong_types",
 }
 
 

@@ -19,15 +19,16 @@ from solvers.problems import SCALES, Task
 from unsteep.core.chains import Chain
 from unsteep.core.condition import Condition
 from unsteep.core.noise import NoiseSource
-from unsteep.data import Folder, Idx
+from unsteep.data import AnyData, Folder, Idx
 from unsteep.data.idx import FILE_NAME
+from unsteep.data.reading import in_memory
 from unsteep.denoiser import Denoise
 from unsteep.guidance import ClassifierFree
 from unsteep.model import Model
 from unsteep.opening import load
 from unsteep.sampling import DEIS, Frame, grid, sample
 from unsteep.sampling.frame import frame_of
-from unsteep.training.run import AnyData, read_run
+from unsteep.training.run import read_run
 from unsteep.training.statistics import frame as measured
 
 ANSWER = {
@@ -109,7 +110,7 @@ def tasks_of(run: Path, data: Path | None, device: str) -> tuple[list[Task], lis
         source = Idx(path=str(data))
     else:
         source = Folder(path=str(data))
-    training = source.read("train")
+    training = in_memory(source.read("train"))
     assert training.labels is not None
     pictures = model.space.encode(training.x[:PICTURES]).to(device)
     classes = torch.as_tensor(training.labels[:PICTURES]).long().to(device)

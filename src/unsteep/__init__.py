@@ -22,6 +22,7 @@ _WHERE = {
     "DDIM": "unsteep.sampling",
     "DataSet": "unsteep.core.protocols",
     "Denoiser": "unsteep.denoiser",
+    "DiTConfig": "unsteep.networks",
     "Draw": "unsteep.core.noise",
     "Estimate": "unsteep.core.estimate",
     "Examples": "unsteep.data",
@@ -30,14 +31,17 @@ _WHERE = {
     "Heun": "unsteep.sampling",
     "Karras": "unsteep.core.schedules",
     "LinearBetas": "unsteep.core.chains",
+    "MLPConfig": "unsteep.networks",
     "Mixture": "unsteep.analytic",
     "Model": "unsteep.model",
+    "ModelConfig": "unsteep.model",
     "NoiseLevel": "unsteep.core.level",
     "NoiseSource": "unsteep.core.noise",
     "Pixels": "unsteep.spaces",
     "Run": "unsteep.training.run",
     "Sequences": "unsteep.spaces",
     "Simple": "unsteep.objectives",
+    "UNetConfig": "unsteep.networks",
     "UniPC": "unsteep.sampling",
     "VP": "unsteep.core.schedules",
     "Vectors": "unsteep.spaces",
@@ -73,12 +77,13 @@ if TYPE_CHECKING:
     from unsteep.denoiser import Denoiser
     from unsteep.evaluation.evaluating import evaluate
     from unsteep.guidance.setting import Guidance
-    from unsteep.model import Model
+    from unsteep.model import Model, ModelConfig
     from unsteep.model.fill import fill
     from unsteep.model.interpolate import interpolate
     from unsteep.model.invert import invert
     from unsteep.model.redraw import redraw
     from unsteep.model.tuned_grid import tune_grid
+    from unsteep.networks import DiTConfig, MLPConfig, UNetConfig
     from unsteep.objectives import Simple
     from unsteep.opening import load
     from unsteep.sampling import DDIM, Ancestral, Heun, UniPC, grid, sample, solver_named, trajectory
@@ -96,6 +101,7 @@ __all__ = [
     "CosineBetas",
     "DataSet",
     "Denoiser",
+    "DiTConfig",
     "Draw",
     "Estimate",
     "Examples",
@@ -104,14 +110,17 @@ __all__ = [
     "Heun",
     "Karras",
     "LinearBetas",
+    "MLPConfig",
     "Mixture",
     "Model",
+    "ModelConfig",
     "NoiseLevel",
     "NoiseSource",
     "Pixels",
     "Run",
     "Sequences",
     "Simple",
+    "UNetConfig",
     "UniPC",
     "Vectors",
     "add_noise",
