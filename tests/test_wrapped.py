@@ -1,20 +1,32 @@
 """Denoisers in wrappers, for several devices or compiled, and compiled inside: trained and measured as bare."""
 
+import copy
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import unsteep
 from unsteep.core.chains import LinearBetas
 from unsteep.core.noise import Draw, NoiseSource
 from unsteep.core.schedules import VP
+from unsteep.data import Examples, Given
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser, unwrapped
 from unsteep.likelihood import Decoder, bound, flow_log_prob
+from unsteep.model import Description, Model, ModelConfig
+from unsteep.networks import MLPConfig
 from unsteep.objectives import VLB, Bound, Hybrid, MinSNR, Simple
 from unsteep.sampling import DDIM, grid, sample
+from unsteep.spaces import Vectors
+from unsteep.training import checkpoints
+from unsteep.training.loop import train
+from unsteep.training.settings import TrainConfig
 
 
 class Network(nn.Module):
@@ -120,3 +132,52 @@ def test_what_is_no_denoiser_is_refused(module: nn.Module, objective: Any) -> No
     batch, draw = Batch(X, None, torch.arange(4)), Draw(0, 0, torch.arange(4), 4)
     with pytest.raises(ValueError, match=r"module: expected a Denoiser.*, got \w+; make one"):
         objective(module, batch, draw)
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_model_around_it_is_kept_as_the_bare_one_is(wrap: Any, tmp_path: Path) -> None:
+    """Weights have the same names, so either opens what the other wrote."""
+    description = Description(
+        model=ModelConfig(network=MLPConfig(width=8, depth=1), prediction="v"),
+        schedule=LinearBetas(steps=40),
+        space=Vectors(mean=(0.0, 1.0), std=(1.0, 2.0)),
+    ).filled()
+    torch.manual_seed(0)
+    plain = Model(description.build(), description)
+    for weight in plain.denoiser.parameters():
+        weight.data += 0.1
+    around = Model(wrap(copy.deepcopy(plain.denoiser)), description)
+    for name, model in (("plain", plain), ("around", around)):
+        model.save(tmp_path / name)
+        again = unsteep.load(tmp_path / name, device="cpu")
+        assert torch.equal(again.sample(3, steps=3), plain.sample(3, steps=3))
+        bits = (of.likelihood(torch.zeros(2, 2), terms=2).bits_per_dim() for of in (model, plain))
+        assert torch.equal(*bits)
+    stored = [load_file(tmp_path / name / "weights.safetensors") for name in ("plain", "around")]
+    assert stored[0].keys() == stored[1].keys()
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_run_of_it_is_resumed_as_of_the_bare_one(wrap: Any, tmp_path: Path) -> None:
+    run = unsteep.Run(
+        data=Given(),
+        model=ModelConfig(network=MLPConfig(width=8, depth=1)),
+        train=TrainConfig(steps=4, batch=4, warmup=1, checkpoint_every=2),
+    )
+    data = Examples(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), levels=None, source="mine")
+    whole = run.made(data, "cpu")
+    for _ in train(whole, run.train):
+        pass
+    first = run.made(data, "cpu")
+    half = replace(run.train, steps=2, final_learning_rate=run.train.final_learning_rate)
+    first.state.module = wrap(first.state.module)
+    for _ in train(first, half):
+        pass
+    checkpoints.save(tmp_path, first, first.texts(), {}, "digest")
+    second = run.made(data, "cpu")
+    second.state.module = wrap(second.state.module)
+    checkpoints.restore(second, next(tmp_path.iterdir()))
+    for _ in train(second, run.train):
+        pass
+    for one, other in zip(whole.state.module.parameters(), unwrapped(second.state.module).parameters(), strict=True):
+        assert torch.equal(one, other)

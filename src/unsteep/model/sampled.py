@@ -16,7 +16,7 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import Space
 from unsteep.core.schedules import steps_of
-from unsteep.denoiser import Denoise, Denoiser
+from unsteep.denoiser import Denoise, Denoiser, unwrapped
 from unsteep.guidance import Clip
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing.picture import noised
@@ -53,7 +53,7 @@ class Sampled:
         statistics: dict[str, Tensor] | None = None,
         origin: str = "",
     ) -> None:
-        self.denoiser = denoiser.eval()
+        self.denoiser = unwrapped(denoiser).eval()
         self.statistics = {} if statistics is None else statistics
         self.description = counted(description, self.statistics)
         self.origin = origin
