@@ -221,12 +221,12 @@ class TestTolerance:
     @pytest.mark.parametrize("value", [0.0, -1e-3, math.nan])
     @pytest.mark.parametrize("name", ["tolerance", "absolute"])
     def test_must_be_above_zero(self, name: str, value: float) -> None:
-        with pytest.raises(ValueError, match=rf"{name}: expected a number above 0, such as 1e-3, got"):
+        with pytest.raises(ValueError, match=rf"{name}: expected a (number above 0, such as 1e-3|finite number), got"):
             Adaptive(**{name: value})
 
     def test_pairs_have_names(self) -> None:
         assert override(Adaptive(), ["pair=dormand-prince", "absolute=1e-4"]).absolute == 1e-4
-        with pytest.raises(ValueError, match="pair: expected heun or dormand-prince, got 'euler'"):
+        with pytest.raises(ValueError, match="pair: expected one of heun, dormand-prince, got 'euler'"):
             Adaptive(pair="euler")  # type: ignore[arg-type]
 
     @every_pair

@@ -239,7 +239,7 @@ class TestLikelihood:
 
     @pytest.mark.parametrize("name", ["terms", "draws", "batch_size"])
     def test_counts_are_at_least_one(self, name: str) -> None:
-        with pytest.raises(ValueError, match=f"^{name}: expected at least 1, got 0$"):
+        with pytest.raises(ValueError, match=f"^{name}: expected at least 1, got 0; give a larger one$"):
             model_of().likelihood(ROWS, **{name: 0})  # type: ignore[arg-type]
 
 

@@ -224,7 +224,7 @@ class TestLaws:
         ("solver", "wrong", "match"),
         [
             (SDEDPMSolver, {"eta": 1.1}, "eta: expected a number from 0"),
-            (SDEDPMSolver, {"eta": math.nan}, "eta: expected a number from 0"),
+            (SDEDPMSolver, {"eta": math.nan}, "eta: expected a finite number, got nan"),
             (PredictorCorrector, {"corrections": 0}, "corrections: expected at least 1"),
             (PredictorCorrector, {"ratio": 0.0}, "ratio: expected a number between 0 and 1"),
             (AnnealedLangevin, {"corrections": -1}, "corrections: expected at least 1"),

@@ -58,6 +58,9 @@ class Impulses(NoiseSource):
     def at(self, stream: int | Tensor) -> Impulses:
         return Impulses(self.seen, self.rows, int(stream))
 
+    def check(self, like: Tensor) -> None:
+        """Any rows will do."""
+
     def normal(self, like: Tensor, draw: int) -> Tensor:
         i = self.seen.setdefault((self.step, draw), len(self.seen))
         return torch.zeros_like(like) if self.rows is None else self.rows[:, i : i + 1]

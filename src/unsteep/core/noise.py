@@ -213,9 +213,7 @@ class Draw:
         whole("step", step, 0, 2**53)
         whole("batch", batch, 1, MOST_SAMPLES)
         places = integers("places", places)
-        if len(places) == 0:
-            raise ValueError("places: expected at least one, got none; give those of the examples")
-        if not 0 <= int(places.min()) <= int(places.max()) < batch:
+        if len(places) and not 0 <= int(places.min()) <= int(places.max()) < batch:
             raise ValueError(f"places: expected 0 to {batch - 1}, of a batch of {batch}, got others; give those of it")
         self.places, self.batch = places, batch
         self._each = NoiseSource(torch.full((len(places),), seed, dtype=torch.int64), step * batch + places)

@@ -81,8 +81,8 @@ class Examples:
         if not isinstance(self.range, tuple) or len(self.range) != 2:
             raise ValueError(f"range: expected two numbers (low, high), got {shown(self.range)}; give both")
         low, high = (number("range", one) for one in self.range)
-        if not low < high:
-            raise ValueError(f"range: expected low < high, got {low} and {high}; give them in this order")
+        if not low <= high:
+            raise ValueError(f"range: expected low <= high, got {low} and {high}; give them in this order")
         kind("source", self.source, str, "a text")
         if self.labels is not None:
             integers("labels", kind("labels", self.labels, Tensor, "a tensor int64 (n,)", "convert it"))
