@@ -566,7 +566,7 @@ class TestExactMoments:
 
     @pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
     def test_eta_is_a_fraction(self, eta: float) -> None:
-        with pytest.raises(ValueError, match="eta: expected a (number from 0|finite number)"):
+        with pytest.raises(ValueError, match=r"eta: expected a (number from 0|finite number)"):
             DDIM(eta=eta)
 
 

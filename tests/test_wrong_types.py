@@ -166,6 +166,12 @@ CASES: dict[str, Case] = {
     "a time of a chain": Case(CHAIN, {"t": 0.5}, "time t"),
     "a log-SNR of a chain": Case(CHAIN.inverse, {"logsnr": 0.5}),
     "a log-SNR of Cosine": Case(lambda logsnr: unsteep.Cosine().inverse(logsnr), {"logsnr": 0.5}),
+    "UNetConfig": made(
+        "UNetConfig", "text", width=8, blocks=1, groups=4, dropout=0.0, attention=(8,), multipliers=(1, 2)
+    ),
+    "DiTConfig": made("DiTConfig", width=16, depth=1, heads=2, patch=2),
+    "MLPConfig": made("MLPConfig", width=16, depth=1),
+    "ModelConfig": made("ModelConfig", prediction="v", variance="fixed", noise_label=None, input_scale="none"),
     "DDIM": made("DDIM", eta=0.0),
     "Ancestral": made("Ancestral", variance="beta"),
     "Heun": made("Heun", churn=0.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from unsteep.core.arguments import checked
 from unsteep.core.chains import LinearBetas
 from unsteep.core.open import listed
 from unsteep.core.protocols import Hears
@@ -31,6 +32,9 @@ class ModelConfig:
     variance: Literal["fixed", "learned", "diagonal"] = "fixed"
     noise_label: NoiseLabel | None = None
     input_scale: InputScale = "none"
+
+    def __post_init__(self) -> None:
+        checked(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
 from unsteep.networks.checks import check_at_least, check_filled
 from unsteep.networks.cross_attention import AnyText, CrossAttention, Tokens
@@ -63,6 +64,7 @@ class DiTConfig:
     """Channels of an aligned picture that the network is given beside x; 0: none."""
 
     def __post_init__(self) -> None:
+        checked(self)
         check_at_least(0, channels=self.channels, size=self.size, labels=self.labels, out_channels=self.out_channels)
         check_at_least(0, picture_channels=self.picture_channels)
         check_at_least(1, patch=self.patch, depth=self.depth, heads=self.heads, mlp_ratio=self.mlp_ratio)

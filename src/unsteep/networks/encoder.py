@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.arguments import checked
 from unsteep.core.protocols import Space
 from unsteep.networks.blocks import (
     Attention,
@@ -44,6 +45,7 @@ class EncoderConfig:
     middle_attention: bool = True
 
     def __post_init__(self) -> None:
+        checked(self)
         check_at_least(0, channels=self.channels, classes=self.classes)
         check_width(self.width)
         check_at_least(1, blocks=self.blocks, groups=self.groups)

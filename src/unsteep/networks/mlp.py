@@ -13,6 +13,7 @@ from typing import Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
 from unsteep.networks.checks import check_at_least, check_filled, check_width
 from unsteep.networks.embedding import ConditionedNetwork
@@ -36,6 +37,7 @@ class MLPConfig:
     """Number of residual blocks."""
 
     def __post_init__(self) -> None:
+        checked(self)
         check_at_least(0, features=self.features, labels=self.labels, out_features=self.out_features)
         check_width(self.width)
         check_at_least(1, depth=self.depth)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
 from unsteep.networks.checks import check_at_least, check_filled, check_width
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
@@ -46,6 +47,7 @@ class SequenceConfig:
     """Share of features dropped in each branch while training."""
 
     def __post_init__(self) -> None:
+        checked(self)
         check_at_least(0, features=self.features, labels=self.labels)
         check_at_least(1, outputs=self.outputs, depth=self.depth, heads=self.heads)
         check_width(self.width)

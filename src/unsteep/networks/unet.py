@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
 from unsteep.networks.blocks import (
     Attention,
@@ -77,6 +78,7 @@ class UNetConfig:
     """Channels of an aligned picture that the network is given beside x; 0: none."""
 
     def __post_init__(self) -> None:
+        checked(self)
         check_at_least(0, channels=self.channels, size=self.size, labels=self.labels, out_channels=self.out_channels)
         check_width(self.width)
         check_at_least(0, picture_channels=self.picture_channels)
