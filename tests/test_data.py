@@ -625,6 +625,24 @@ def test_the_range_does_not_depend_on_the_split(tmp_path):
     assert train.range == (-1.0, 1.0)  # though no negative value is among them
 
 
+@pytest.mark.parametrize(
+    ("shape", "read"),
+    [
+        ((16, 8, 8), (16, 8, 8)),
+        ((8, 8, 16), (16, 8, 8)),
+        ((4, 6, 6), (4, 6, 6)),
+        ((6, 6, 4), (4, 6, 6)),
+        ((3, 16, 16), (3, 16, 16)),
+        ((16, 16, 3), (3, 16, 16)),
+        ((28, 20, 2), (2, 28, 20)),
+        ((2, 28, 20), (2, 28, 20)),
+    ],
+)
+def test_channels_are_where_they_make_sense(tmp_path, shape, read):
+    np.save(tmp_path / "x.npy", noise(5, *shape))
+    assert tuple(Array(path=str(tmp_path / "x.npy")).read().x.shape[1:]) == read
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 def test_two_dimensions_of_floats_are_vectors(tmp_path, dtype):
     vectors = RANDOM.normal(size=(7, 2)).astype(dtype) * 100

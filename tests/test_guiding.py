@@ -150,6 +150,22 @@ class TestRefused:
         with pytest.raises(ValueError, match="nothing to be guided by"):
             model_of(pictures(names=())).sample(1, steps=2, guidance=2.0)
 
+    @pytest.mark.parametrize(
+        ("negative", "words"),
+        [
+            (torch.tensor([1, 99]), "negative condition: expected labels from 0 to 3"),
+            (torch.tensor([1, 2, 3]), "negative: expected 2 rows"),
+            (torch.tensor([0.5, 1.0]), "negative condition: expected labels as int64"),
+        ],
+    )
+    def test_a_negative_condition_is_looked_at(self, model: Model, negative: Tensor, words: str) -> None:
+        with pytest.raises(ValueError, match=words):
+            model.sample(2, label=1, steps=2, guidance=Guidance(scale=2.0, negative=Condition(label=negative)))
+
+    def test_labels_without_a_classifier(self, model: Model) -> None:
+        with pytest.raises(ValueError, match="labels: they say what a classifier is asked for"):
+            model.sample(2, label=1, steps=2, guidance=Guidance(scale=2.0, labels=3))
+
     def test_two_guides(self, classifier: NoisyClassifier, model: Model) -> None:
         with pytest.raises(ValueError, match="exclude each other"):
             Guidance(classifier=classifier, weaker=model.denoiser)

@@ -133,6 +133,23 @@ def test_the_verbs_and_the_command_line(pair: tuple[Path, Path], models: tuple[M
     assert "sequences" in again[2]
 
 
+def test_what_is_made_of_a_sequence_has_its_length(models: tuple[Model, Model]) -> None:
+    model = models[0]
+    x, y = (torch.randn(5, FEATURES, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    assert {len(one) for one in unsteep.redraw(model, x, n=2, steps=2, label=1)} == {5}
+    mask = torch.tensor([False, False, True, True, False])[:, None]
+    filled = unsteep.fill(model, x, mask, n=2, steps=3, label=1, jump=1, resamples=1)
+    assert {len(one) for one in filled} == {5}
+    for one in filled:
+        torch.testing.assert_close(one[~mask[:, 0]], x[~mask[:, 0]], rtol=1e-6, atol=1e-6)
+    assert {len(one) for one in unsteep.interpolate(model, x, y, frames=3, steps=2)} == {5}
+    assert {len(one) for one in unsteep.interpolate(model, x, y, method="slerp", frames=3, steps=2)} == {5}
+    with pytest.raises(ValueError, match="b: expected the shape of a"):
+        unsteep.interpolate(model, x, y[:3])
+    with pytest.raises(ValueError, match="picture: expected finite numbers"):
+        unsteep.redraw(model, x * torch.nan)
+
+
 def test_it_has_no_length_where_there_is_none() -> None:
     with pytest.raises(ValueError, match="length: this model makes no sequences"):
         unsteep.load(Path(__file__).parent / "fixtures" / "0.1" / "run", device="cpu").sample(1, length=3)

@@ -116,6 +116,24 @@ def test_a_recipe_that_nobody_knows(tmp_path: Path) -> None:
         unsteep.train(Given(), data=X, out=tmp_path / "run")
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_trained_over(tmp_path: Path) -> None:
+    trained(tmp_path / "run")
+    for manifest in (tmp_path / "run" / "checkpoints").glob("*/manifest.json"):
+        manifest.unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+    for call in (
+        lambda: unsteep.load(tmp_path / "run"),
+        lambda: unsteep.train(None, data=X, out=tmp_path / "run", resume=True, say=quiet),
+    ):
+        with pytest.raises(ValueError, match=r"every checkpoint .*damaged"):
+            call()
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")} == before
+
+
+def test_half_precision_of_torch_is_read(tmp_path: Path) -> None:
+    assert trained(tmp_path / "run", torch.rand(9, 1, 8, 8).bfloat16()).space.levels is None
+
+
 # Starting from another's weights.
 
 

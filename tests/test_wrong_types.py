@@ -173,6 +173,7 @@ CASES: dict[str, Case] = {
     "MLPConfig": made("MLPConfig", width=16, depth=1),
     "ModelConfig": made("ModelConfig", prediction="v", variance="fixed", noise_label=None, input_scale="none"),
     "DDIM": made("DDIM", eta=0.0),
+    "Adaptive": made("Adaptive", pair="heun", tolerance=1e-3),
     "Ancestral": made("Ancestral", variance="beta"),
     "Heun": made("Heun", churn=0.0),
     "UniPC": made("UniPC", order=2, variant="bh2", corrector=True),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Adaptive": "unsteep.sampling",
     "Ancestral": "unsteep.sampling",
     "Batch": "unsteep.data.batch",
     "Condition": "unsteep.core.condition",
@@ -86,7 +87,7 @@ if TYPE_CHECKING:
     from unsteep.networks import DiTConfig, MLPConfig, UNetConfig
     from unsteep.objectives import Simple
     from unsteep.opening import load
-    from unsteep.sampling import DDIM, Ancestral, Heun, UniPC, grid, sample, solver_named, trajectory
+    from unsteep.sampling import DDIM, Adaptive, Ancestral, Heun, UniPC, grid, sample, solver_named, trajectory
     from unsteep.spaces import Pixels, Sequences, Vectors
     from unsteep.starting import train
     from unsteep.training.run import Run
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DDIM",
     "VP",
+    "Adaptive",
     "Ancestral",
     "Batch",
     "Condition",

@@ -10,7 +10,7 @@ import torch
 from unsteep.core.arguments import choice, flag, kind
 from unsteep.core.arguments import path as path_of
 from unsteep.model import Model
-from unsteep.storage.checkpoint import latest, load_text, step_folders
+from unsteep.storage.checkpoint import latest, load_text
 
 
 def load(
@@ -33,7 +33,7 @@ def load(
         raise ValueError(f"{path} {what}; give the folder that unsteep train wrote")
     folder = latest(path / "checkpoints")
     if folder is None:
-        if step_folders(path / "checkpoints"):
+        if any((path / "checkpoints").glob("step-*")):
             raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
         raise ValueError(f"{path} has no checkpoint yet; train it with: unsteep train --resume --out {path}")
     return Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))

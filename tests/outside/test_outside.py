@@ -139,6 +139,14 @@ def test_what_does_not_keep_the_protocol_is_refused_by_name(tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
+def test_a_solver_is_named_on_the_command_line(run: Path, tmp_path: Path) -> None:
+    how = ("sample", run, "-n", 2, "--steps", 3, "--ask", "temperature=30", "--trust", "--device", "cpu")
+    made(*how, "--solver", "mine:Euler", "--out", tmp_path / "a.npz")
+    code, _, err = unsteep_(*how, "--solver", "mine:Pointing", "--out", tmp_path / "b.npz")
+    assert code == 2
+    assert "mine:Pointing" in err
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model of pictures, whose network, schedule and data set are one's own."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unsteep.guidance.setting import Guidance
@@ -31,6 +31,13 @@ def chosen_device(name: str) -> str:
         raise ValueError(f"--{error}") from None
 
 
+def _held() -> Any:
+    """A configuration of a solver alone."""
+    from unsteep.sampling import DDIM, AnySolver
+
+    return make_dataclass("Held", [("solver", AnySolver, field(default_factory=DDIM))], frozen=True, kw_only=True)()
+
+
 def chosen_solver(
     name: str | None, order: int | None, settings: Sequence[str], tolerance: float | None
 ) -> Solver | Adaptive | None:
@@ -46,6 +53,8 @@ def chosen_solver(
     if name is None and order is None and not settings:
         return None
     name = name or "gaussian-frame"
+    if ":" in name:  # one of the user's own
+        return override(_held(), [f"solver={name}", *(f"solver.{one}" for one in settings)]).solver
     if name not in SOLVERS:
         raise ValueError(f"--solver: unknown solver {name!r}; {nearest(name, SOLVERS)}")
     solver = SOLVERS[name]

@@ -108,7 +108,7 @@ def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood
     if low < -1 or high > 1:
         raise ValueError(
             f"{name}: expected float pictures in [0, 1] or [-1, 1], got {low:.4g} to {high:.4g}: "
-            "rescale them, or save bytes (uint8)"
+            "rescale them, or save bytes (uint8); sequences are unsteep.Examples(x, levels=None, valid=...)"
         )
     ends, words = ((-1.0, 1.0), "[-1, 1]") if low < 0 else ((0.0, 1.0), "[0, 1]")
     values = (pictures.astype(np.float64) - ends[0]) * ((BYTES - 1) / (ends[1] - ends[0]))
@@ -126,6 +126,9 @@ def channels_first(array: np.ndarray, name: str, tensor: bool = False) -> np.nda
         return array[:, None]
     first, last = array.shape[1], array.shape[3]
     likely = () if tensor else ((4, 2),)
+    both = first in range(1, MOST_CHANNELS + 1) and last in range(1, MOST_CHANNELS + 1)
+    if both and not {first, last} & {1, 3} and array.shape[2] == last != first:  # square pictures, channels first
+        return array
     for counts in ((1, 3), *likely, range(1, MOST_CHANNELS + 1)):
         if first in counts and (tensor or last not in counts):
             return array
@@ -136,7 +139,10 @@ def channels_first(array: np.ndarray, name: str, tensor: bool = False) -> np.nda
 
 def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory") -> Examples:
     """An array or a tensor in memory as examples. ValueError where it means nothing."""
-    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if isinstance(x, Tensor):
+        array = (x.float() if x.is_floating_point() else x).detach().cpu().numpy()  # NumPy has no bfloat16
+    else:
+        array = np.asarray(x)
     found = understood(array, source, isinstance(x, Tensor))
     return Examples(
         torch.from_numpy(np.ascontiguousarray(found.x)),

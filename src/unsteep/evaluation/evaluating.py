@@ -147,7 +147,7 @@ def _model(
     model = subject if isinstance(subject, Model) else load(subject, device=device, trust=trust)
     asked: list[int | str] | None = None
     if label is not None:
-        names = label.split(",") if isinstance(label, str) else label
+        names = label.split(",") if isinstance(label, str) else label if hasattr(label, "__len__") else [label]
         asked = list(model.names) if label == "all" and model.names else list(names)
     count = DRAWN if n is None else n
     name = model.origin or "a model" if path is None else path.resolve().name

@@ -5,6 +5,7 @@ A kind is a frozen dataclass with the methods of `core.protocols.Hears`; one of 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,13 @@ from unsteep.hearing.prompt import Prompt
 if TYPE_CHECKING:
     from unsteep.core.noise import Draw
 
+ELSEWHERE = {  # what is asked for in other ways than conditions
+    "tolerance": "solver=unsteep.Adaptive(tolerance=...)",
+    **dict.fromkeys(
+        ("interval", "rescale", "threshold", "negative", "classifier", "weaker"),
+        "guidance=unsteep.Guidance(scale=2, ...)",
+    ),
+}
 AnyHears = Annotated[Hears, Components(Label, Prompt, Picture, Length)]
 
 
@@ -66,6 +74,11 @@ def _deaf(name: str, hears: Sequence[Hears]) -> str:
     for kind in listed(AnyHears):
         if kind.name == name:
             return f"this model {kind.lacks}"
+    if name in ELSEWHERE:
+        return f"no condition; give {ELSEWHERE[name]}"
+    close = difflib.get_close_matches(name, [one.name for one in hears], 1)
+    if close:
+        return f"unknown; did you mean {close[0]}?"
     return f"this model does not hear it, but {', '.join(one.name for one in hears) or 'nothing'}; leave it out"
 
 

@@ -23,7 +23,7 @@ from unsteep.hearing.picture import noised
 from unsteep.inverse import Kept, Mask, PiGDM
 from unsteep.inverse.repaint import fill as repainted
 from unsteep.inverse.repaint import passes
-from unsteep.model.given import joined, one_of
+from unsteep.model.given import cut, joined, one_of, own_length
 from unsteep.model.model import Model
 from unsteep.model.request import Request, request
 from unsteep.pages.progress import bar
@@ -69,10 +69,10 @@ def fill(
         raise ValueError(f"method: unknown method {shown(method)}; known: {', '.join(METHODS)}")
     whole("batch_size", batch_size, 1, MOST_SAMPLES)
     original = one_of(model, picture, "picture")
-    known = known_by(model, mask)
+    known = known_by(model, mask, tuple(original.shape))
     usual = min(REPAINT_STEPS, steps_of(model.denoiser.schedule)) if method == "repaint" else model.default_steps
     resamples, n = whole("resamples", resamples, 1, MOST_STEPS), whole("n", n, most=MOST_SAMPLES)
-    asks = {"label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
+    asks = {**own_length(model, original), "label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
     of = request(
         model,
         n,
@@ -100,24 +100,28 @@ def fill(
             for step in walk:
                 x = step.x
                 advance()
-            done.append(model.space.decode(torch.where(known.to(x.device), x0, x)))  # whatever the last step is
+            filled = torch.where(known.to(x.device), x0, x)  # whatever the last step is
+            done.append(cut(model, filled, part.condition))
     return joined(done)
 
 
-def known_by(model: Model, mask: Tensor) -> Tensor:
-    """What is kept, bool, in a shape that broadcasts with an example: where the mask is false. ValueError for a mask
+def known_by(model: Model, mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """What is kept of an example of this shape, bool, to broadcast with one inside the model: where the mask is false,
+    and in the padding of a sequence. ValueError for a mask
     of another type or shape, and for one of all or nothing."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"mask: expected bools, true where to fill in, got {got}; compare it, as mask > 127")
-    shape = model.space.shape
     wide = mask[(None,) * max(0, len(shape) - mask.ndim)]
     if wide.ndim != len(shape) or any(a not in (1, b) for a, b in zip(wide.shape, shape, strict=True)):
         raise ValueError(f"mask: expected one of {shape}, or of its last two, got {tuple(mask.shape)}")
     if bool(mask.all()) or not bool(mask.any()):
         what = "all is to be filled in, so nothing is kept" if bool(mask.all()) else "nothing is to be filled in"
         raise ValueError(f"mask: {what}; set it where something is missing")
-    return ~wide
+    missing = model.space.shape[0] - shape[0]  # of a sequence, whose frames come first
+    if missing <= 0 or wide.shape[0] == 1:
+        return ~wide
+    return torch.cat([~wide, wide.new_ones(missing, *wide.shape[1:])])
 
 
 def _repainted(model: Model, x0: Tensor, known: Tensor, of: Request, jump: int, resamples: int) -> Iterator[Step]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unsteep.core.condition import VALID, Condition
 from unsteep.model.model import Model
 
 
@@ -23,7 +24,19 @@ def one_of(model: Model, example: Any, name: str) -> Tensor:
         model.space.check(example[None])
     except ValueError as error:
         raise ValueError(f"{name}: {str(error).removeprefix('data: ')}") from None
+    if example.is_floating_point() and not bool(example.isfinite().all()):
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinite ones; fill them in first")
     return example
+
+
+def own_length(model: Model, example: Tensor) -> dict[str, Any]:
+    """That what is made of a sequence has its length, where the model makes sequences."""
+    return {} if model.description.hearing("length") is None else {"length": len(example)}
+
+
+def cut(model: Model, x: Tensor, condition: Condition | None) -> Any:
+    """What a model made, in the data's own units, of the frames that are real."""
+    return model.space.decode(x, None if condition is None else condition.get(VALID))
 
 
 def joined(parts: Sequence[Any]) -> Any:

@@ -15,7 +15,7 @@ from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, kind, shown, 
 from unsteep.core.condition import Condition
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
-from unsteep.model.given import one_of
+from unsteep.model.given import cut, one_of, own_length
 from unsteep.model.model import Model
 from unsteep.model.request import request
 from unsteep.sampling import DDIM, Ancestral, sample
@@ -49,7 +49,10 @@ def interpolate(
     """
     kind("model", model, Model, "a model", "open one with unsteep.load")
     ends = [one_of(model, one, name) for name, one in (("a", a), ("b", b))]
-    asks = {"label": label, **others}
+    if ends[0].shape != ends[1].shape:
+        shapes = tuple(ends[0].shape), tuple(ends[1].shape)
+        raise ValueError(f"b: expected the shape of a, {shapes[0]}, got {shapes[1]}; cut the longer one")
+    asks = {**own_length(model, ends[0]), "label": label, **others}
     if not isinstance(method, str):
         raise ValueError(f"method: unknown method {shown(method)}; known: latent, slerp")
     seed, clip = whole("seed", seed), flag("clip", clip)
@@ -86,10 +89,11 @@ def at_level(
     levels = levels_from(schedule, half(model) if step is None else step, steps)
     x_a, x_b = model.encoded(torch.stack([a, b]))
     of = request(model, 1, seed=seed, solver=Ancestral() if solver is None else solver)  # refuses what is no solver
-    denoise = model.denoise(_asked(model, frames, asks), clip)
+    condition = _asked(model, frames, asks)
+    denoise = model.denoise(condition, clip)
     chosen = model.resolved(of.solver, None, 1.0, len(levels) - 1)
     x = mixed_at(denoise, x_a, x_b, shares(frames), levels, chosen, of.seeds.start, schedule.inverse)
-    return model.space.decode(x)
+    return cut(model, x, condition)
 
 
 def by_inversion(
@@ -99,9 +103,8 @@ def by_inversion(
     levels = levels_from(model.denoiser.schedule, steps_of(model.denoiser.schedule), steps)
     ends = model.encoded(torch.stack([a, b]))
     latent_a, latent_b = invert(model.denoise(_asked(model, 2, asks), clip), ends, levels)
-    x = slerp(latent_a, latent_b, shares(frames))
-    denoise = model.denoise(_asked(model, frames, asks), clip)
-    return model.space.decode(sample(denoise, x, levels, DDIM(), NoiseSource([0] * frames)))
+    x, condition = slerp(latent_a, latent_b, shares(frames)), _asked(model, frames, asks)
+    return cut(model, sample(model.denoise(condition, clip), x, levels, DDIM(), NoiseSource([0] * frames)), condition)
 
 
 def shares(frames: int) -> Tensor:

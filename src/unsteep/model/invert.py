@@ -53,6 +53,8 @@ def invert(
     if not isinstance(examples, Tensor) or not examples.ndim or len(examples) == 0:
         raise ValueError("data: expected a tensor of at least one example, got none; give some")
     model.space.check(examples)
+    if examples.is_floating_point() and not bool(examples.isfinite().all()):
+        raise ValueError("examples: expected finite numbers, got NaN or infinite ones; fill them in first")
     asks = {"label": label, **others}
     of = request(model, len(examples), asks=asks, usual=False, condition=condition)
     driver, schedule = Adaptive(pair="dormand-prince", tolerance=tolerance), model.denoiser.schedule

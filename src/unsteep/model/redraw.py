@@ -12,7 +12,7 @@ from unsteep.guidance.setting import Guidance
 from unsteep.hearing.picture import noised
 from unsteep.inverse.redraw import redraw as redrawn
 from unsteep.inverse.redraw import step_of
-from unsteep.model.given import joined, one_of
+from unsteep.model.given import cut, joined, one_of, own_length
 from unsteep.model.model import Model
 from unsteep.model.request import request
 from unsteep.pages.progress import bar
@@ -48,7 +48,7 @@ def redraw(
     original, schedule = one_of(model, picture, "picture"), model.denoiser.schedule
     strength, n = number("strength", strength), whole("n", n, most=MOST_SAMPLES)
     usual = max(1, min(model.default_steps, step_of(schedule, strength)))
-    asks = {"label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
+    asks = {**own_length(model, original), "label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
     of = request(
         model,
         n,
@@ -68,6 +68,6 @@ def redraw(
             chosen = model.resolved(part.solver, part.condition, part.guidance, of.steps)
             denoise, wide = model.denoise(part.condition, guidance=part.guidance), x0.expand(part.n, *x0.shape[1:])
             x = redrawn(denoise, wide, schedule, strength, of.steps, chosen, NoiseSource(part.seeds))
-            done.append(model.space.decode(x))
+            done.append(cut(model, x, part.condition))
             advance()
     return joined(done)

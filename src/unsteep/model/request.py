@@ -173,6 +173,9 @@ def _guidance(model: Sampled, n: int, drawn: range, how: Guidance, values: dict[
         if negative is None:
             raise ValueError("negative: this model hears nothing to be guided away from; leave it out")
         how = replace(how, negative=negative)
+    _check_negative(model, how.negative, n)
+    if how.labels is not None and how.classifier is None:
+        raise ValueError("labels: they say what a classifier is asked for, and there is none; give label=")
     other = how.weaker
     if hasattr(other, "description") and (
         other.space.shape != model.space.shape or other.description.language != model.description.language
@@ -182,6 +185,17 @@ def _guidance(model: Sampled, n: int, drawn: range, how: Guidance, values: dict[
             "kind of picture where it hears any"
         )
     return how
+
+
+def _check_negative(model: Sampled, negative: Any, n: int) -> None:
+    if not isinstance(negative, Condition):
+        return
+    try:
+        check_condition(model, negative)
+    except ValueError as error:
+        raise ValueError(f"negative {error}") from None
+    if negative.count != n:
+        raise ValueError(f"negative: expected {n} rows, one for each sample, got {negative.count}; give as many")
 
 
 def check_condition(model: Sampled, given: Condition) -> None:

@@ -97,6 +97,8 @@ def resume(
     data = run.data.read("train") if data is None else data
     with RunLock(out):
         folder = latest(out / "checkpoints")
+        if folder is None and any((out / "checkpoints").glob("step-*")):
+            raise ValueError(f"--resume: every checkpoint in {out} is damaged; use a fresh copy, or start with --force")
         if folder is not None and json.loads(load_text(folder, "state.json"))["data"] != data.digest:
             raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
         again = replace(run, start_from=str(folder)) if run.start_from and folder is not None else run
@@ -146,7 +148,10 @@ def read_run(out: Path, trust: Any = "file") -> Any:
         text = (out / "run.toml").read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{out / 'run.toml'}: expected UTF-8 text, got something else") from None
-    return parsed(text, trust)
+    try:
+        return parsed(text, trust)
+    except ValueError as error:
+        raise ValueError(f"{out / 'run.toml'}: {error}") from None
 
 
 def _changed(run: Any, settings: Iterable[str]) -> Any:

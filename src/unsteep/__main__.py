@@ -1,0 +1,5 @@
+"""`python -m unsteep`: the command line."""
+
+from unsteep.cli import main
+
+main()
