@@ -19,6 +19,7 @@ from unsteep.core.noise import Draw
 from unsteep.data.batch import Batch, shuffled
 from unsteep.objectives import Loss
 from unsteep.storage import config
+from unsteep.training import checkpoints
 from unsteep.training.ema import EMA
 from unsteep.training.log import Log, Progress, read_log
 from unsteep.training.loop import Diverged, Record, Single, State, TrainConfig, train
@@ -272,3 +273,39 @@ def test_progress_in_plain_lines_where_there_is_no_terminal() -> None:
     assert len(lines) == 1
     assert lines[0].startswith("step 4 of 4  loss 2.5000  ")
     assert lines[0].endswith("images/s  0:00 left")
+
+
+class Two:
+    """Two modules of one task: the first trains on even steps, the second on odd ones."""
+
+    def __init__(self, of: TrainConfig) -> None:
+        self.trained = {"first": State(classifier(), of, Classify()), "second": State(classifier(), of, Classify())}
+        self.parts, self.step = clusters(of), 0
+
+    def turn(self, step: int) -> str:
+        return ("first", "second")[step % 2]
+
+    def weights(self) -> list[Tensor]:
+        return [p.detach().clone() for state in self.trained.values() for p in state.module.parameters()]
+
+
+def test_two_states_train_by_turns_and_are_kept_together(tmp_path: Path) -> None:
+    of = TrainConfig(steps=7, batch=6, learning_rate=0.1, warmup=0)
+    whole, seen = Two(of), []
+    start = whole.weights()
+    for record in train(whole, of):
+        seen.append([not torch.equal(a, b) for a, b in zip(start, whole.weights(), strict=True)])
+        start = whole.weights()
+        assert record.step == len(seen)
+    assert all(step[:2] == [i % 2 == 0] * 2 and step[2:] == [i % 2 == 1] * 2 for i, step in enumerate(seen))
+    assert [state.updates for state in whole.trained.values()] == [4, 3]
+    half, again = Two(of), Two(of)
+    for record in train(half, of):
+        if record.step == 3:
+            break
+    checkpoints.save(tmp_path, half, {}, {}, "digest")
+    checkpoints.restore(again, next(tmp_path.iterdir()))
+    assert again.step == 3
+    for _ in train(again, of):
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(whole.weights(), again.weights(), strict=True))
