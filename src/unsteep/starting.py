@@ -11,12 +11,10 @@ from typing import Any
 from unsteep.core.arguments import flag, shown
 from unsteep.core.arguments import path as path_of
 from unsteep.data import Given
-from unsteep.model import Model
 from unsteep.opening import chosen_device, load
 from unsteep.recipes import RECIPES
 from unsteep.storage.config import Trust, override
 from unsteep.training import run as runs
-from unsteep.training.classifying import ClassifierRun, open_classifier
 from unsteep.training.settings import TrainConfig
 
 
@@ -103,11 +101,9 @@ def configured(
 
 
 def opened(out: Path, device: str) -> Any:
-    """What a run trained: a model, or a classifier."""
-    if isinstance(runs.read_run(out), ClassifierRun):
-        return open_classifier(out, device)
-    model: Model = load(out, device=device)
-    return model
+    """What a run trained: a model, or what its configuration opens in the place of one, as a classifier."""
+    own = getattr(runs.read_run(out), "opened", None)
+    return load(out, device=device) if own is None else own(out, device)
 
 
 HELD = "given"  # where a recipe would read from, had its data not been given

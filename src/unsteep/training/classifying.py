@@ -77,6 +77,11 @@ class ClassifierRun:
         network = self.network.fitted(space, 1, {"label": label})
         return ClassifierDescription(network=network, objective=self.objective, space=space, names=label.names)
 
+    @staticmethod
+    def opened(out: Path, device: str) -> OpenedClassifier:
+        """What such a run trained."""
+        return open_classifier(out, device)
+
     def made(self, data: DataSet, device: torch.device | str, trust: Any = False) -> ClassifierTask:
         """The task, its weights a function of the seed, or those that it starts from."""
         description = self.describe(data)
