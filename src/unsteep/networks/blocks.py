@@ -1,8 +1,14 @@
 """The blocks of the U-Net of Ho et al. 2020: residual blocks, attention, and the levels made of them.
 
 Pictures are (b, c, h, w); `condition` is (b, features), already through its SiLU, or None; `text`, the tokens that
-cross-attention looks at, or None. Every block normalizes first (GroupNorm with eps 1e-6, then SiLU in the residual
-blocks) and ends in a layer that starts at zero.
+cross-attention looks at, or None. Every block normalizes first (GroupNorm with eps 1e-6) and ends in a layer that
+starts at zero. A residual block h(x), beside its shortcut, is
+
+    Ho's         conv(SiLU(norm(conv(SiLU(norm(x))) + W c)))                           the condition c is added
+    modulated    gate conv(SiLU(conv((1 + scale) norm(x) + shift)))                    scale, shift, gate = W c
+
+A norm takes each group's mean out again. What was added before it is heard in how channels of one group differ, and
+where a group is one channel, not at all: such a block is `deaf`. What scales and shifts after it is always heard.
 
 Submodules carry the names of the `UNet2DModel` of diffusers, the commonest store of this network, so that a state
 dict needs no translation.
@@ -48,12 +54,49 @@ class ResidualBlock(nn.Module):
             nn.Identity() if channels_in == channels else initialized(nn.Conv2d(channels_in, channels, 1))
         )
 
+    @property
+    def deaf(self) -> bool:
+        """Whether the second norm removes all that the condition adds: its groups are single channels."""
+        return self.time_emb_proj is not None and self.norm2.num_groups == self.norm2.num_channels
+
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         if self.time_emb_proj is not None:
             h = h + self.time_emb_proj(condition)[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return self.conv_shortcut(x) + h
+
+
+class ModulatedBlock(nn.Module):
+    """Two convolutions after a norm that the condition scales and shifts, what they say gated by it, plus the input
+    (projected where the channels change). As the blocks of Peebles & Xie 2023, with convolutions."""
+
+    def __init__(
+        self, channels_in: int, channels: int, *, condition_features: int, groups: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.sizes = (channels_in, channels_in, channels)  # of scale, shift and gate
+        self.norm = nn.GroupNorm(groups, channels_in, eps=1e-6, affine=not condition_features)
+        self.modulation = (
+            initialized(nn.Linear(condition_features, sum(self.sizes)), gain=0.0) if condition_features else None
+        )
+        self.conv1 = conv3(channels_in, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = conv3(channels, channels, gain=1.0 if condition_features else 0.0)
+        self.conv_shortcut = (
+            nn.Identity() if channels_in == channels else initialized(nn.Conv2d(channels_in, channels, 1))
+        )
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = self.norm(x)
+        if self.modulation is None:
+            return self.conv_shortcut(x) + self.conv2(self.dropout(F.silu(self.conv1(h))))
+        scale, shift, gate = self.modulation(condition)[:, :, None, None].split(self.sizes, dim=1)
+        h = self.conv2(self.dropout(F.silu(self.conv1(torch.addcmul(h + shift, h, scale)))))
+        return torch.addcmul(self.conv_shortcut(x), h, gate)
+
+
+BLOCKS = {"ddpm": ResidualBlock, "modulated": ModulatedBlock}
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

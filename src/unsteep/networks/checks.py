@@ -1,5 +1,7 @@
 """What the configs of networks have in common when they look at their own fields."""
 
+from torch import nn
+
 
 def check_at_least(least: int, **fields: int) -> None:
     """Raise a ValueError naming the first field below `least`."""
@@ -19,3 +21,19 @@ def check_filled(**fields: int) -> None:
     for name, value in fields.items():
         if value == 0:
             raise ValueError(f"{name}: 0 means filled from the data; set it to the data's own {name} before build()")
+
+
+def groups_of(width: int) -> int:
+    """Groups of a GroupNorm over `width` channels: as many as divide it, at most 32, of four channels at least, so that
+    what is added before the norm is heard after it."""
+    return max((groups for groups in range(1, 33) if width % groups == 0 and width >= 4 * groups), default=1)
+
+
+def check_hears(network: nn.Module, key: str) -> None:
+    """ValueError where a block of the network that is set at `key` cannot hear what it is told: it is `deaf`."""
+    for name, module in network.named_modules():
+        if getattr(module, "deaf", False):
+            raise ValueError(
+                f"{key}.groups: with one channel a group, the norm removes all that {name} is told of noise level and "
+                "class; leave it out, for four channels a group at least"
+            )

@@ -24,7 +24,7 @@ from unsteep.networks.blocks import (
     conv3,
     group_norm,
 )
-from unsteep.networks.checks import check_at_least, check_filled, check_width
+from unsteep.networks.checks import check_at_least, check_filled, check_width, groups_of
 from unsteep.networks.embedding import ConditionedNetwork
 from unsteep.networks.fitting import axes_of
 from unsteep.networks.initialization import initialized
@@ -40,7 +40,7 @@ class EncoderConfig:
     width: int = 32
     multipliers: tuple[int, ...] = (1, 2, 2)
     blocks: int = 1
-    groups: int = 32
+    groups: int | None = None
     dropout: float = 0.1
     middle_attention: bool = True
 
@@ -48,11 +48,18 @@ class EncoderConfig:
         checked(self)
         check_at_least(0, channels=self.channels, classes=self.classes)
         check_width(self.width)
-        check_at_least(1, blocks=self.blocks, groups=self.groups)
+        check_at_least(1, blocks=self.blocks, groups=self.norm_groups)
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(f"multipliers: expected positive whole numbers, one a level, got {self.multipliers}")
-        if self.width % self.groups:
-            raise ValueError(f"groups: expected a divisor of width {self.width}, got {self.groups}; change either one")
+        if self.width % self.norm_groups:
+            raise ValueError(
+                f"groups: expected a divisor of width {self.width}, got {self.norm_groups}; change either one"
+            )
+
+    @property
+    def norm_groups(self) -> int:
+        """Groups of every GroupNorm."""
+        return groups_of(self.width) if self.groups is None else self.groups
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Any]) -> Self:
         """For pictures (c, h, w), and the classes that it tells apart."""
@@ -69,7 +76,7 @@ class Encoder(ConditionedNetwork):
     """x (b, channels, h, w), noise_label (b,) -> logits (b, classes)."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        width, groups = config.width, config.groups
+        width, groups = config.width, config.norm_groups
         super().__init__(width=width, features=4 * width, labels=0)
         self.multiple = 2 ** (len(config.multipliers) - 1)
         block = partial(

@@ -14,7 +14,7 @@ the names and shapes of the published google/ddpm-cifar10-32.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,18 +23,18 @@ from torch import Tensor, nn
 from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
 from unsteep.networks.blocks import (
+    BLOCKS,
     Attention,
     DownLevel,
     Downsample,
     Middle,
     NoAttention,
-    ResidualBlock,
     UpLevel,
     Upsample,
     conv3,
     group_norm,
 )
-from unsteep.networks.checks import check_at_least, check_filled, check_width
+from unsteep.networks.checks import check_at_least, check_filled, check_width, groups_of
 from unsteep.networks.cross_attention import AnyText, CrossAttention
 from unsteep.networks.embedding import ConditionedNetwork
 from unsteep.networks.fitting import axes_of, beside_of, check_heard, labels_of, text_of
@@ -60,8 +60,13 @@ class UNetConfig:
     """Residual blocks of a level of the encoder; the decoder's levels have one more."""
     attention: tuple[int, ...] = (16,)
     """Sizes, along the longer side, of the feature maps with attention, among `level_sizes`."""
-    groups: int = 32
-    """Groups of every GroupNorm; a divisor of `width`."""
+    groups: int | None = None
+    """Groups of every GroupNorm, a divisor of `width`; none: at most 32, of four channels at least."""
+    block: Literal["ddpm", "modulated"] = "ddpm"
+    """How blocks hear conditions: added before a norm, as Ho's, or as scale, shift and gate after it (see `blocks`)."""
+    stem: int = 1
+    """Squares of so many pixels a side become the channels of one before the first convolution, and come out of the
+    last (Shi et al. 2016): the first level is smaller by as much."""
     dropout: float = 0.0
     """Share of features dropped in each residual block while training."""
     skip_connections: bool = True
@@ -82,11 +87,13 @@ class UNetConfig:
         check_at_least(0, channels=self.channels, size=self.size, labels=self.labels, out_channels=self.out_channels)
         check_width(self.width)
         check_at_least(0, picture_channels=self.picture_channels)
-        check_at_least(1, blocks=self.blocks, groups=self.groups, text_heads=self.text_heads)
+        check_at_least(1, blocks=self.blocks, groups=self.norm_groups, stem=self.stem, text_heads=self.text_heads)
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(f"multipliers: expected positive whole numbers, one a level, got {self.multipliers}")
-        if self.width % self.groups:
-            raise ValueError(f"groups: expected a divisor of width {self.width}, got {self.groups}; change either one")
+        if self.width % self.norm_groups:
+            raise ValueError(
+                f"groups: expected a divisor of width {self.width}, got {self.norm_groups}; change either one"
+            )
         if self.text and self.width % self.text_heads:
             raise ValueError(f"text_heads: expected a divisor of width {self.width}, got {self.text_heads}")
         if self.text and not self.attention and not self.middle_attention:
@@ -100,15 +107,20 @@ class UNetConfig:
                     raise ValueError(f"attention: expected sizes among {there_are}, got {asked}; [] is none at all")
 
     @property
+    def norm_groups(self) -> int:
+        """Groups of every GroupNorm."""
+        return groups_of(self.width) if self.groups is None else self.groups
+
+    @property
     def multiple(self) -> int:
         """Pictures are padded to a multiple of this, so that every level halves exactly."""
-        return 2 ** (len(self.multipliers) - 1)
+        return self.stem * 2 ** (len(self.multipliers) - 1)
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
         """Size of each level's feature maps, largest first: that of the padded picture, halved and halved again."""
         padded = self.size + -self.size % self.multiple
-        return tuple(padded >> level for level in range(len(self.multipliers)))
+        return tuple(padded // self.stem >> level for level in range(len(self.multipliers)))
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For pictures (c, h, w), and classes, text and aligned pictures that are heard."""
@@ -150,7 +162,7 @@ class UNet(ConditionedNetwork):
     """
 
     def __init__(self, config: UNetConfig) -> None:
-        width, groups = config.width, config.groups
+        width, groups, area = config.width, config.norm_groups, config.stem**2
         super().__init__(
             width=width,
             features=4 * width,
@@ -161,7 +173,7 @@ class UNet(ConditionedNetwork):
         )
         self.config = config
         block = partial(
-            ResidualBlock, condition_features=self.condition_features, groups=groups, dropout=config.dropout
+            BLOCKS[config.block], condition_features=self.condition_features, groups=groups, dropout=config.dropout
         )
 
         def attention(channels: int, stands: bool) -> nn.Module:
@@ -174,7 +186,7 @@ class UNet(ConditionedNetwork):
         attends = [size in config.attention for size in config.level_sizes]
         last = len(level_channels) - 1
 
-        self.conv_in = conv3(config.channels + config.picture_channels, width)
+        self.conv_in = conv3((config.channels + config.picture_channels) * area, width)
         skips = [width]  # channels of all that the decoder will read
         self.down_blocks = nn.ModuleList()
         for level, channels in enumerate(level_channels):
@@ -201,7 +213,7 @@ class UNet(ConditionedNetwork):
             before = channels
 
         self.conv_norm_out = group_norm(groups, before)
-        self.conv_out = conv3(before, config.out_channels or config.channels, gain=0.0)
+        self.conv_out = conv3(before, (config.out_channels or config.channels) * area, gain=0.0)
 
     def forward(
         self,
@@ -216,7 +228,7 @@ class UNet(ConditionedNetwork):
     ) -> Tensor:
         condition = self.condition(noise_label, label, picture, picture_logsnr)
         tokens = self.tokens(text, text_valid, len(x))
-        h = self.conv_in(mirrored(self.beside(x, picture), self.config.multiple))
+        h = self.conv_in(F.pixel_unshuffle(mirrored(self.beside(x, picture), self.config.multiple), self.config.stem))
         skips = [h]
         for level in self.down_blocks:
             skips += level(skips[-1], condition, tokens)
@@ -225,5 +237,5 @@ class UNet(ConditionedNetwork):
             skips = []
         for level in self.up_blocks:
             h = level(h, skips, condition, tokens)
-        h = self.conv_out(F.silu(self.conv_norm_out(h)))
+        h = F.pixel_shuffle(self.conv_out(F.silu(self.conv_norm_out(h))), self.config.stem)
         return h[:, :, : x.shape[2], : x.shape[3]]

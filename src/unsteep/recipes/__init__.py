@@ -70,7 +70,7 @@ def shapes(path: str = "") -> Run:
     """Drawn shapes with captions: colours, numbers, relations. Nothing to download; less than an hour of a laptop."""
     if path:
         raise ValueError("shapes are drawn and take no --data; for your own: unsteep train captions --data DIR")
-    network = UNetConfig(width=32, multipliers=(1, 2, 2), blocks=1, attention=(5,), groups=16)
+    network = UNetConfig(width=32, multipliers=(1, 2, 2), blocks=1, attention=(5,))
     return Run(
         data=Shapes(size=20),
         condition=Conditioning(text="bpe", drop=0.1),

@@ -17,6 +17,7 @@ from unsteep.core.protocols import DataSet
 from unsteep.data import AnyData
 from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
 from unsteep.hearing import Label
+from unsteep.networks.checks import check_hears
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives.classification import Classification
@@ -126,6 +127,9 @@ class ClassifierTask:
 
     def texts(self) -> Mapping[str, str]:
         return {FILE: config.dumps(self.description)}
+
+    def check_new(self) -> None:
+        check_hears(self.state.module, "network")
 
     def check_stored(self, folder: Path) -> None:
         if _read(folder, load_text(folder, FILE)).names != self.description.names:

@@ -19,6 +19,7 @@ from unsteep.data.reading import shape_of
 from unsteep.denoiser import Denoiser
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.kept import read_description
+from unsteep.networks.checks import check_hears
 from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.objectives import AnyObjective, Simple, fitted
 from unsteep.opening import load
@@ -143,6 +144,9 @@ class DenoisingTask:
 
     def texts(self) -> Mapping[str, str]:
         return {"model.toml": config.dumps(self.description)}
+
+    def check_new(self) -> None:
+        check_hears(self.state.module, "model.network")
 
     def check_stored(self, folder: Path) -> None:
         if read_description(folder, trust=True).language != self.description.language:

@@ -70,6 +70,8 @@ def start(
         raise ValueError(f"{out} exists and is not a run; choose another --out")
     data = run.data.read("train") if data is None else data
     task = run.made(data, device, trust)
+    if not run.start_from:
+        task.check_new()
     text = config.dumps(run)
     _introduce(run, data, task, out, say)
     if out.exists():

@@ -40,6 +40,10 @@ class Task(Protocol):
         """What says how to build the module again, by file name."""
         ...
 
+    def check_new(self) -> None:
+        """ValueError where nobody should begin what an older run may go on with."""
+        ...
+
     def check_stored(self, folder: Path) -> None:
         """ValueError where a checkpoint is of another task than this."""
         ...

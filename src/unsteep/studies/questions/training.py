@@ -7,7 +7,6 @@ is repeated with another seed: what differs by less than that says nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -30,7 +29,7 @@ def small(run: Run) -> Run:
     if not isinstance(network, UNetConfig):
         return run
     multipliers = (*network.multipliers[:2], *[2] * (len(network.multipliers) > 2))
-    reduced = replace(network, width=16, groups=16, multipliers=multipliers)
+    reduced = replace(network, width=16, groups=None, multipliers=multipliers)
     training = replace(run.train, learning_rate=2e-3, final_learning_rate=1e-5, ema=0.995, warmup=100)
     return replace(run, model=replace(run.model, network=reduced), train=training)
 
@@ -86,10 +85,9 @@ def scale(run: Run, counts: Counts, steps: int, device: str) -> Study:
         raise ValueError("study scale: expected a U-Net; name another recipe's data")
     variants, axes = [], {}
     for width in (network.width // 2, network.width, network.width * 2):
-        groups = math.gcd(network.groups, width)
         for share in (4, 2, 1):
             trained = of_steps(run, max(1, steps // share))
-            altered = replace(network, width=width, groups=groups)
+            altered = replace(network, width=width, groups=None)
             name = f"width-{width}-steps-{trained.train.steps}"
             says = f"{width} channels, {trained.train.steps:,} steps"
             variants.append(Variant(name, says, replace(trained, model=replace(run.model, network=altered))))
