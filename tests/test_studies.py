@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from unsteep.features.domain import DomainNet
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
 from unsteep.model import Model
-from unsteep.networks import UNetConfig
+from unsteep.networks import DiTConfig, UNetConfig
 from unsteep.opening import load
 from unsteep.pages import plots
 from unsteep.recipes import RECIPES
@@ -419,7 +419,6 @@ def test_how_strong_a_guidance(tmp_path: Path, trained: Path, examiner: Examiner
 
 def test_which_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = training.schedules(digits("schedule.steps=5"), COUNTS, 2, "cpu")
-    assert len(asked.cells) == training.CELLS["schedules"]
     assert [cell.name for cell in asked.cells] == ["linear", "linear-again", "cosine", "sigmoid", "quadratic", "flow"]
     some = [cell for cell in asked.cells if cell.name in ("linear", "linear-again")]
     assert run(replace(asked, cells=some), tmp_path, say=quiet)
@@ -461,9 +460,29 @@ def test_which_network() -> None:
     assert asked.repeat == ("whole", "whole-again")
     scaled = training.scale(digits(), COUNTS, 8, "cpu")
     axes = {cell.name: cell.axes for cell in scaled.cells}
-    assert len(axes) == training.CELLS["scale"]
+    assert len(axes) == 9
     assert axes["width-16-steps-2"] == {"training steps": 2.0, "width": 16.0}
     assert {tuple(one.values()) for one in axes.values()} == {(s, w) for s in (2.0, 4.0, 8.0) for w in (4.0, 8.0, 16.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(DiTConfig):
+    """A network of one's own, with a part that can be taken out."""
+
+    time_embedding: bool = True
+
+
+def test_which_network_is_asked_of_any_by_the_parts_that_it_has() -> None:
+    run = digits()
+    own = replace(run, model=replace(run.model, network=Own(width=16, depth=1, heads=2)))
+    cells = training.architecture(own, COUNTS, 2, "cpu").cells
+    assert [cell.name for cell in cells] == ["whole", "whole-again", "no-time"]
+    axes = [cell.axes for cell in training.scale(own, COUNTS, 8, "cpu").cells]
+    assert {one["width"] for one in axes} == {8.0, 16.0, 32.0}
+    assert training.small(own) == own
+    without = replace(run, model=replace(run.model, network=DiTConfig()))
+    with pytest.raises(ValueError, match=r"^model.network: .* as UNet, got DiTConfig"):
+        training.architecture(without, COUNTS, 2, "cpu")
 
 
 def test_a_cell_that_cannot_be_built_is_named_before_the_work() -> None:

@@ -24,6 +24,7 @@ class Straight:
 
     low: float = -6.0
     slope: float = 2.0
+    preserving = True
 
     @property
     def logsnr_min(self) -> float:

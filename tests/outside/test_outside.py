@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mine
@@ -15,6 +15,7 @@ from torch import Tensor
 import unsteep
 from command_line import made, unsteep_
 from unsteep.data import Examples
+from unsteep.hearing import Label, Length
 from unsteep.metrics.seen import Seen
 from unsteep.model import Model, ModelConfig
 from unsteep.storage import config
@@ -78,6 +79,14 @@ def test_it_samples_what_it_was_asked_for(model: Model) -> None:
     assert not torch.equal(samples, model.sample(3, seed=5, **HOW, guidance=3.0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="label"):
         model.sample(3, label=1)
+
+
+def test_a_model_says_how_a_run_would_ask_for_its_conditions(model: Model) -> None:
+    ours = (Label(names=("a", "b")), Length(counts=(0, 1), frames=1))
+    own = (*model.description.hears, Named())
+    description = replace(model.description, hears=(*ours[1:], *own))
+    assert Conditioning.of(description) == Conditioning(drop=0.2, also=own)
+    assert Conditioning.of(replace(description, hears=ours)) == Conditioning(label=True, drop=0.2)
 
 
 def test_a_second_process_opens_it_with_trust_alone(run: Path, model: Model, tmp_path: Path) -> None:
@@ -159,6 +168,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Model:
     x = torch.randint(0, 256, (60, 2, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     out = tmp_path_factory.mktemp("pictures") / "run"
     return unsteep.train(run, data=Examples(x, source="mine"), out=out, device="cpu", say=quiet)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(mine.Temperature):
+    """A condition of one's own, by the name of one of ours."""
+
+    name = "label"
 
 
 class Corners:

@@ -18,11 +18,10 @@ from unsteep.core.chains import Betas, CosineBetas, Interpolated, LinearBetas, Q
 from unsteep.core.level import step_variances
 from unsteep.core.noise import NoiseSource, philox
 from unsteep.core.open import listed
-from unsteep.core.schedules import AnySchedule, Flow, Karras, Schedule, Shifted, levels_of
+from unsteep.core.schedules import AnySchedule, Flow, Schedule, Shifted, levels_of
 from unsteep.likelihood import prior_term
 
 GOLDEN = (0.991137683391571, -0.9246625900268555, -0.6176089644432068, -0.48206859827041626, -0.15363822877407074)
-EXPLODING = (Flow, Karras)  # every other family has alpha^2 + sigma^2 = 1
 
 
 def real(*values: float) -> Tensor:
@@ -106,7 +105,7 @@ def example(family: Any) -> Schedule:
 
 def worst(schedule: Schedule) -> tuple[str, float]:
     """The law that a schedule misses by most, and by how much: levels are finite, the log-SNR falls, inverse takes it
-    back to t, alpha^2 + sigma^2 = 1 where it should be, logsnr is that of alpha and sigma, and t = 0 is clean."""
+    back to t, alpha^2 + sigma^2 = 1 where it says so, logsnr is that of alpha and sigma, and t = 0 is clean."""
     steps = levels_of(schedule) or 1000
     t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
     level, clean = schedule(t), schedule(0.0)
@@ -119,7 +118,7 @@ def worst(schedule: Schedule) -> tuple[str, float]:
         "inverse": largest(schedule.inverse(level.logsnr).t - t),
         "clean": largest(torch.stack([clean.alpha - 1, clean.sigma])) + float(clean.logsnr != math.inf),
     }
-    if not isinstance(schedule.schedule if isinstance(schedule, Shifted) else schedule, EXPLODING):
+    if getattr(schedule, "preserving", False):
         laws["preserving"] = largest(level.alpha**2 + level.sigma**2 - 1)
     return max(laws.items(), key=lambda law: law[1] if law[1] == law[1] else math.inf)
 
