@@ -159,6 +159,13 @@ class Absolute:
         return Loss((said.x0 - batch.x).abs().flatten(1).mean(1), t)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Boasting(Straight):  # type: ignore[name-defined]  # noqa: F821
+    """A solver that says too much of itself."""
+
+    order, calls = 2, 2
+
+
 def parts() -> Iterator[str]:
     """Their names, as a configuration has them."""
     for name in ("Line", "Mixing", "Angles", "Temperature", "Compass", "Absolute"):

@@ -156,6 +156,19 @@ def test_a_solver_is_named_on_the_command_line(run: Path, tmp_path: Path) -> Non
     assert "mine:Pointing" in err
 
 
+def test_a_solver_is_checked_by_what_it_says() -> None:
+    said = made("check", "--only", "solvers", "--solver", "mine:Straight")
+    assert "order of Straight" in said
+    assert "all 3 checks passed" in said
+    code, said, _ = unsteep_("check", "--only", "solvers", "--solver", "mine:Boasting")
+    assert code == 1
+    assert "2 of 3 checks FAILED: order of Boasting; calls and noise" in " ".join(said.split())
+    for wrong in (("--solver", "mine:Straight", "--only", "numbers"), ("--solver", "unsteep.sampling:Adaptive")):
+        code, _, err = unsteep_("check", *wrong)
+        assert code == 2
+        assert "--solver: " in err
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model of pictures, whose network, schedule and data set are one's own."""
