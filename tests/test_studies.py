@@ -21,7 +21,7 @@ from unsteep.networks import DiTConfig, UNetConfig
 from unsteep.opening import load
 from unsteep.pages import plots
 from unsteep.recipes import RECIPES
-from unsteep.sampling import DEIS, SOLVERS
+from unsteep.sampling import DDIM, DEIS, SOLVERS, Adaptive
 from unsteep.storage import config
 from unsteep.studies import trained as training_runs
 from unsteep.studies.page import _faint, write_page
@@ -376,10 +376,13 @@ def results(out: Path) -> dict[str, Any]:
 
 def test_which_solver(tmp_path: Path, trained: Path, examiner: Examiner) -> None:
     model = load(trained)
-    asked = sampling.solvers(examiner, model, [6, 4, 3], ("heun", "ancestral", "deis"))
-    names = ["heun-6", "ancestral-4", "heun-4", "deis-4", "ancestral-3", "deis-3"]  # the chain has 5 steps
+    ours = {name: SOLVERS[name] for name in ("ancestral", "heun", "deis")}
+    asked = sampling.solvers(examiner, model, [6, 4, 3], {**ours, "own": DDIM(eta=0.5)})
+    names = ["heun-6", "ancestral-4", "heun-4", "deis-4", "own-4", "ancestral-3", "deis-3", "own-3"]  # of 5 steps
     assert sorted(cell.name for cell in asked.cells) == sorted(names)
-    only = [cell for cell in asked.cells if cell.name not in ("ancestral-3", "deis-3")]
+    with pytest.raises(ValueError, match=r"^solvers: own lays its own levels; give one that walks a grid$"):
+        sampling.solvers(examiner, model, [4], {"own": Adaptive()})  # type: ignore[dict-item]
+    only = [cell for cell in asked.cells if cell.name in ("ancestral-4", "heun-6", "heun-4", "deis-4")]
     assert run(replace(asked, cells=only), tmp_path, say=quiet)
     rows = {row["cell"]: row for row in results(tmp_path)["rows"]}
     assert {name: row["protocol"]["steps"] for name, row in rows.items()} == {
