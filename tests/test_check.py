@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import Gaussian
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
-from unsteep.core.schedules import Cosine
+from unsteep.core.schedules import Cosine, Karras, Shifted
 from unsteep.data import Array
 from unsteep.guidance import ClassifierFree
 from unsteep.model import Model, ModelConfig
@@ -468,3 +468,16 @@ class TestMistakes:
             check(only=["run"], device="cpu")
         with pytest.raises(ValueError, match=r"got solver, nothing$"):
             study.check(only=["solver", "nothing", "numbers"])
+
+
+class Claiming(Karras):
+    """A schedule that says of itself what is not so."""
+
+    preserving: ClassVar[bool] = True
+
+
+def test_the_variance_is_preserved_where_a_schedule_says_so() -> None:
+    assert check_mathematics.worst(Claiming())[0] == "preserving"
+    for schedule in (Karras(), Shifted(schedule=Cosine(), size=256)):
+        assert check_mathematics.worst(schedule)[1] < 1e-9
+    assert Shifted(schedule=Cosine(), size=256).preserving

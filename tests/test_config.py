@@ -238,6 +238,7 @@ def test_an_unknown_key_is_named_with_its_nearest_and_its_neighbours() -> None:
     assert "schedule.steps" in refusal("", "steps=5")  # the right name without its table
     assert "optimizer" in refusal("", "optimiser.name=sgd")
     assert refusal("", "schedule.s=1").startswith("schedule.s: unknown key")  # Cosine's, while LinearBetas stands
+    assert "did you mean schedule.start?" not in refusal("", "schedule=Cosine", "schedule.start=1")  # and the reverse
 
 
 def test_a_long_list_of_keys_is_cut_to_the_nearest() -> None:

@@ -5,7 +5,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from unsteep.core.schedules import Cosine, Flow, Schedule
 from unsteep.data import Digits, Examples
 from unsteep.denoiser import Denoiser
 from unsteep.evaluation import rate_distortion as rates
-from unsteep.evaluation.examples import examples_of, open_data
+from unsteep.evaluation.examples import examples_of, open_data, open_split
 from unsteep.evaluation.likelihood import likelihood
 from unsteep.hearing import Label
 from unsteep.likelihood import Decoder, bound, rate_distortion, strata
@@ -510,3 +510,14 @@ class TestCommandLine:
         assert len(data) == 10
         assert "others.npy" in data.source
         assert open_data(Path("digits"), split="test").source.endswith("test split")
+
+    def test_a_split_is_named_in_whatever_has_its_source_as_a_field(self) -> None:
+        @dataclass(frozen=True)
+        class Own:
+            source: str = "mine"
+
+        class Reader:
+            def read(self, split: str) -> Own:
+                return Own()
+
+        assert open_split(Path("run"), Reader(), "test") == Own("mine, test split")  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from unsteep.features.domain import DomainNet
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import BETTER
 from unsteep.model import Model
-from unsteep.networks import UNetConfig
+from unsteep.networks import DiTConfig, UNetConfig
 from unsteep.opening import load
 from unsteep.pages import plots
 from unsteep.recipes import RECIPES
-from unsteep.sampling import DEIS, SOLVERS
+from unsteep.sampling import DDIM, DEIS, SOLVERS, Adaptive
 from unsteep.storage import config
 from unsteep.studies import trained as training_runs
 from unsteep.studies.page import _faint, write_page
@@ -376,10 +376,13 @@ def results(out: Path) -> dict[str, Any]:
 
 def test_which_solver(tmp_path: Path, trained: Path, examiner: Examiner) -> None:
     model = load(trained)
-    asked = sampling.solvers(examiner, model, [6, 4, 3], ("heun", "ancestral", "deis"))
-    names = ["heun-6", "ancestral-4", "heun-4", "deis-4", "ancestral-3", "deis-3"]  # the chain has 5 steps
+    ours = {name: SOLVERS[name] for name in ("ancestral", "heun", "deis")}
+    asked = sampling.solvers(examiner, model, [6, 4, 3], {**ours, "own": DDIM(eta=0.5)})
+    names = ["heun-6", "ancestral-4", "heun-4", "deis-4", "own-4", "ancestral-3", "deis-3", "own-3"]  # of 5 steps
     assert sorted(cell.name for cell in asked.cells) == sorted(names)
-    only = [cell for cell in asked.cells if cell.name not in ("ancestral-3", "deis-3")]
+    with pytest.raises(ValueError, match=r"^solvers: own lays its own levels; give one that walks a grid$"):
+        sampling.solvers(examiner, model, [4], {"own": Adaptive()})  # type: ignore[dict-item]
+    only = [cell for cell in asked.cells if cell.name in ("ancestral-4", "heun-6", "heun-4", "deis-4")]
     assert run(replace(asked, cells=only), tmp_path, say=quiet)
     rows = {row["cell"]: row for row in results(tmp_path)["rows"]}
     assert {name: row["protocol"]["steps"] for name, row in rows.items()} == {
@@ -419,7 +422,6 @@ def test_how_strong_a_guidance(tmp_path: Path, trained: Path, examiner: Examiner
 
 def test_which_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = training.schedules(digits("schedule.steps=5"), COUNTS, 2, "cpu")
-    assert len(asked.cells) == training.CELLS["schedules"]
     assert [cell.name for cell in asked.cells] == ["linear", "linear-again", "cosine", "sigmoid", "quadratic", "flow"]
     some = [cell for cell in asked.cells if cell.name in ("linear", "linear-again")]
     assert run(replace(asked, cells=some), tmp_path, say=quiet)
@@ -461,9 +463,29 @@ def test_which_network() -> None:
     assert asked.repeat == ("whole", "whole-again")
     scaled = training.scale(digits(), COUNTS, 8, "cpu")
     axes = {cell.name: cell.axes for cell in scaled.cells}
-    assert len(axes) == training.CELLS["scale"]
+    assert len(axes) == 9
     assert axes["width-16-steps-2"] == {"training steps": 2.0, "width": 16.0}
     assert {tuple(one.values()) for one in axes.values()} == {(s, w) for s in (2.0, 4.0, 8.0) for w in (4.0, 8.0, 16.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(DiTConfig):
+    """A network of one's own, with a part that can be taken out."""
+
+    time_embedding: bool = True
+
+
+def test_which_network_is_asked_of_any_by_the_parts_that_it_has() -> None:
+    run = digits()
+    own = replace(run, model=replace(run.model, network=Own(width=16, depth=1, heads=2)))
+    cells = training.architecture(own, COUNTS, 2, "cpu").cells
+    assert [cell.name for cell in cells] == ["whole", "whole-again", "no-time"]
+    axes = [cell.axes for cell in training.scale(own, COUNTS, 8, "cpu").cells]
+    assert {one["width"] for one in axes} == {8.0, 16.0, 32.0}
+    assert training.small(own) == own
+    without = replace(run, model=replace(run.model, network=DiTConfig()))
+    with pytest.raises(ValueError, match=r"^model.network: .* as UNet, got DiTConfig"):
+        training.architecture(without, COUNTS, 2, "cpu")
 
 
 def test_a_cell_that_cannot_be_built_is_named_before_the_work() -> None:

@@ -643,6 +643,14 @@ class TestTheFault:
             MODEL.sample(2, label=1, condition=labels)
         with pytest.raises(ValueError, match=r"^steps: Adaptive chooses its own steps; leave steps out$"):
             MODEL.sample(2, solver=Adaptive(tolerance=0.1), steps=5)
+        mask = torch.zeros(PICTURE.shape, dtype=torch.bool)
+        mask[..., 0] = True
+        for call in (
+            lambda: unsteep.fill(MODEL, PICTURE, mask, solver=Adaptive()),
+            lambda: unsteep.redraw(MODEL, PICTURE, solver=Adaptive()),
+        ):
+            with pytest.raises(ValueError, match=r"^solver: Adaptive lays its own levels; take one that walks a grid$"):
+                call()
         with pytest.raises(ValueError, match=r"^condition: expected 3 rows, one for each sample, got 2; give as many$"):
             MODEL.sample(3, condition=labels)
         with pytest.raises(ValueError, match=r"^condition: expected 2 rows, one for each sample, got 0; give as many$"):

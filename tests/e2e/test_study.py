@@ -44,12 +44,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def test_solvers() -> None:
-    asked = ("study", "solvers", "runs/demo", "--solvers", "ddim", "heun", "--calls", 4, 5, "--samples", 12)
+    named = ("--solvers", "ddim", "unsteep.sampling:Euler")
+    asked = ("study", "solvers", "runs/demo", *named, "--calls", 4, 5, "--samples", 12)
     out = made(*asked)
     for words in ("Which solver", "4 of 4", "fid at 4 calls:", "distance at 5 calls:", "runs/study-solvers/index.html"):
         assert words in out
     stored = json.loads(Path("runs/study-solvers/results.json").read_text(encoding="utf-8"))
-    assert [row["cell"] for row in stored["rows"]] == ["ddim-4", "heun-4", "ddim-5", "heun-5"]
+    assert [row["cell"] for row in stored["rows"]] == ["ddim-4", "Euler-4", "ddim-5", "Euler-5"]
     before = Path("runs/study-solvers/cells/ddim-4/result.json").read_bytes()
     made(*stored["command"].split()[1:])
     assert Path("runs/study-solvers/cells/ddim-4/result.json").read_bytes() == before

@@ -1,29 +1,34 @@
-"""Parts of one's own, of every kind, as a user would write them beside the package."""
+"""Parts of one's own, of every kind, as a user would write them beside the package: those that CONTRIBUTING shows, and
+such as do more."""
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, like
-from unsteep.core.noise import NoiseSource
+from unsteep.core.level import NoiseLevel
 from unsteep.core.protocols import Hears, Rows, Space
 from unsteep.core.schedules import preserving_level
-from unsteep.denoiser import Denoise
 from unsteep.objectives import Loss
+
+GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL):
+    exec(compile(block, str(GUIDE), "exec"))  # what a reader would write here
 
 
 @dataclass(frozen=True, kw_only=True)
-class Straight:
+class Line:
     """A schedule: the log-SNR is a straight line in log t."""
 
     low: float = -6.0
     slope: float = 2.0
+    preserving = True
 
     @property
     def logsnr_min(self) -> float:
@@ -43,25 +48,7 @@ class Straight:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Euler:
-    """A solver: the straight line to what the denoiser says."""
-
-    def step(
-        self,
-        denoise: Denoise,
-        x: Tensor,
-        now: NoiseLevel,
-        nxt: NoiseLevel,
-        noise: NoiseSource,
-        memory: Any,
-        at: Any,
-    ) -> tuple[Tensor, Estimate, Any]:
-        said = denoise(x, now)
-        return like(nxt.alpha, x) * said.x0 + like(nxt.sigma, x) * said.eps, said, None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiny:
+class Mixing:
     """A network for whatever the space is: it mixes within the last axis, and is told the noise and the temperature."""
 
     width: int = 16
@@ -71,15 +58,15 @@ class Tiny:
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         if unknown := heard.keys() - {"temperature"}:
-            raise ValueError(f"Tiny hears a temperature alone, not {min(unknown)}")
+            raise ValueError(f"Mixing hears a temperature alone, not {min(unknown)}")
         return replace(self, last=space.shape[-1], outputs=outputs, hears=bool(heard))
 
     def build(self) -> nn.Module:
-        return TinyNetwork(self)
+        return MixingNetwork(self)
 
 
-class TinyNetwork(nn.Module):
-    def __init__(self, of: Tiny) -> None:
+class MixingNetwork(nn.Module):
+    def __init__(self, of: Mixing) -> None:
         super().__init__()
         self.of = of
         self.first, self.told = nn.Linear(of.last, of.width), nn.Linear(2, of.width)
@@ -90,53 +77,6 @@ class TinyNetwork(nn.Module):
         told = self.told(torch.stack([noise_label / 1000, heat], 1))
         told = told.reshape(len(x), *(1,) * (x.ndim - 2), -1)
         return self.out(torch.tanh(self.first(x) + told))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Angles:
-    """A space: `count` angles in degrees, as numbers from -1 to 1."""
-
-    count: int = 0
-    axes = 1
-
-    def fitted(self, data: Any) -> Self:
-        return replace(self, count=data.rows(torch.tensor([0])).x.shape[1])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.count,)
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        return -1.0, 1.0
-
-    @property
-    def levels(self) -> int | None:
-        return None
-
-    def encode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        return x.float() / 180
-
-    def decode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        return x.float().cpu() * 180
-
-    def log_volume(self, valid: Tensor | None = None) -> float:
-        return self.count * float(torch.tensor(180.0).log())
-
-    def check(self, x: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"data: expected {self.describe()}, got {tuple(x.shape)}")
-
-    def tiles(self, samples: Tensor) -> None:
-        return None
-
-    def show(self, samples: Tensor, **how: Any) -> Any:
-        from PIL import Image
-
-        return Image.new("RGB", (8, 8))
-
-    def describe(self) -> str:
-        return f"{self.count} angles"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +159,14 @@ class Absolute:
         return Loss((said.x0 - batch.x).abs().flatten(1).mean(1), t)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Boasting(Straight):  # type: ignore[name-defined]  # noqa: F821
+    """A solver that says too much of itself."""
+
+    order, calls = 2, 2
+
+
 def parts() -> Iterator[str]:
     """Their names, as a configuration has them."""
-    for one in (Straight, Tiny, Angles, Temperature, Compass, Absolute):
-        yield f"mine:{one.__name__}"
+    for name in ("Line", "Mixing", "Angles", "Temperature", "Compass", "Absolute"):
+        yield f"mine:{name}"

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mine
@@ -15,6 +15,7 @@ from torch import Tensor
 import unsteep
 from command_line import made, unsteep_
 from unsteep.data import Examples
+from unsteep.hearing import Label, Length
 from unsteep.metrics.seen import Seen
 from unsteep.model import Model, ModelConfig
 from unsteep.storage import config
@@ -26,17 +27,17 @@ RUN = unsteep.Run(
     data=mine.Compass(),
     space=mine.Angles(),
     condition=Conditioning(drop=0.2, also=(mine.Temperature(),)),
-    model=ModelConfig(network=mine.Tiny(), prediction="x0"),
-    schedule=mine.Straight(),
+    model=ModelConfig(network=mine.Mixing(), prediction="x0"),
+    schedule=mine.Line(),
     objective=mine.Absolute(),
     train=TRAIN,
 )
-HOW = {"steps": 4, "temperature": 30.0, "solver": mine.Euler()}
+HOW = {"steps": 4, "temperature": 30.0, "solver": mine.Straight()}
 SECOND = """
 import sys, warnings, numpy as np, unsteep
 model = unsteep.load(sys.argv[1], device="cpu", trust=sys.argv[2] == "trust")
 import mine
-np.save(sys.argv[3], model.sample(3, seed=5, steps=4, temperature=30.0, solver=mine.Euler()).numpy())
+np.save(sys.argv[3], model.sample(3, seed=5, steps=4, temperature=30.0, solver=mine.Straight()).numpy())
 """
 
 
@@ -78,6 +79,14 @@ def test_it_samples_what_it_was_asked_for(model: Model) -> None:
     assert not torch.equal(samples, model.sample(3, seed=5, **HOW, guidance=3.0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="label"):
         model.sample(3, label=1)
+
+
+def test_a_model_says_how_a_run_would_ask_for_its_conditions(model: Model) -> None:
+    ours = (Label(names=("a", "b")), Length(counts=(0, 1), frames=1))
+    own = (*model.description.hears, Named())
+    description = replace(model.description, hears=(*ours[1:], *own))
+    assert Conditioning.of(description) == Conditioning(drop=0.2, also=own)
+    assert Conditioning.of(replace(description, hears=ours)) == Conditioning(label=True, drop=0.2)
 
 
 def test_a_second_process_opens_it_with_trust_alone(run: Path, model: Model, tmp_path: Path) -> None:
@@ -123,12 +132,12 @@ def test_the_command_line_knows_it_all(run: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_typed_in_words(tmp_path: Path) -> None:
-    words = ["data=mine:Compass", "space=mine:Angles", "schedule=mine:Straight", "schedule.low=-5.0"]
-    words += ["model.network=mine:Tiny", "model.network.width=8", "model.prediction=x0", "train.steps=2"]
+    words = ["data=mine:Compass", "space=mine:Angles", "schedule=mine:Line", "schedule.low=-5.0"]
+    words += ["model.network=mine:Mixing", "model.network.width=8", "model.prediction=x0", "train.steps=2"]
     words += ["train.batch=4", "train.warmup=1", "objective=mine:Absolute"]
     made("train", "vectors", "--data", "unread.npy", *(f"--set={word}" for word in words), "--out", tmp_path / "run")
     model = unsteep.load(tmp_path / "run")
-    assert model.description.schedule == mine.Straight(low=-5.0)
+    assert model.description.schedule == mine.Line(low=-5.0)
     assert isinstance(model.space, mine.Angles)
 
 
@@ -141,10 +150,23 @@ def test_what_does_not_keep_the_protocol_is_refused_by_name(tmp_path: Path) -> N
 
 def test_a_solver_is_named_on_the_command_line(run: Path, tmp_path: Path) -> None:
     how = ("sample", run, "-n", 2, "--steps", 3, "--ask", "temperature=30", "--trust", "--device", "cpu")
-    made(*how, "--solver", "mine:Euler", "--out", tmp_path / "a.npz")
+    made(*how, "--solver", "mine:Straight", "--out", tmp_path / "a.npz")
     code, _, err = unsteep_(*how, "--solver", "mine:Pointing", "--out", tmp_path / "b.npz")
     assert code == 2
     assert "mine:Pointing" in err
+
+
+def test_a_solver_is_checked_by_what_it_says() -> None:
+    said = made("check", "--only", "solvers", "--solver", "mine:Straight")
+    assert "order of Straight" in said
+    assert "all 3 checks passed" in said
+    code, said, _ = unsteep_("check", "--only", "solvers", "--solver", "mine:Boasting")
+    assert code == 1
+    assert "2 of 3 checks FAILED: order of Boasting; calls and noise" in " ".join(said.split())
+    for wrong in (("--solver", "mine:Straight", "--only", "numbers"), ("--solver", "unsteep.sampling:Adaptive")):
+        code, _, err = unsteep_("check", *wrong)
+        assert code == 2
+        assert "--solver: " in err
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +174,20 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model of pictures, whose network, schedule and data set are one's own."""
     run = unsteep.Run(
         data=mine.Compass(),
-        model=ModelConfig(network=mine.Tiny(), prediction="x0"),
-        schedule=mine.Straight(),
+        model=ModelConfig(network=mine.Mixing(), prediction="x0"),
+        schedule=mine.Line(),
         train=TRAIN,
     )
     x = torch.randint(0, 256, (60, 2, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     out = tmp_path_factory.mktemp("pictures") / "run"
     return unsteep.train(run, data=Examples(x, source="mine"), out=out, device="cpu", say=quiet)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(mine.Temperature):
+    """A condition of one's own, by the name of one of ours."""
+
+    name = "label"
 
 
 class Corners:
@@ -173,7 +202,14 @@ class Corners:
 def test_pictures_are_evaluated(drawn: Model) -> None:
     real = torch.randint(0, 256, (60, 2, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     found = unsteep.evaluate(
-        drawn, real, n=20, metrics=("fid", "precision"), features=Corners(), split="all", solver=mine.Euler(), steps=3
+        drawn,
+        real,
+        n=20,
+        metrics=("fid", "precision"),
+        features=Corners(),
+        split="all",
+        solver=mine.Straight(),
+        steps=3,
     )
     assert {"fid", "precision"} <= found.values.keys()
-    assert "Euler" in str(found.protocol["solver"])
+    assert "Straight" in str(found.protocol["solver"])

@@ -11,7 +11,7 @@ answers to each of them alone, all in one batch, give the exact mean and varianc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -29,6 +29,7 @@ from unsteep.sampling import (
     SOLVERS,
     Ancestral,
     DPMMultistep,
+    Driver,
     Euler,
     Frame,
     GaussianFrame,
@@ -71,16 +72,26 @@ class Impulses(NoiseSource):
 
 def checks() -> list[Check]:
     """Of every solver in SOLVERS, and of variants with published answers."""
-    found: list[Check] = [(name, partial(_of, name, solver)) for name, solver in SOLVERS.items()]
     as_published = DPMMultistep(order=3, published=True)
     return [
-        *found,
+        *checks_of(SOLVERS),
         ("dpmpp-3m as published", partial(_of, "dpmpp-3m as published", as_published)),
-        ("what they say", _as_said),
         ("equalities", _equalities),
         ("spread of samples", _published_spreads),
         ("gaussian-frame", _gaussian_frame),
-        ("last step", _last_steps),
+    ]
+
+
+def checks_of(solvers: Mapping[str, Solver]) -> list[Check]:
+    """Of any solvers by name: their orders, whether they do what they say, and their last step. ValueError for one that
+    walks no grid."""
+    for name, solver in solvers.items():
+        if isinstance(solver, Driver):
+            raise ValueError(f"solver: {name} lays its own levels; give one that walks a grid")
+    return [
+        *((name, partial(_of, name, solver)) for name, solver in solvers.items()),
+        ("what they say", partial(_as_said, solvers)),
+        ("last step", partial(_last_steps, solvers)),
     ]
 
 
@@ -205,11 +216,11 @@ def _published_spreads() -> Iterator[Row]:
         yield published(f"spread of {name}, 20 steps", expected, found[1] if found else math.nan)
 
 
-def _as_said() -> Iterator[Row]:
+def _as_said(solvers: Mapping[str, Solver]) -> Iterator[Row]:
     """A step in the middle of a walk draws noise, and calls the denoiser as often, as the solver says."""
     chain, x = LinearBetas().interpolated(), torch.linspace(-2, 2, 8, dtype=torch.float64)[:, None]
     wrong = []
-    for name, solver in SOLVERS.items():
+    for name, solver in solvers.items():
         seen: Draws = {}
         calls = Counted(_gaussian(1))
         sample(calls, x, grid(chain, 10)[4:6], solver, Impulses(seen), chain.inverse)
@@ -248,14 +259,14 @@ def _gaussian_frame() -> Iterator[Row]:
     yield below("error of gaussian-frame on a Gaussian", 1e-10, float((end - exact).abs().max()))
 
 
-def _last_steps() -> Iterator[Row]:
+def _last_steps(solvers: Mapping[str, Solver]) -> Iterator[Row]:
     """The step to no noise draws none and gives the denoiser's own x0."""
     chain, x = LinearBetas(), torch.linspace(-2, 2, 8, dtype=torch.float64)[:, None]
     levels = grid(chain, 10)[-2:]
     mixture = Mixture(_MEANS[:, None], _STDS**2, _WEIGHTS)
     x0 = mixture(x, levels[0]).x0
     wrong = []
-    for name, solver in SOLVERS.items():
+    for name, solver in solvers.items():
         seen: Draws = {}
         end = sample(mixture, x, levels, solver, Impulses(seen), chain.inverse)
         if seen or float((end - x0).abs().max()) > 1e-12:

@@ -19,6 +19,7 @@ from unsteep.checks import run as check_run
 from unsteep.checks import solvers as check_solvers
 from unsteep.checks.rows import Check, Row, rows_of
 from unsteep.pages.progress import bar
+from unsteep.sampling import Solver
 
 GROUPS: dict[str, Callable[[str], list[Check]]] = {
     "numbers": check_mathematics.numbers,
@@ -34,21 +35,26 @@ def check(
     run: Path | None = None,
     *,
     only: Collection[str] = (),
+    solver: Solver | None = None,
     device: str = "cpu",
     trust: bool = False,
     progress: bool = False,
 ) -> dict[str, list[Row]]:
-    """The rows of each group, or of those in `only`. ValueError for an unknown group, and if `run` is no run.
-    `trust`: see `opening.load`."""
+    """The rows of each group, or of those in `only`. `solver`: one to be checked in place of all of ours, as one of a
+    user's own. ValueError for an unknown group, and if `run` is no run. `trust`: see `opening.load`."""
     known = [*GROUPS, RUN] if run is not None else [*GROUPS]
     if unknown := [name for name in only if name not in known]:
         hint = "; name a run to check it" if RUN in unknown else ""
         raise ValueError(f"only: expected groups of {', '.join(known)}, got {', '.join(unknown)}{hint}")
     wanted = [name for name in known if name in only or not only]
+    if solver is not None and "solvers" not in wanted:
+        raise ValueError("solver: it is checked in the group solvers; ask for that, or leave it out")
     groups = {
         name: check_run.checks(run, device, trust) if name == RUN and run is not None else GROUPS[name](device)
         for name in wanted
     }
+    if solver is not None:
+        groups["solvers"] = check_solvers.checks_of({type(solver).__name__: solver})
     found: dict[str, list[Row]] = {}
     with bar(progress, sum(map(len, groups.values())), "checking") as advance, _one_thread():
         for name, checks in groups.items():

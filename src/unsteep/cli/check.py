@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +15,7 @@ def check(
     /,
     *,
     only: Annotated[list[Group] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    solver: str | None = None,
     device: str = "auto",
     trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -28,6 +29,8 @@ def check(
         A run's folder, a checkpoint or a saved model, to check its files, schedule, statistics and network.
     only
         Groups of checks: numbers, schedules, solvers, moments, guidance, run; default: all.
+    solver
+        One to be checked in place of all of them, as mine:Straight of your own.
     device
         auto, cpu, cuda or mps: where random numbers and the run's network are checked.
     trust
@@ -40,10 +43,11 @@ def check(
     from rich.text import Text
 
     from unsteep.checks import whole as study
-    from unsteep.cli.common import chosen_device
+    from unsteep.cli.common import chosen_device, chosen_solver
 
     device, began = chosen_device(device), time.monotonic()
-    found = study.check(run, only=only or (), device=device, trust=trust, progress=True)
+    one: Any = chosen_solver(solver, None, (), None)
+    found = study.check(run, only=only or (), solver=one, device=device, trust=trust, progress=True)
     rows = [row for group in found.values() for row in group]
     print(study.machine(device))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -71,7 +71,7 @@ def study(
     calls
         For solvers: network calls; default 5 10 20.
     solvers
-        For solvers: which; default: all.
+        For solvers: which, as ddim or mine:Straight of your own; default: all of ours.
     scales
         For guidance: default 0 1 1.5 2 3 5.
     settings
@@ -118,8 +118,7 @@ def study(
             load(run, device=where, trust=trust),
         )
         if question == "solvers":
-            _known(solvers or [])
-            asked = sampling.solvers(examiner, model, calls or sampling.CALLS, solvers or ())
+            asked = sampling.solvers(examiner, model, calls or sampling.CALLS, _solvers(solvers or []))
             words += [*(["--calls", *map(str, calls)] if calls else []), *(["--solvers", *solvers] if solvers else [])]
         else:
             asked = sampling.guidance(examiner, model, scales or sampling.SCALES)
@@ -157,13 +156,17 @@ def _used(question: Question, given: Mapping[str, object]) -> None:
         raise ValueError("--budget: --steps says already how long runs are trained; give one of the two")
 
 
-def _known(solvers: list[str]) -> None:
-    from unsteep.cli.common import nearest
+def _solvers(names: list[str]) -> dict[str, Any]:
+    """Those of --solvers, ours before a user's own, which go by their class."""
+    from unsteep.cli.common import chosen_solver, nearest
     from unsteep.sampling import SOLVERS
 
-    for name in solvers:
-        if name not in ("default", *SOLVERS):
-            raise ValueError(f"--solvers: unknown solver {name!r}; {nearest(name, ['default', *SOLVERS])}")
+    known = {"default": None, **SOLVERS}
+    own = {name.rsplit(":", 1)[-1]: chosen_solver(name, None, (), None) for name in names if ":" in name}
+    for name in names:
+        if ":" not in name and name not in known:
+            raise ValueError(f"--solvers: unknown solver {name!r}; {nearest(name, known)}")
+    return {name: solver for name, solver in known.items() if name in names} | own
 
 
 def _base(data: Path | None, recipe: str | None, settings: list[str]) -> Run:

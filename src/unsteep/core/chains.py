@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Chain:
 
     steps: int
     zero_terminal: bool
+    preserving: ClassVar[bool] = True
 
     def betas(self) -> Tensor:
         """beta_1 .. beta_T, float64 (T,), as the family defines them, before any zero-terminal rescaling."""
@@ -219,6 +220,7 @@ class Interpolated:
     """
 
     chain: AnyChain
+    preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         kind("chain", self.chain, Chain, "a chain of betas", "give one, as LinearBetas()")

@@ -38,6 +38,7 @@ class VP:
     beta_min) t^2 / 2)."""
 
     steps: ClassVar[int | None] = None
+    preserving: ClassVar[bool] = True
     beta_min: float = 0.1
     beta_max: float = 20.0
 
@@ -73,6 +74,7 @@ class Cosine:
     Hoogeboom et al. 2023). With -inf and +inf it is the whole cosine, whose last level holds no signal."""
 
     steps: ClassVar[int | None] = None
+    preserving: ClassVar[bool] = True
     logsnr_min: float = -15.0
     logsnr_max: float = 15.0
 
@@ -113,6 +115,7 @@ class SigmoidAlphaBar:
     """
 
     steps: ClassVar[int | None] = None
+    preserving: ClassVar[bool] = True
     start: float = -3.0
     end: float = 3.0
     tau: float = 1.0
@@ -165,6 +168,7 @@ class Laplace:
     logsnr_max]: training looks most at the levels near mu (Hang et al. 2024)."""
 
     steps: ClassVar[int | None] = None
+    preserving: ClassVar[bool] = True
     mu: float = 0.0
     b: float = 0.5
     logsnr_min: float = -10.0
@@ -206,6 +210,7 @@ class Flow:
     variance preserving."""
 
     steps: ClassVar[int | None] = None
+    preserving: ClassVar[bool] = False
 
     @property
     def logsnr_min(self) -> float:
@@ -237,6 +242,7 @@ class Karras:
     """
 
     steps: ClassVar[int | None] = None
+    preserving: ClassVar[bool] = False
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0

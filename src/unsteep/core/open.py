@@ -13,7 +13,7 @@ may be a base class instead, from which such a class must be derived. A union of
 closed list.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_args
 
 
@@ -35,3 +35,8 @@ def listed(annotation: Any) -> tuple[Any, ...]:
     if isinstance(annotation, type):
         return (annotation,) if hasattr(annotation, "__dataclass_fields__") else ()
     return tuple(dict.fromkeys(cls for part in get_args(annotation) for cls in listed(part)))
+
+
+def settings_of(component: object) -> frozenset[str]:
+    """The names of a component's settings, the fields of its dataclass; none of anything else."""
+    return frozenset(field.name for field in fields(component)) if is_dataclass(component) else frozenset()

@@ -34,7 +34,8 @@ class Schedule(Protocol):
 
     `logsnr` falls strictly with t, from +inf at t = 0 (the clean level) to `logsnr_min` at t = 1. `logsnr_max` is
     its supremum over t > 0: the log-SNR of step 1 of a chain, +inf where a continuous family reaches clean data
-    smoothly. One with steps, as a chain or an interpolated one, has `steps`, their number T, besides.
+    smoothly. One with steps, as a chain or an interpolated one, has `steps`, their number T, besides; one whose
+    alpha^2 + sigma^2 is 1 says `preserving`, True.
     """
 
     @property
@@ -108,6 +109,10 @@ class Shifted:
             )
         if self.size < 1 or self.base < 1:
             raise ValueError(f"Shifted: expected sizes in pixels, got size={self.size} and base={self.base}")
+
+    @property
+    def preserving(self) -> bool:
+        return self.schedule.preserving
 
     @property
     def _shift(self) -> float:

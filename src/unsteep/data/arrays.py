@@ -59,20 +59,16 @@ class Array:
         path = Path(self.path).expanduser()
         array, numbers, name = _load(path, self.key, self.labels_key)
         found = understood(array, name)  # all of them: the range must not depend on the split
-        classes = None
-        if numbers is not None:
-            if numbers.shape != (len(found.x),) or numbers.dtype.kind not in "iu":
-                raise ValueError(
-                    f"{path}: labels are integers of shape ({len(found.x)},), got {_kind(numbers)}: set data.labels_key"
-                )
-            classes = {int(number): str(number) for number in np.unique(numbers)}
+        if numbers is not None and (numbers.shape != (len(found.x),) or numbers.dtype.kind not in "iu"):
+            raise ValueError(
+                f"{path}: labels are integers of shape ({len(found.x)},), got {_kind(numbers)}: set data.labels_key"
+            )
         chosen = choose(
             len(found.x),
             source=str(path),
             split=split,
             holdout=self.holdout,
             numbers=numbers,
-            classes=classes,
             labels=self.labels,
             limit=self.limit,
         )

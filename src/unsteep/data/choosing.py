@@ -37,18 +37,20 @@ def choose(
 ) -> Choice:
     """Of `count` examples, those of the split, of the classes in `labels` (() is all), the first `limit` (0 is all).
 
-    numbers: (count,), each example's class number in the source; classes: the name of every number.
+    numbers: (count,), each example's class number in the source; classes: the name of every number, by default itself.
     Kept classes are numbered 0, 1, ... in the order asked for.
     ValueError when nothing is left or a class does not exist.
     """
     index = split_index(count, split, holdout)
-    if numbers is None or classes is None:
+    if numbers is None:
         if labels:
             raise ValueError(f"data.labels = {labels} chooses classes, but {source} has none: leave data.labels empty")
         if not len(index):
             raise ValueError(f"{source} holds no example: give it some")
         return Choice(index[: limit or None], None, ())
 
+    if classes is None:
+        classes = {int(number): str(number) for number in np.unique(numbers)}
     kept = tuple(dict.fromkeys(labels)) or tuple(sorted(classes))
     missing = [number for number in kept if number not in classes]
     if missing:

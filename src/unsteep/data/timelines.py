@@ -54,14 +54,12 @@ class Timelines:
             raise ValueError(
                 f"{path}: expected labels ({len(x)},) of whole numbers, got {numbers.dtype} {numbers.shape}"
             )
-        classes = None if numbers is None else {int(number): str(number) for number in np.unique(numbers)}
         chosen = choose(
             len(x),
             source=str(path),
             split=split,
             holdout=self.holdout,
             numbers=numbers,
-            classes=classes,
             labels=self.labels,
             limit=self.limit,
         )

@@ -10,6 +10,7 @@ import torch
 
 from unsteep.core.condition import Condition
 from unsteep.core.noise import permutation
+from unsteep.core.open import settings_of
 from unsteep.core.protocols import DataSet, Source, Split
 from unsteep.data import Examples
 from unsteep.data.reading import every, in_memory
@@ -51,8 +52,8 @@ def open_split(run: Path, source: Source, split: Split = "test") -> DataSet:
             f"--split test: {run} held nothing out of its data; measure on --split train, or on other data with "
             "--data DIR --split all"
         )
-    data = source.read(split)
-    if split == "all" or not isinstance(data, Examples):
+    data: Any = source.read(split)
+    if split == "all" or "source" not in settings_of(data):
         return data
     return replace(data, source=f"{data.source}, {split} split")
 

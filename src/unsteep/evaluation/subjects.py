@@ -160,8 +160,7 @@ class Drawn:
     @property
     def _classifier(self) -> OpenedClassifier | None:
         """The classifier that knows the classes in a model's place."""
-        one = self._guidance.classifier
-        return one if isinstance(one, OpenedClassifier) and not self.model.names else None
+        return None if self.model.names else self._guidance.opened
 
     def batches(self) -> Iterator[Tensor]:
         """In the order of their seeds, drawn as they are asked for."""

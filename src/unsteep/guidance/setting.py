@@ -76,6 +76,11 @@ class Guidance:
         return self.classifier is None and self.weaker is None
 
     @property
+    def opened(self) -> OpenedClassifier | None:
+        """The classifier, where it says which classes and examples it knows."""
+        return self.classifier if isinstance(self.classifier, OpenedClassifier) else None
+
+    @property
     def asks_null(self) -> bool:
         """Whether the model is asked what it says without a condition."""
         return self.free and self.scale != 1 and self.negative is None

@@ -84,6 +84,11 @@ class Label:
         return torch.searchsorted(shares, u.contiguous()).clamp(max=len(counts) - 1)
 
     @property
+    def conditioning(self) -> dict[str, Any]:
+        """How a run's `condition` asks for it."""
+        return {"label": True}
+
+    @property
     def meaning(self) -> object:
         """What decides whether two models mean the same."""
         return self.name, self.names

@@ -72,6 +72,11 @@ class Length:
         return {}
 
     @property
+    def conditioning(self) -> dict[str, Any]:
+        """How a run's `condition` asks for it."""
+        return {}
+
+    @property
     def meaning(self) -> object:
         """What decides whether two models mean the same."""
         return self.name, self.most

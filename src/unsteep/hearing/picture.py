@@ -127,6 +127,11 @@ class Picture:
         return _heard(picture, torch.full((n,), -torch.inf, dtype=torch.float64))
 
     @property
+    def conditioning(self) -> dict[str, Any]:
+        """How a run's `condition` asks for it."""
+        return {"picture": self.what, "augment": self.augment}
+
+    @property
     def meaning(self) -> object:
         """What decides whether two models mean the same."""
         return self.name, self.what

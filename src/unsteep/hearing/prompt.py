@@ -91,6 +91,11 @@ class Prompt:
         return "caption"
 
     @property
+    def conditioning(self) -> dict[str, Any]:
+        """How a run's `condition` asks for it."""
+        return {"text": self.by, "pieces": self.pieces, "limit": self.limit}
+
+    @property
     def meaning(self) -> object:
         """What decides whether two models mean the same."""
         return self.name, self.vocabulary, self.digest

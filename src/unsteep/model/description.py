@@ -109,5 +109,5 @@ class Description:
             except ValueError:
                 continue
             suited.append(spelled(family))
-        own = isinstance(self.model.network, listed(AnyNetwork)) and spelled(type(self.model.network)) not in suited
-        return f"; set model.network={' or '.join(suited)}" if suited and own else ""
+        refused = suited and spelled(type(self.model.network)) not in suited  # else the size of it does not suit
+        return f"; set model.network={' or '.join(suited)}" if refused else ""

@@ -19,15 +19,14 @@ from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.guidance import Clip
 from unsteep.guidance.setting import Guidance
-from unsteep.hearing.picture import noised
 from unsteep.inverse import Kept, Mask, PiGDM
 from unsteep.inverse.repaint import fill as repainted
 from unsteep.inverse.repaint import passes
-from unsteep.model.given import cut, joined, one_of, own_length
+from unsteep.model.given import after, cut, joined, one_of
 from unsteep.model.model import Model
-from unsteep.model.request import Request, request
+from unsteep.model.request import Request
 from unsteep.pages.progress import bar
-from unsteep.sampling import Ancestral, Step, initial_noise, trajectory
+from unsteep.sampling import Step, initial_noise, trajectory
 
 Method = Literal["repaint", "pigdm"]
 METHODS: tuple[Method, ...] = ("repaint", "pigdm")
@@ -72,21 +71,11 @@ def fill(
     known = known_by(model, mask, tuple(original.shape))
     usual = min(REPAINT_STEPS, steps_of(model.denoiser.schedule)) if method == "repaint" else model.default_steps
     resamples, n = whole("resamples", resamples, 1, MOST_STEPS), whole("n", n, most=MOST_SAMPLES)
-    asks = {**own_length(model, original), "label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
-    of = request(
-        model,
-        n,
-        seed=seed,
-        asks=asks,
-        usual=False,
-        guidance=guidance,
-        steps=usual if steps is None else steps,
-        solver=Ancestral(variance="beta_tilde") if solver is None else solver,
-    )
-    if of.driven or of.steps is None:
-        raise ValueError(f"solver: {type(of.solver).__name__} lays its own levels; take one that walks a grid")
-    jump = max(1, of.steps // 10) if jump is None else whole("jump", jump, 1)
-    each = sum(stop - start for start, stop in passes(of.steps, jump, resamples)) if method == "repaint" else of.steps
+    asks = {"label": label, "prompt": prompt, **others}
+    steps = usual if steps is None else steps
+    of = after(model, original, n, asks, given, seed=seed, guidance=guidance, steps=steps, solver=solver)
+    jump = max(1, steps // 10) if jump is None else whole("jump", jump, 1)
+    each = sum(stop - start for start, stop in passes(steps, jump, resamples)) if method == "repaint" else steps
     x0, done = model.encoded(original[None]), []
     with bar(progress, -(-n // batch_size) * each, "filling in") as advance:
         for start in range(0, n, batch_size):

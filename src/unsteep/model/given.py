@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unsteep.core.condition import VALID, Condition
+from unsteep.hearing.picture import noised
 from unsteep.model.model import Model
+from unsteep.model.request import Request, request
+from unsteep.sampling import Ancestral, Driver
 
 
 def one_of(model: Model, example: Any, name: str) -> Tensor:
@@ -32,6 +35,19 @@ def one_of(model: Model, example: Any, name: str) -> Tensor:
 def own_length(model: Model, example: Tensor) -> dict[str, Any]:
     """That what is made of a sequence has its length, where the model makes sequences."""
     return {} if model.description.hearing("length") is None else {"length": len(example)}
+
+
+def after(
+    model: Model, example: Tensor, n: int, asks: Mapping[str, Any], given: Tensor | None, *, solver: Any, **how: Any
+) -> Request:
+    """A request of n samples made after one example (*shape): as long as it is, with the aligned picture `given`, on a
+    grid. `solver`: default, ancestral with the variance beta_tilde; `asks`, `how`: as of `request`; what is not asked
+    is none."""
+    if isinstance(solver, Driver):
+        raise ValueError(f"solver: {type(solver).__name__} lays its own levels; take one that walks a grid")
+    asks = {**own_length(model, example), "picture": noised(given, 0.0), **asks}
+    solver = Ancestral(variance="beta_tilde") if solver is None else solver
+    return request(model, n, asks=asks, usual=False, solver=solver, **how)
 
 
 def cut(model: Model, x: Tensor, condition: Condition | None) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from unsteep.hearing import Label
 from unsteep.model.description import Description
 
 
@@ -26,7 +25,7 @@ def upgraded(table: dict[str, Any]) -> dict[str, Any]:
         characters = not json.loads(table["vocabulary"]).get("merges")
         kind = {"by": "characters" if characters else "bpe", "vocabulary": table["vocabulary"]}
         hears.append({"type": "Prompt", **kind, "limit": text.get("limit", 64)})
-    elif isinstance(text, dict) and text.get("type") == "FrozenText":
+    elif "folder" in text:  # of a frozen encoder
         kept = {name: text[name] for name in ("width", "digest", "limit")}
         hears.append({"type": "Prompt", "by": text["folder"], **kept})
     if table.get("picture"):
@@ -39,7 +38,7 @@ def upgraded(table: dict[str, Any]) -> dict[str, Any]:
 def counted(description: Description, statistics: Mapping[str, Tensor]) -> Description:
     """With how often the data have each class, which release 0.1 kept among the statistics alone."""
     label = description.hearing("label")
-    if not isinstance(label, Label) or label.counts or "label_counts" not in statistics:
+    if getattr(label, "counts", None) != () or "label_counts" not in statistics:
         return description
     known = replace(label, counts=tuple(statistics["label_counts"].tolist()))
     return replace(description, hears=tuple(known if one is label else one for one in description.hears))

@@ -9,14 +9,11 @@ from torch import Tensor
 from unsteep.core.arguments import MOST_SAMPLES, kind, number, whole
 from unsteep.core.noise import NoiseSource
 from unsteep.guidance.setting import Guidance
-from unsteep.hearing.picture import noised
 from unsteep.inverse.redraw import redraw as redrawn
 from unsteep.inverse.redraw import step_of
-from unsteep.model.given import cut, joined, one_of, own_length
+from unsteep.model.given import after, cut, joined, one_of
 from unsteep.model.model import Model
-from unsteep.model.request import request
 from unsteep.pages.progress import bar
-from unsteep.sampling import Ancestral
 
 
 def redraw(
@@ -48,26 +45,16 @@ def redraw(
     original, schedule = one_of(model, picture, "picture"), model.denoiser.schedule
     strength, n = number("strength", strength), whole("n", n, most=MOST_SAMPLES)
     usual = max(1, min(model.default_steps, step_of(schedule, strength)))
-    asks = {**own_length(model, original), "label": label, "prompt": prompt, "picture": noised(given, 0.0), **others}
-    of = request(
-        model,
-        n,
-        seed=seed,
-        asks=asks,
-        usual=False,
-        guidance=guidance,
-        steps=usual if steps is None else steps,
-        solver=Ancestral(variance="beta_tilde") if solver is None else solver,
-    )
-    if of.driven or of.steps is None:
-        raise ValueError(f"solver: {type(of.solver).__name__} lays its own levels; take one that walks a grid")
+    asks = {"label": label, "prompt": prompt, **others}
+    steps = usual if steps is None else steps
+    of = after(model, original, n, asks, given, seed=seed, guidance=guidance, steps=steps, solver=solver)
     x0, done = model.encoded(original[None]), []
     with bar(progress, -(-n // batch_size), "drawing") as advance:
         for start in range(0, n, batch_size):
             part = of.select(slice(start, start + batch_size))
-            chosen = model.resolved(part.solver, part.condition, part.guidance, of.steps)
+            chosen = model.resolved(part.solver, part.condition, part.guidance, steps)
             denoise, wide = model.denoise(part.condition, guidance=part.guidance), x0.expand(part.n, *x0.shape[1:])
-            x = redrawn(denoise, wide, schedule, strength, of.steps, chosen, NoiseSource(part.seeds))
+            x = redrawn(denoise, wide, schedule, strength, steps, chosen, NoiseSource(part.seeds))
             done.append(cut(model, x, part.condition))
             advance()
     return joined(done)

@@ -16,7 +16,6 @@ from torch import Tensor
 from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, floats, number, shown, whole
 from unsteep.core.condition import LOGSNR, MASK, VALID, Condition
 from unsteep.core.level import NoiseLevel, on_device
-from unsteep.guidance.noisy import OpenedClassifier
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing import Label, asked
 from unsteep.sampling import SPACINGS, Driver, Grid, solver_named
@@ -102,8 +101,8 @@ def request(
     without: list[str] = []
     if given is None:
         given, without = asked(model.description.hears, values, n, drawn, usual=usual)
-    by = guided.classifier
-    if isinstance(by, OpenedClassifier) and guided.labels is None and given is not None:
+    by = guided.opened
+    if by is not None and guided.labels is None and given is not None:
         chosen_names = [model.names[i] for i in given["label"].tolist()]
         guided = replace(guided, labels=Label(names=by.names).asked(chosen_names, n, drawn)["label"])
     if given is not None and len(given) and given.count != n:
@@ -152,19 +151,20 @@ def check_null(model: Sampled) -> None:
 def _guidance(model: Sampled, n: int, drawn: range, how: Guidance, values: dict[str, Any]) -> Guidance:
     """With what it asks for by name as conditions and numbers; takes a class out of `values` that only a classifier
     knows."""
-    if isinstance(how.classifier, OpenedClassifier):
-        if how.classifier.shape != model.space.shape:
+    by = how.opened
+    if by is not None:
+        if by.shape != model.space.shape:
             raise ValueError(
-                f"classifier: it knows examples {how.classifier.shape}, the model makes {model.space.shape}; train one "
+                f"classifier: it knows examples {by.shape}, the model makes {model.space.shape}; train one "
                 "on the model's data"
             )
-        classes, label = how.classifier.names, how.labels
+        label = how.labels
         if label is None and model.description.hearing("label") is None:
             label = values.pop("label", None)
         if label is not None:
-            how = replace(how, labels=Label(names=classes).asked(label, n, drawn)["label"])
+            how = replace(how, labels=Label(names=by.names).asked(label, n, drawn)["label"])
         elif model.description.hearing("label") is None:
-            how = replace(how, labels=torch.arange(n) % len(classes))
+            how = replace(how, labels=torch.arange(n) % len(by.names))
     if how.negative is not None and not isinstance(how.negative, Condition):
         try:
             negative, _ = asked(model.description.hears, how.negative, n, drawn, usual=False)

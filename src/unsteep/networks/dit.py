@@ -30,7 +30,7 @@ from unsteep.core.protocols import Hears, Space
 from unsteep.networks.checks import check_at_least, check_filled
 from unsteep.networks.cross_attention import AnyText, CrossAttention, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
-from unsteep.networks.fitting import axes_of, beside_of, check_heard, labels_of, text_of
+from unsteep.networks.fitting import sizes_for_pictures
 from unsteep.networks.initialization import initialized
 
 WAVES = 256  # sines and cosines of the noise label
@@ -77,19 +77,11 @@ class DiTConfig:
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For pictures (c, h, w), and classes, text and aligned pictures that are heard."""
-        channels, height, width = axes_of(space, 3, "a diffusion transformer takes pictures")
-        check_heard(heard, ("label", "prompt", "picture"), "a diffusion transformer")
+        sizes = sizes_for_pictures("a diffusion transformer", space, outputs, heard, self.text)
+        _, height, width = space.shape
         if height % self.patch or width % self.patch:
             raise ValueError(f"patch: expected a divisor of pictures of {height} x {width}, got {self.patch}")
-        return replace(
-            self,
-            channels=channels,
-            size=max(height, width),
-            out_channels=outputs * channels,
-            labels=labels_of(heard),
-            text=text_of(self.text, heard),
-            picture_channels=beside_of(heard),
-        )
+        return replace(self, **sizes)
 
     def build(self) -> "DiT":
         """The untrained network; ValueError if `channels` or `size` is still to be filled from the data."""

@@ -47,6 +47,18 @@ def text_of(own: AnyText | None, heard: Mapping[str, Any]) -> AnyText | None:
     return replace(own or TextEncoderConfig(), pieces=len(prompt.words), limit=prompt.limit)
 
 
-def beside_of(heard: Mapping[str, Any]) -> int:
-    """Channels of the aligned picture that is heard; 0 for none."""
-    return heard["picture"].beside if "picture" in heard else 0
+def sizes_for_pictures(
+    network: str, space: Space, outputs: int, heard: Mapping[str, Any], text: AnyText | None
+) -> dict[str, Any]:
+    """The sizes of a network for pictures (c, h, w), and for classes, text and aligned pictures that are heard. `text`:
+    its own encoder; `network`: in words, for errors."""
+    channels, height, width = axes_of(space, 3, f"{network} takes pictures")
+    check_heard(heard, ("label", "prompt", "picture"), network)
+    return {
+        "channels": channels,
+        "size": max(height, width),
+        "out_channels": outputs * channels,
+        "labels": labels_of(heard),
+        "text": text_of(text, heard),
+        "picture_channels": heard["picture"].beside if "picture" in heard else 0,
+    }

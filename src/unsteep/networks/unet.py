@@ -37,7 +37,7 @@ from unsteep.networks.blocks import (
 from unsteep.networks.checks import check_at_least, check_filled, check_width, groups_of
 from unsteep.networks.cross_attention import AnyText, CrossAttention
 from unsteep.networks.embedding import ConditionedNetwork
-from unsteep.networks.fitting import axes_of, beside_of, check_heard, labels_of, text_of
+from unsteep.networks.fitting import sizes_for_pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,17 +124,7 @@ class UNetConfig:
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For pictures (c, h, w), and classes, text and aligned pictures that are heard."""
-        channels, height, width = axes_of(space, 3, "a U-Net takes pictures")
-        check_heard(heard, ("label", "prompt", "picture"), "a U-Net")
-        return replace(
-            self,
-            channels=channels,
-            size=max(height, width),
-            out_channels=outputs * channels,
-            labels=labels_of(heard),
-            text=text_of(self.text, heard),
-            picture_channels=beside_of(heard),
-        )
+        return replace(self, **sizes_for_pictures("a U-Net", space, outputs, heard, self.text))
 
     def build(self) -> "UNet":
         """The untrained network; ValueError if `channels` or `size` is still to be filled from the data."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import checked, rows_of, scaled
-from unsteep.core.level import on_device
 from unsteep.core.protocols import DataSet
+from unsteep.spaces.standardized import restored, standardized
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +33,8 @@ class Sequences:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     axes: ClassVar[int] = 2  # of one example
+    bounds: ClassVar[None] = None  # no known range
+    levels: ClassVar[None] = None  # continuous
 
     def __post_init__(self) -> None:
         checked(self)
@@ -62,16 +64,6 @@ class Sequences:
         return type(self)(frames=frames, mean=tuple((shift + mean).tolist()), std=tuple(std.tolist()))
 
     @property
-    def bounds(self) -> None:
-        """Sequences have no known range to clip to."""
-        return None
-
-    @property
-    def levels(self) -> None:
-        """Sequences are continuous."""
-        return None
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example: (frames, features)."""
         return (self.frames, len(self.mean))
@@ -79,8 +71,7 @@ class Sequences:
     def encode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """(b, frames, features) to standardized float32, 0 where `valid` (b, frames) is False. Shorter ones are
         padded to all frames."""
-        mean, std = self._statistics(x)
-        inside = ((x.to(mean) - mean) / std).float()
+        inside = standardized(x, self.mean, self.std)
         if valid is not None:
             inside = inside.masked_fill(~valid[:, : x.shape[1], None], 0.0)
         missing = self.frames - x.shape[1]
@@ -89,8 +80,7 @@ class Sequences:
     def decode(self, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
         """Standardized (b, frames, features) to sequences in the data's own units, each (its frames, features),
         float32 on the CPU."""
-        mean, std = self._statistics(x.cpu())
-        outside = (x.cpu().to(mean) * std + mean).float()
+        outside = restored(x, self.mean, self.std)
         lengths = [x.shape[1]] * len(x) if valid is None else valid.sum(1).tolist()
         return [one[:length].clone() for one, length in zip(outside, lengths, strict=True)]
 
@@ -137,8 +127,3 @@ class Sequences:
     def describe(self) -> str:
         """In words."""
         return f"sequences of up to {self.frames} frames of {len(self.mean)} numbers"
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        exact = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
-        mean, std = (on_device(v, like.device) for v in exact)
-        return mean, std

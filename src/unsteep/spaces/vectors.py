@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import checked, rows_of, scaled
-from unsteep.core.level import on_device
 from unsteep.core.protocols import DataSet
+from unsteep.spaces.standardized import restored, standardized
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +24,8 @@ class Vectors:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     axes: ClassVar[int] = 1  # of one example
+    bounds: ClassVar[None] = None  # no known range
+    levels: ClassVar[None] = None  # continuous
 
     def __post_init__(self) -> None:
         checked(self)
@@ -40,29 +42,17 @@ class Vectors:
         return self if self.mean else self.of(data.rows(torch.arange(len(data))).x)
 
     @property
-    def bounds(self) -> None:
-        """Vectors have no known range to clip to."""
-        return None
-
-    @property
-    def levels(self) -> None:
-        """Vectors are continuous."""
-        return None
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return (len(self.mean),)
 
     def encode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """(b, d) to standardized float32."""
-        mean, std = self._statistics(x)
-        return ((x.to(mean) - mean) / std).float()
+        return standardized(x, self.mean, self.std)
 
     def decode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Standardized (b, d) to the data's own units, float32 on the CPU."""
-        mean, std = self._statistics(x.cpu())
-        return (x.cpu().to(mean) * std + mean).float()
+        return restored(x, self.mean, self.std)
 
     def log_volume(self, valid: Tensor | None = None) -> float:
         """The sum of the logarithms of the scales, nats."""
@@ -93,8 +83,3 @@ class Vectors:
     def describe(self) -> str:
         """In words."""
         return f"rows of {len(self.mean)} numbers"
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        exact = (torch.tensor(v, dtype=torch.float64) for v in (self.mean, self.std))
-        mean, std = (on_device(v, like.device) for v in exact)
-        return mean, std

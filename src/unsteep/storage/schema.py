@@ -234,7 +234,7 @@ def unknown(name: str, names: Iterable[str], key: str, elsewhere: Iterable[str] 
     valid = list(names)
     # where the keys are too many to list, the nearest are named however far they are
     near = difflib.get_close_matches(name, valid, 3, 0.6 if len(valid) <= FEW else 0.0)
-    dotted = dict.fromkeys([*elsewhere, *(join(key, n) for n in near)])
+    dotted = [one for one in dict.fromkeys([*elsewhere, *(join(key, n) for n in near)]) if one != join(key, name)]
     hint = f"; did you mean {' or '.join(dotted)}?" if dotted else ""
     listing = f"; the keys of {key or 'this table'} are {', '.join(valid) or 'none'}" if len(valid) <= FEW else ""
     return ValueError(f"{join(key, name)}: unknown key{hint}{listing}")

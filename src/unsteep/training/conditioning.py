@@ -66,11 +66,7 @@ class Conditioning:
     @classmethod
     def of(cls, description: Description) -> Conditioning:
         """The settings of a model that is there already."""
-        label, prompt, picture = (description.hearing(name) for name in ("label", "prompt", "picture"))
-        known = (Label, Prompt, Picture, Length)
-        given: dict[str, Any] = {"label": label is not None, "drop": description.drop or 0.0}
-        if prompt is not None:
-            given |= {"text": prompt.by, "pieces": prompt.pieces, "limit": prompt.limit}
-        if picture is not None:
-            given |= {"picture": picture.what, "augment": picture.augment}
-        return cls(**given, also=tuple(one for one in description.hears if not isinstance(one, known)))
+        ours = [one for one in description.hears if hasattr(one, "conditioning")]
+        given = {name: value for one in ours for name, value in one.conditioning.items()}
+        also = tuple(one for one in description.hears if one not in ours)
+        return cls(drop=description.drop or 0.0, also=also, **given)

@@ -7,7 +7,7 @@ from the same noise, found by a third-order method in many steps: root mean squa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from unsteep.evaluation.examples import heard_of
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
 from unsteep.model.cost import counting, weights_digest
-from unsteep.sampling import DEIS, SOLVERS, Solver, traits
+from unsteep.sampling import DEIS, SOLVERS, Driver, Solver, traits
 from unsteep.studies.page import write_page
 from unsteep.studies.questions.examiner import SHOWN, Examiner
 from unsteep.studies.study import Cell, Outcome, Plot, Study
@@ -32,11 +32,20 @@ APART = 64  # samples whose distance to the answer is measured
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
-def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, names: Sequence[str] = ()) -> Study:
-    """Every solver with each number of network calls: quality, the distance to the answer, and the time it took."""
+def solvers(
+    examiner: Examiner,
+    model: Model,
+    calls: Sequence[int] = CALLS,
+    chosen: Mapping[str, Solver | None] | None = None,
+) -> Study:
+    """Solvers with each number of network calls: quality, the distance to the answer, and the time it took. `chosen`:
+    which, by name, None for the model's own; default, all of ours."""
     usual = type(model.resolved(None))  # under its own name it would be there twice
-    every = ["default", *(name for name, solver in SOLVERS.items() if type(solver) is not usual)]
-    chosen = [name for name in ("default", *SOLVERS) if name in (names or every)]
+    every = {"default": None, **{name: solver for name, solver in SOLVERS.items() if type(solver) is not usual}}
+    chosen = chosen or every
+    for name, solver in chosen.items():
+        if isinstance(solver, Driver):
+            raise ValueError(f"solvers: {name} lays its own levels; give one that walks a grid")
     calls = list(dict.fromkeys(calls))
     if not calls or min(calls) < 2:
         raise ValueError(f"calls: expected at least 2 of the network, got {', '.join(map(str, calls)) or 'none'}")
@@ -48,12 +57,12 @@ def solvers(examiner: Examiner, model: Model, calls: Sequence[int] = CALLS, name
     metrics = ("fid", "kid", "precision", "recall", "distance")
     cells = []
     for most in calls:
-        for name in chosen:
-            steps = most // traits(_chosen(model, name)).calls
+        for name, solver in chosen.items():
+            steps = most // traits(solver or model.resolved(None)).calls
             if not 2 <= steps <= longest:  # of a chain no more than it has
                 continue
-            do = _solved(examiner, model, answer, name, steps)
-            says = f"{steps} steps, {'the default' if name == 'default' else type(SOLVERS[name]).__name__}"
+            do = _solved(examiner, model, answer, solver, steps)
+            says = f"{steps} steps, {'the default' if solver is None else type(solver).__name__}"
             cells.append(Cell(f"{name}-{most}", says, do, {"calls": float(most)}))
     if not cells:
         raise ValueError(f"calls: no solver takes {', '.join(map(str, calls))} of the network here; ask for others")
@@ -145,13 +154,9 @@ def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES)
     )
 
 
-def _chosen(model: Model, name: str) -> Solver:
-    return model.resolved(None) if name == "default" else SOLVERS[name]
-
-
-def _solved(examiner: Examiner, model: Model, answer: Answer, name: str, steps: int) -> Callable[[Path], Outcome]:
-    solver = None if name == "default" else SOLVERS[name]
-
+def _solved(
+    examiner: Examiner, model: Model, answer: Answer, solver: Solver | None, steps: int
+) -> Callable[[Path], Outcome]:
     def do(folder: Path) -> Outcome:
         began = time.monotonic()
         with counting(model) as asked:
@@ -159,7 +164,7 @@ def _solved(examiner: Examiner, model: Model, answer: Answer, name: str, steps: 
         facts = {"network calls": asked.rows / APART, "ms a sample": 1000 * (time.monotonic() - began) / APART}
         found = examiner.evaluated(model, ("fid", "kid", "precision", "recall"), solver=solver, steps=steps)
         values = dict(found.values)
-        if traits(_chosen(model, name)).flows:
+        if traits(solver or model.resolved(None)).flows:
             values["distance"] = answer.distance(drawn)
         return Outcome(values, found.kept[:SHOWN].numpy(), facts, found.protocol)
 

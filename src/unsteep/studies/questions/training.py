@@ -1,19 +1,21 @@
 """Questions whose cells are runs, trained equally long on the same data: which schedule, which parts of the network,
 which size and how long.
 
-Each is asked of a small U-Net, so that the answer comes in half an hour of two CPU cores; `--set` changes it. One cell
-is repeated with another seed: what differs by less than that says nothing.
+Each is asked of a small network, so that the answer comes in half an hour of two CPU cores; `--set` changes it. One
+cell is repeated with another seed: what differs by less than that says nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from unsteep.core.chains import CosineBetas, LinearBetas, QuadraticBetas
 from unsteep.core.continuous import Flow, SigmoidAlphaBar
+from unsteep.core.open import settings_of
 from unsteep.core.schedules import AnySchedule
-from unsteep.networks import UNetConfig
 from unsteep.studies.page import write_page
 from unsteep.studies.questions.examiner import Counts, Examiner, Variant, cells_of, with_seed
 from unsteep.studies.study import Plot, Study
@@ -21,17 +23,28 @@ from unsteep.studies.trained import of_steps
 from unsteep.training.run import Run
 
 METRICS = ("fid", "bits-per-dim", "kid", "precision", "recall", "agreement")
+WITHOUT: dict[str, tuple[str, dict[str, Any]]] = {  # parts of a network, and the settings that take them out of it
+    "no-attention": ("without any attention", {"attention": (), "middle_attention": False}),
+    "no-skips": ("without connections from the way down to the way up", {"skip_connections": False}),
+    "no-time": ("without being told the noise level", {"time_embedding": False}),
+}
 
 
 def small(run: Run) -> Run:
-    """The recipe with a network of 16 channels, where it is a U-Net: the answer sooner, and hardly another one."""
-    network = run.model.network
-    if not isinstance(network, UNetConfig):
+    """The recipe with a network of 16 channels, where it has groups of them on several levels, as a U-Net: the answer
+    sooner, and hardly another one."""
+    network: Any = run.model.network
+    if not settings_of(network) >= {"width", "groups", "multipliers"}:
         return run
     multipliers = (*network.multipliers[:2], *[2] * (len(network.multipliers) > 2))
-    reduced = replace(network, width=16, groups=None, multipliers=multipliers)
+    reduced = replace(network, width=16, multipliers=multipliers, **_groups(network, 16))
     training = replace(run.train, learning_rate=2e-3, final_learning_rate=1e-5, ema=0.995, warmup=100)
     return replace(run, model=replace(run.model, network=reduced), train=training)
+
+
+def _groups(network: Any, width: int) -> dict[str, int]:
+    """The groups that it has, as far as they divide another width; nothing to set where they follow it."""
+    return {"groups": math.gcd(network.groups, width)} if getattr(network, "groups", None) else {}
 
 
 def schedules(run: Run, counts: Counts, steps: int, device: str) -> Study:
@@ -52,27 +65,28 @@ def schedules(run: Run, counts: Counts, steps: int, device: str) -> Study:
 
 
 def architecture(run: Run, counts: Counts, steps: int, device: str) -> Study:
-    """Which parts of the U-Net matter: each taken out of it, or more attention put in."""
-    network = run.model.network
-    if not isinstance(network, UNetConfig):
-        raise ValueError("study architecture: expected a U-Net; name another recipe's data")
+    """Which parts of the network matter: each taken out of it that can be, or more attention put in."""
+    network: Any = run.model.network
+    parts = {name: part for name, part in WITHOUT.items() if part[1].keys() <= settings_of(network)}
+    if not parts:
+        raise ValueError(
+            f"model.network: expected one with parts that can be taken out, as UNet, got {type(network).__name__}; "
+            "name another"
+        )
     run = of_steps(run, steps)
 
-    def changed(name: str, says: str, **parts: object) -> Variant:
-        altered = replace(network, **parts)  # type: ignore[arg-type]
-        return Variant(name, says, replace(run, model=replace(run.model, network=altered)))
+    def changed(name: str, says: str, **settings: object) -> Variant:
+        return Variant(name, says, replace(run, model=replace(run.model, network=replace(network, **settings))))
 
-    finer = tuple(2 * size for size in network.attention[-1:])
     variants = [
         changed("whole", "the network of the recipe"),
         Variant("whole-again", "the same with another seed", with_seed(run, run.train.seed + 1)),
-        changed("no-attention", "without any attention", attention=(), middle_attention=False),
-        changed("no-skips", "without connections from the way down to the way up", skip_connections=False),
-        changed("no-time", "without being told the noise level", time_embedding=False),
+        *(changed(name, says, **settings) for name, (says, settings) in parts.items()),
     ]
-    if finer:
-        words = f"attention at {finer[0]} x {finer[0]}, too"
-        variants.insert(3, changed("more-attention", words, attention=(*finer, *network.attention)))
+    if "no-attention" in parts and network.attention:
+        finer = 2 * network.attention[-1]
+        words = f"attention at {finer} x {finer}, too"
+        variants.insert(3, changed("more-attention", words, attention=(finer, *network.attention)))
     return _study(
         "architecture", "What matters in the network?", variants, run, counts, device, ("whole", "whole-again")
     )
@@ -80,16 +94,16 @@ def architecture(run: Run, counts: Counts, steps: int, device: str) -> Study:
 
 def scale(run: Run, counts: Counts, steps: int, device: str) -> Study:
     """Width and training time against quality: three widths, each trained for a quarter, half and all of the steps."""
-    network = run.model.network
-    if not isinstance(network, UNetConfig):
-        raise ValueError("study scale: expected a U-Net; name another recipe's data")
+    network: Any = run.model.network
+    if "width" not in settings_of(network):
+        raise ValueError(f"model.network: expected one with a width, got {type(network).__name__}; name another")
     variants, axes = [], {}
     for width in (network.width // 2, network.width, network.width * 2):
         for share in (4, 2, 1):
             trained = of_steps(run, max(1, steps // share))
-            altered = replace(network, width=width, groups=None)
+            altered = replace(network, width=width, **_groups(network, width))
             name = f"width-{width}-steps-{trained.train.steps}"
-            says = f"{width} channels, {trained.train.steps:,} steps"
+            says = f"width {width}, {trained.train.steps:,} steps"
             variants.append(Variant(name, says, replace(trained, model=replace(run.model, network=altered))))
             axes[name] = {"training steps": float(trained.train.steps), "width": float(width)}
     study = _study("scale", "How large a network, and how long?", variants, of_steps(run, steps), counts, device, None)
@@ -109,7 +123,6 @@ QUESTIONS: dict[str, Callable[[Run, Counts, int, str], Study]] = {
     "architecture": architecture,
     "scale": scale,
 }
-CELLS = {"schedules": 6, "architecture": 6, "scale": 9}
 
 
 def _study(
