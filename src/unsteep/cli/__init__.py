@@ -40,6 +40,9 @@ VERBS = {
     "schedules": "List every noise schedule, in numbers and as a picture.",
 }
 OPTIONS = {"batch_size": "batch"}  # whose names are other ones than in the library
+PYTHON = re.compile(
+    r"unsteep\.\w+\([^)]*\)|(?<![\w.])(?P<name>\w+)=(?P<value>[\w./-]+)"
+)  # whole calls stay as they are
 for verb, summary in VERBS.items():
     module = verb.replace("-", "_")
     app.command(f"unsteep.cli.{module}:{module}", name=verb, help=summary)
@@ -61,16 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _as_option(message: str, arguments: Sequence[str]) -> str:
-    """A message of the library about one of its arguments, as one about the option of the same name."""
-    named = re.match(r"(negative )?(\w+):", message)
+    """A message of the library about its arguments, as one about the options of the same names: `seed: ...` and
+    `force=True` in it become `--seed: ...` and `--force`."""
     module = sys.modules.get(f"unsteep.cli.{arguments[0].replace('-', '_')}") if arguments else None
-    if named is None or module is None:
+    if module is None:
         return message
-    name = named[0][:-1].replace(" ", "_")
-    name = OPTIONS.get(name, name)
     verb = inspect.signature(getattr(module, module.__name__.rpartition(".")[2]))
-    known = name in verb.parameters and verb.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
-    return f"--{name.replace('_', '-')}:{message[named.end() :]}" if known else message
+    options = {name for name, one in verb.parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    def spelled(name: str) -> str:
+        name = OPTIONS.get(name, name)
+        return f"--{name.replace('_', '-')}" if name in options else ""
+
+    def inside(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"]
+        if name is None or not spelled(name):
+            return found[0]
+        return spelled(name) if value == "True" else f"{spelled(name)} {value}"
+
+    named = re.match(r"(negative )?(\w+):", message)
+    start = spelled(named[0][:-1].replace(" ", "_")) if named else ""
+    said = message[named.end() - 1 :] if named and start else message
+    return start + PYTHON.sub(inside, said)
 
 
 def _fail(message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -16,7 +16,9 @@ def train_classifier(
     settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     control: bool = True,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 1000,
+    split: Literal["train", "test", "all"] = "test",
     seed: int = 0,
+    force: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
     device: str = "auto",
     trust: Annotated[bool, Parameter(negative=())] = False,
@@ -38,8 +40,12 @@ def train_classifier(
         Train the same classifier without noise, too, to show what noise in training is worth.
     n
         Unseen pictures that the accuracy is measured on.
+    split
+        Which pictures these are: test, train or all.
     seed
         Of the noise they are measured with.
+    force
+        Begin anew where a classifier stands already.
     out
         The classifier's folder; default RUN/classifier.
     device
@@ -60,7 +66,7 @@ def train_classifier(
     where = chosen_device(device)
     out = out or run / "classifier"
     source = labelled_source(run, data, trust or "file")
-    unseen = open_split(run, source)
+    unseen = open_split(run, source, split)
     schedule = read_run(run, trust or "file").schedule
     chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings or [])
     wanted = {"with noise": (chosen, out)}
@@ -69,10 +75,12 @@ def train_classifier(
     found = {}
     for name, (config, folder) in wanted.items():
         print(f"training {name}, {config.train.steps} steps of {config.train.batch}, in {folder}")
-        begun = (folder / "run.toml").exists()
+        begun = (folder / "run.toml").exists() and not force
         if begun and read_run(folder) != config:
-            raise ValueError(f"{folder} holds a classifier with other settings; choose another --out")
-        if not (resume((), folder, device=where) if begun else start(config, folder, device=where)):
+            raise ValueError(
+                f"{folder} holds a classifier with other settings; choose another --out, or begin anew with --force"
+            )
+        if not (resume((), folder, device=where) if begun else start(config, folder, force=force, device=where)):
             return 130
         opened, (_, described) = open_classifier(folder, where), read_classifier(folder)
         found[name] = by_level(opened.module, unseen, described.space, config.objective.schedule, n=n, seed=seed)
@@ -85,6 +93,7 @@ def train_classifier(
     words = ["unsteep", "train-classifier", str(run), *([] if data is None else ["--data", str(data)])]
     words += [word for change in settings or [] for word in ("--set", change)]
     words += [] if control else ["--no-control"]
+    words += [] if split == "test" else ["--split", split]
     page = write(found, out, facts, shlex.join([*words, "-n", str(n), "--seed", str(seed), "--out", str(out)]))
     for name, levels in found.items():
         print(f"{name:>14}  {levels.mean:.1%} right on average over {len(levels.times)} levels")

@@ -93,7 +93,7 @@ def tuned_levels(
         command = f"unsteep tune-grid RUN --steps {steps}" + ("" if guidance == 1 else f" --guidance {guidance:g}")
         raise ValueError(
             f"grid: none is tuned for {name.removeprefix('grid/')}, tuned are {stored or 'none'}; make one with: "
-            f"{command}, and the same --solver if you name one"
+            f"{command}, and the same solver if you name one"
         )
     return schedule(statistics[name])
 
