@@ -64,6 +64,11 @@ class Driver(Protocol):
         ...
 
 
+def is_solver(one: Any) -> bool:
+    """Whether it takes steps, and is not the class of one that does."""
+    return not isinstance(one, type) and callable(getattr(one, "step", None))
+
+
 def initial_noise(like_x: Tensor, first: NoiseLevel, noise: NoiseSource) -> Tensor:
     """Where a sampler starts: normal noise of standard deviation sqrt(alpha^2 + sigma^2) of the first level."""
     x = noise.at(0).normal(like_x, draw=0)
