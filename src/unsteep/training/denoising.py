@@ -162,4 +162,7 @@ class DenoisingTask:
         report(self.model, out, self.data, configuration, speed)
 
     def about(self) -> list[tuple[str, str]]:
-        return [("network", f"{parameters(self.trained):,} parameters")]
+        rows = [("network", f"{parameters(self.trained):,} parameters")]
+        if self.data.names and self.description.hearing("label") is None:
+            rows.append(("not heard", "the classes; condition.label=true trains a model that can be asked for one"))
+        return rows
