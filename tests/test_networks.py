@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unsteep.networks import MLP, DiT, DiTConfig, FrozenTextConfig, MLPConfig, UNet, UNetConfig, blocks, sinusoidal
+from unsteep.networks import (
+    MLP,
+    DiT,
+    DiTConfig,
+    FrozenTextConfig,
+    MLPConfig,
+    UNet,
+    UNetConfig,
+    blocks,
+    preset,
+    sinusoidal,
+)
 
 KEYS = Path(__file__).parent / "data" / "unet_cifar10_keys.tsv"
 SMALL: dict[str, Any] = {
@@ -280,9 +292,10 @@ def test_fractional_and_slightly_negative_noise_labels_are_continuous() -> None:
 # -- sizes
 
 
+@pytest.mark.parametrize("stem", [1, 2, 3])
 @pytest.mark.parametrize(("size", "levels"), [(28, 4), (10, 4), (7, 4), (3, 4), (9, 2), (5, 1)])
-def test_any_size_comes_back(size: int, levels: int) -> None:
-    network = small(size=size, multipliers=(1,) * levels, attention=())
+def test_any_size_comes_back(size: int, levels: int, stem: int) -> None:
+    network = small(size=size, multipliers=(1,) * levels, attention=(), stem=stem)
     assert network(pictures(1, 2, size, size), NOISE[:1]).shape == (1, 2, size, size)
 
 
@@ -348,6 +361,68 @@ def test_out_channels() -> None:
     assert MLPConfig(features=2, out_features=7).build()(torch.zeros(3, 2), NOISE).shape == (3, 7)
 
 
+# -- blocks that conditions modulate, and stems
+
+
+def test_a_modulated_block_is_what_the_description_says() -> None:
+    """Of one group a channel, where the norm is by hand; its scale, shift and gate by its own linear layer."""
+    torch.manual_seed(0)
+    block = shaken(blocks.ModulatedBlock(4, 6, condition_features=5, groups=4, dropout=0.0))
+    x, condition = torch.randn(3, 4, 8, 8), torch.randn(3, 5)
+    told = condition @ block.modulation.weight.T + block.modulation.bias
+    answer = []
+    for i in range(3):
+        h = (x[i] - x[i].mean((1, 2), keepdim=True)) / (x[i].var((1, 2), correction=0, keepdim=True) + 1e-6).sqrt()
+        h = torch.stack([(1 + told[i, c]) * h[c] + told[i, 4 + c] for c in range(4)])
+        h = block.conv2(F.silu(block.conv1(h[None])))[0]
+        beside = block.conv_shortcut(x[i : i + 1])[0]
+        answer.append(torch.stack([beside[c] + told[i, 8 + c] * h[c] for c in range(6)]))
+    torch.testing.assert_close(block(x, condition), torch.stack(answer), rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_modulated_block_is_its_shortcut() -> None:
+    block = blocks.ModulatedBlock(4, 4, condition_features=5, groups=2, dropout=0.0)
+    x = torch.randn(3, 4, 8, 8)
+    assert torch.equal(block(x, torch.randn(3, 5)), x)
+    alone = blocks.ModulatedBlock(4, 4, condition_features=0, groups=2, dropout=0.0)
+    assert torch.equal(alone(x, None), x)
+
+
+def test_a_stem_takes_in_squares_of_pixels() -> None:
+    """With a stem of 2, moving a picture by two pixels moves the first convolution's answer by one, and the network is
+    the one without a stem on pictures whose channels are the pixels of a square."""
+    network, x = small(stem=2, multipliers=(1, 2), attention=(2,)), pictures()
+    plain = small(channels=8, size=4, multipliers=(1, 2), attention=(2,), out_channels=8)
+    plain.load_state_dict(network.state_dict())
+    squares = torch.stack([x[:, c, i::2, j::2] for c in range(2) for i in range(2) for j in range(2)], 1)
+    answer = plain(squares, NOISE)
+    for c in range(2):
+        for i in range(2):
+            for j in range(2):
+                torch.testing.assert_close(network(x, NOISE)[:, c, i::2, j::2], answer[:, 4 * c + 2 * i + j])
+
+
+def test_attention_can_follow_the_size() -> None:
+    for side, attended in ((64, (16, 8)), (20, (10, 5, 2)), (8, (8, 4, 2, 1))):
+        config = UNetConfig(channels=1, size=side, width=8, multipliers=(1, 1, 1, 1), attention=None)
+        assert config.attended == attended
+
+
+@pytest.mark.parametrize("name", ["small", "medium", "large"])
+def test_presets_suit_pictures_of_any_size(name: Any) -> None:
+    parameters = 0
+    for side in (1, 8, 20, 32, 64, 128, 200):
+        config = preset(name, side)
+        with torch.device("meta"):
+            network = replace(config, channels=3, size=side).build()
+            assert network(torch.empty(2, 3, side, side), torch.empty(2)).shape == (2, 3, side, side)
+        assert network.config.level_sizes[-1] <= 8
+        assert sum(p.numel() for p in network.parameters()) >= parameters
+        parameters = sum(p.numel() for p in network.parameters())
+    with pytest.raises(ValueError, match=r"name: expected one of small, medium, large"):
+        preset("huge", 8)  # type: ignore[arg-type]
+
+
 # -- laws that hold for every network
 
 
@@ -366,8 +441,14 @@ def tiny_dit(**changes: Any) -> DiT:
     return shaken(DiTConfig(**config).build())
 
 
+def modulated(**changes: Any) -> UNet:
+    return small(**{"block": "modulated", "stem": 2, "multipliers": (1, 2), "attention": (2,), **changes})
+
+
 each_network = pytest.mark.parametrize(
-    ("make", "data"), [(small, pictures), (tiny_mlp, vectors), (tiny_dit, pictures)], ids=["unet", "mlp", "dit"]
+    ("make", "data"),
+    [(small, pictures), (modulated, pictures), (tiny_mlp, vectors), (tiny_dit, pictures)],
+    ids=["unet", "modulated", "mlp", "dit"],
 )
 
 

@@ -79,5 +79,5 @@ def test_a_sample_is_refused_alike(
 def test_every_solver_without_steps_of_its_own_refuses_none(runs: dict[str, Path]) -> None:
     assert len(SOLVERS) > 9
     for name in SOLVERS:
-        with pytest.raises(ValueError, match="^steps: "):
+        with pytest.raises(ValueError, match=r"^steps: "):
             Model.sample(unsteep.load(runs["classes"], device="cpu"), 1, solver=name, steps=0)

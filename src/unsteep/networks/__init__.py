@@ -32,6 +32,7 @@ from unsteep.networks.cross_attention import FrozenTextConfig
 from unsteep.networks.dit import DiT, DiTConfig
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.mlp import MLP, MLPConfig
+from unsteep.networks.presets import Preset, preset
 from unsteep.networks.sequence import SequenceConfig, SequenceTransformer
 from unsteep.networks.text import TextEncoder, TextEncoderConfig, Vocabulary
 from unsteep.networks.unet import UNet, UNetConfig
@@ -46,6 +47,7 @@ __all__ = [
     "DiTConfig",
     "FrozenTextConfig",
     "MLPConfig",
+    "Preset",
     "SequenceConfig",
     "SequenceTransformer",
     "TextEncoder",
@@ -53,5 +55,6 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "Vocabulary",
+    "preset",
     "sinusoidal",
 ]

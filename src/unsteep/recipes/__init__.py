@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from unsteep.data import Array, Captions, Digits, Emoji, Folder, Idx, Shapes, Timelines
 from unsteep.model import ModelConfig
-from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig
+from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig, preset
 from unsteep.training.conditioning import Conditioning
 from unsteep.training.denoising import Run
 from unsteep.training.settings import TrainConfig
@@ -23,7 +23,7 @@ def digits(path: str = "") -> Run:
     return Run(
         data=Digits(),
         condition=Conditioning(label=True, drop=0.1),
-        model=ModelConfig(network=UNetConfig(width=32, multipliers=(1, 2), blocks=1, attention=(4,)), prediction="v"),
+        model=ModelConfig(network=preset("small", 8), prediction="v"),
         train=TrainConfig(steps=1500, batch=64, learning_rate=2e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
     )
 
@@ -32,11 +32,10 @@ def idx(path: str = "") -> Run:
     """MNIST, Fashion-MNIST, KMNIST or EMNIST by class: grey 28x28 pictures from idx files, gzipped or not."""
     if not path:
         raise ValueError("this recipe reads idx files: give their folder with data=DIR")
-    network = UNetConfig(width=32, multipliers=(1, 2, 4), blocks=1, attention=(7,), dropout=0.1)
     return Run(
         data=Idx(path=path),
         condition=Conditioning(label=True, drop=0.1),
-        model=ModelConfig(network=network, prediction="v"),
+        model=ModelConfig(network=preset("small", 28), prediction="v"),
         train=TrainConfig(steps=20_000, batch=64, learning_rate=1e-3, warmup=500, final_learning_rate=1e-5, ema=0.999),
     )
 
