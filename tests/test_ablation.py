@@ -289,7 +289,7 @@ def test_the_speed_of_training_is_measured() -> None:
 
 def test_force_starts_anew(tmp_path: Path) -> None:
     study(tmp_path / "a", cells=THREE[:1], steps=1)
-    with pytest.raises(ValueError, match=r"holds a study with other settings; .*--force$"):
+    with pytest.raises(ValueError, match=r"holds a study with other settings; .*force=True$"):
         study(tmp_path / "a", cells=THREE[:1], steps=3)
     study(tmp_path / "a", cells=THREE[1:2], steps=3, force=True)
     assert set(cells_of(tmp_path / "a")) == {"x0-bound-diagonal"}
@@ -298,7 +298,7 @@ def test_force_starts_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_something_else_is_never_overwritten(tmp_path: Path, force: bool) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="exists and is not a study; choose another --out"):
+    with pytest.raises(ValueError, match=r"out: .* exists and is not a study; choose another folder"):
         study(tmp_path, force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

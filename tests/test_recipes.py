@@ -87,14 +87,16 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {*OF_THEIR_OWN, "emoji"}))
 def test_a_recipe_asks_for_its_data(name: str) -> None:
-    with pytest.raises(ValueError, match=r"this recipe reads .*: give .* with --data (DIR|FILE)$"):
+    with pytest.raises(ValueError, match=r"^data: this recipe reads .*; give (their folder|its path)$"):
         RECIPES[name]("")
 
 
 def test_digits_take_no_data() -> None:
-    with pytest.raises(ValueError, match=r"digits come with scikit-learn and take no --data; .*unsteep train folder"):
+    with pytest.raises(
+        ValueError, match=r"^data: digits come with scikit-learn; leave it out, or take the recipe folder"
+    ):
         RECIPES["digits"]("photos")
-    with pytest.raises(ValueError, match=r"shapes are drawn and take no --data; .*unsteep train captions"):
+    with pytest.raises(ValueError, match=r"^data: shapes are drawn; leave it out, or take the recipe captions"):
         RECIPES["shapes"]("photos")
 
 

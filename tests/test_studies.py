@@ -140,7 +140,7 @@ def test_an_error_in_a_cell_loses_none_of_those_before(tmp_path: Path) -> None:
 def test_other_settings_are_refused_and_forced(tmp_path: Path) -> None:
     assert run(Made().study, tmp_path / "a", say=quiet)
     other = Made(samples=7)
-    with pytest.raises(ValueError, match=r"holds a study with other settings; .* another --out, .* --force$"):
+    with pytest.raises(ValueError, match=r"holds a study with other settings; .* another folder, .* force=True$"):
         run(other.study, tmp_path / "a", say=quiet)
     with pytest.raises(ValueError, match="other settings"):
         run(replace(Made().study, name="another"), tmp_path / "a", say=quiet)
@@ -176,7 +176,7 @@ def test_vectors_and_labels_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_something_else_is_never_overwritten(tmp_path: Path, force: bool) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="exists and is not a study; choose another --out"):
+    with pytest.raises(ValueError, match=r"out: .* exists and is not a study; choose another folder"):
         run(Made().study, tmp_path, force=force, say=quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(ValueError, match="is a file; name a folder"):

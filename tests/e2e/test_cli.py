@@ -193,7 +193,7 @@ def test_resuming_and_overwriting(home: Path) -> None:
     command = ("train", "folder", "--data", "photos/", "--set", "data.size=8", *TINY, "--out", "again")
     made(*command, "--set", "train.steps=1")
     message = refused(*command)
-    assert message == "again holds a run already; go on with --resume, or overwrite it with --force"
+    assert message == "--out: again holds a run already; go on with --resume, or overwrite it with --force"
 
     first = log_of(Path("again"))
     answer = made("train", "folder", "--data", "photos/", "--out", "again", "--resume", "--set", "train.steps=3")
@@ -418,11 +418,11 @@ TRAIN_MISTAKES = {
     ("folder", "--data", "empty"): "empty is empty: put pictures in it",
     ("folder", "--data", "texts"): "texts holds 1 files, but no picture",
     ("folder", "--data", "junk"): "none of its 1 picture files can be read",
-    ("folder",): "this recipe reads a folder of pictures: give it with --data DIR",
-    ("mnist",): "give their folder with --data DIR",
+    ("folder",): "--data: this recipe reads a folder of pictures; give its path",
+    ("mnist",): "--data: this recipe reads idx files; give their folder",
     ("mnist", "--data", "photos"): "photos holds no idx files",
     ("vectors", "--data", "plain"): "plain: expected plain arrays",
-    ("digits", "--data", "photos"): "digits come with scikit-learn and take no --data",
+    ("digits", "--data", "photos"): "--data: digits come with scikit-learn; leave it out",
     ("folders",): "unknown recipe 'folders'; did you mean folder?",
     (): "name a recipe (digits, folder, ...; see --help), or give --config FILE",
     ("--resume",): "name a recipe",
@@ -445,8 +445,8 @@ TRAIN_MISTAKES = {
     (*DIGITS, "--set", "model.network=Sequence"): "set model.network=",
     (*DIGITS, "--set", "model.network.attention=16"): "attention: expected sizes among 8, 4, got 16",
     (*DIGITS, "--device", "abacus"): "--device abacus: not available here",
-    (*DIGITS, "--out", "photos"): "photos exists and is not a run; choose another --out",
-    (*DIGITS, "--out", "photos", "--force"): "photos exists and is not a run; choose another --out",
+    (*DIGITS, "--out", "photos"): "--out: photos exists and is not a run; choose another folder",
+    (*DIGITS, "--out", "photos", "--force"): "--out: photos exists and is not a run; choose another folder",
     (*DIGITS, "--out", "plain"): "plain exists and is not a run",
     (*DIGITS, "--resume", "--out", "nowhere"): "nowhere is not a run: it has no run.toml",
     (*DIGITS, "--resume", "--out", "photos"): "photos is not a run: it has no run.toml",

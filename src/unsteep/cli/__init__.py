@@ -9,9 +9,10 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import get_args, get_type_hints
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from unsteep import __version__
 
@@ -61,16 +62,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _as_option(message: str, arguments: Sequence[str]) -> str:
-    """A message of the library about one of its arguments, as one about the option of the same name."""
-    named = re.match(r"(negative )?(\w+):", message)
+    """A message of the library about its arguments as one about the options of the same names: `steps:` where it
+    begins, and what it says in Python, `force=True`, `split='all'` or `label=`, wherever that stands."""
     module = sys.modules.get(f"unsteep.cli.{arguments[0].replace('-', '_')}") if arguments else None
-    if named is None or module is None:
+    if module is None:
         return message
-    name = named[0][:-1].replace(" ", "_")
-    name = OPTIONS.get(name, name)
-    verb = inspect.signature(getattr(module, module.__name__.rpartition(".")[2]))
-    known = name in verb.parameters and verb.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
-    return f"--{name.replace('_', '-')}:{message[named.end() :]}" if known else message
+    options = _options(getattr(module, module.__name__.rpartition(".")[2]))
+
+    def at_its_head(found: re.Match[str]) -> str:
+        option = options.get(found[1].replace(" ", "_"))
+        return f"{option}:" if option else found[0]
+
+    def inside(found: re.Match[str]) -> str:
+        option, value = options.get(found[1]), (found[2] or "").strip("'\"")
+        return found[0] if option is None else option if value in ("", "True") else f"{option} {value}"
+
+    message = re.sub(r"^((?:negative )?\w+):", at_its_head, message)
+    return re.sub(r"(?<=[a-z] )(?<!--set )(\w+)=('[^']*'|\"[^\"]*\"|[\w.]*\w)?", inside, message)
+
+
+def _options(verb: Callable[..., object]) -> dict[str, str]:
+    """The options of a verb, as typed, by the names of the library's arguments."""
+    hints, options = get_type_hints(verb, include_extras=True), {}
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            given = [one.name for one in get_args(hints[name])[1:] if isinstance(one, Parameter) and one.name]
+            options[name] = next(iter(given[0])) if given else f"--{name.replace('_', '-')}"
+    return options | {theirs: options[ours] for theirs, ours in OPTIONS.items() if ours in options}
 
 
 def _fail(message: str) -> None:

@@ -60,9 +60,9 @@ def train_classifier(
     where = chosen_device(device)
     out = out or run / "classifier"
     source = labelled_source(run, data, trust or "file")
-    unseen = open_split(run, source)
     schedule = read_run(run, trust or "file").schedule
     chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings or [])
+    unseen = open_split(run, chosen.data, cure="hold some out for the classifier with --set data.holdout=0.1")
     wanted = {"with noise": (chosen, out)}
     if control:
         wanted["without noise"] = (with_noise(chosen, False), out / CONTROL)

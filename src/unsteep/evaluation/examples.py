@@ -26,11 +26,9 @@ def source_of(run: Path, path: Path | None = None, trust: Any = "file") -> Any:
     if path is None:
         return source
     if not hasattr(source, "path"):
-        raise ValueError(f"--data: the data that {run} was trained on come from no folder; leave it out")
+        raise ValueError(f"data: the data that {run} was trained on come from no folder; leave it out")
     if getattr(source, "aligned", ""):
-        raise ValueError(
-            f"--data: {run} hears the pictures in {source.aligned}, too, which would not move; leave it out"
-        )
+        raise ValueError(f"data: {run} hears the pictures in {source.aligned}, too, which would not move; leave it out")
     return replace(source, path=str(path))
 
 
@@ -45,13 +43,12 @@ def labelled_source(run: Path, path: Path | None = None, trust: Any = "file") ->
     return replace(source, labelled=True) if hasattr(source, "labelled") else source
 
 
-def open_split(run: Path, source: Source, split: Split = "test") -> DataSet:
-    """A split of a source of the run's. ValueError where nothing was held out."""
+def open_split(
+    run: Path, source: Source, split: Split = "test", cure: str = "give split='train', or other data= and split='all'"
+) -> DataSet:
+    """A split of a source of the run's. ValueError where nothing was held out, and what to do: `cure`."""
     if split == "test" and getattr(source, "holdout", 1) == 0:
-        raise ValueError(
-            f"--split test: {run} held nothing out of its data; measure on --split train, or on other data with "
-            "--data DIR --split all"
-        )
+        raise ValueError(f"split: {run} held nothing out of its data; {cure}")
     data: Any = source.read(split)
     if split == "all" or "source" not in settings_of(data):
         return data

@@ -54,7 +54,7 @@ class Picture:
     height: int = 0
     width: int = 0
     name: ClassVar[str] = "picture"
-    lacks: ClassVar[str] = "was trained without one; train with --set condition.picture=low-resolution:8"
+    lacks: ClassVar[str] = "was trained without one; train with condition.picture=low-resolution:8"
 
     def __post_init__(self) -> None:
         Aligned.of(self.what)

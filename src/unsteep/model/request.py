@@ -144,7 +144,7 @@ def check_null(model: Sampled) -> None:
     if of.drop == 0 and of.heard:
         raise ValueError(
             f"this model was trained with condition.drop=0, and never learned to go without its {of.heard}; "
-            "give it, or train with --set condition.drop=0.1"
+            "give it, or train with condition.drop=0.1"
         )
 
 

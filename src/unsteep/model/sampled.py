@@ -257,7 +257,7 @@ class Sampled:
         if given is not None and how.asks_null and self.description.drop == 0:
             raise ValueError(
                 "guidance: this model was trained with condition.drop=0, and so never learned to go without its "
-                "condition; train with --set condition.drop=0.1, or guide by a classifier"
+                "condition; train with condition.drop=0.1, or guide by a classifier"
             )
         denoise = how.wrapped(self.denoiser, None if given is None else given.to(self.device))
         if self.space.bounds is None:

@@ -46,4 +46,4 @@ def write_json(content: Mapping[str, object], path: PathLike) -> None:
 def check_folder(out: Path) -> None:
     """Refuses at once a folder that could not be written to after all the work."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is a file; name a folder")
+        raise ValueError(f"out: {out} is a file; name a folder")

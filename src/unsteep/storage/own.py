@@ -132,7 +132,7 @@ def find(name: str, level: Level, key: str) -> Any:
         if not isinstance(holder, ModuleType):
             raise Refused(
                 f"{key}: expected a class that is imported already, got a file that names the class {name} of your "
-                f"own, which is not imported; import {module} first, or open with trust=True / --trust if you trust "
+                f"own, which is not imported; import {module} first, or open with trust=True if you trust "
                 "this file"
             )
         found = vars(holder).get(attribute, _NOTHING)  # not getattr: a module may import in its __getattr__
@@ -167,7 +167,7 @@ def _import(module: str, level: Level, key: str) -> Any:
             ) from None
         raise Refused(
             f"{key}: expected the module {module} on Python's path, got none; install it, or put its folder on "
-            "PYTHONPATH; a name out of a file is looked for in the current folder only with trust=True / --trust, if "
+            "PYTHONPATH; a name out of a file is looked for in the current folder only with trust=True, if "
             "you trust this file"
         ) from None
     except (Exception, SystemExit) as error:  # a script without a guard leaves with SystemExit

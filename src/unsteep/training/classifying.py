@@ -133,7 +133,7 @@ class ClassifierTask:
 
     def check_stored(self, folder: Path) -> None:
         if _read(folder, load_text(folder, FILE)).names != self.description.names:
-            raise ValueError("--resume: the classes are not those that the classifier was trained on")
+            raise ValueError("resume: the classes are not those that the classifier was trained on")
 
     def finish(self) -> None:
         """Nothing is measured at the end."""

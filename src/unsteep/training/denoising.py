@@ -150,7 +150,7 @@ class DenoisingTask:
 
     def check_stored(self, folder: Path) -> None:
         if read_description(folder, trust=True).language != self.description.language:
-            raise ValueError("--resume: the text encoder is not the one that the run was trained with; put it back")
+            raise ValueError("resume: the text encoder is not the one that the run was trained with; put it back")
 
     def finish(self) -> None:
         self.statistics["x0_error"] = probe(self.model, self.data)

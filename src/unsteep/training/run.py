@@ -65,9 +65,9 @@ def start(
     """Trains a new run in `out`. True if it reached its end, False if it was interrupted and saved. `data`: its own,
     where they were read already."""
     if (out / "run.toml").exists() and not force:
-        raise ValueError(f"{out} holds a run already; go on with --resume, or overwrite it with --force")
+        raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
     if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not a run; choose another --out")
+        raise ValueError(f"out: {out} exists and is not a run; choose another folder")
     data = run.data.read("train") if data is None else data
     task = run.made(data, device, trust)
     if not run.start_from:
@@ -100,18 +100,18 @@ def resume(
     with RunLock(out):
         folder = latest(out / "checkpoints")
         if folder is None and any((out / "checkpoints").glob("step-*")):
-            raise ValueError(f"--resume: every checkpoint in {out} is damaged; use a fresh copy, or start with --force")
+            raise ValueError(
+                f"resume: every checkpoint in {out} is damaged; use a fresh copy, or start anew with force=True"
+            )
         if folder is not None and json.loads(load_text(folder, "state.json"))["data"] != data.digest:
-            raise ValueError(f"--resume: the data are not those that {out} was trained on; start another run")
+            raise ValueError(f"resume: the data are not those that {out} was trained on; start another run")
         again = replace(run, start_from=str(folder)) if run.start_from and folder is not None else run
         task = again.made(data, device, trust)  # what it once started from may be gone
         if folder is not None:
             task.check_stored(folder)
             checkpoints.restore(task, folder)
             if task.step > run.train.steps:
-                raise ValueError(
-                    f"--resume: {out} has done {task.step} steps already; train.steps must be at least that"
-                )
+                raise ValueError(f"resume: {out} has done {task.step} steps already; train.steps must be at least that")
         say(f"resuming {out} at step {task.step} of {run.train.steps}")
         _write(out, written(run, config.dumps(run)))
         return _go_on(run, out, data, task, say)
@@ -167,9 +167,7 @@ def _changed(run: Any, settings: Iterable[str]) -> Any:
             same = replace(same, data=replace(same.data, **{name: getattr(changed.data, name)}))
     if changed != same:
         names = ", ".join(f"train.{name}" for name in RESUMABLE)
-        raise ValueError(
-            f"--resume: only {names} and where the data lie may change; start another run for anything else"
-        )
+        raise ValueError(f"resume: only {names} and where the data lie may change; start another run for anything else")
     return changed
 
 
