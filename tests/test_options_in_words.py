@@ -8,7 +8,10 @@ import pytest
 
 import unsteep
 from command_line import unsteep_
-from unsteep.cli import _as_option
+from unsteep.cli import _as_option, _options
+from unsteep.cli.common import RunOptions
+from unsteep.cli.train import train
+from unsteep.cli.train_classifier import train_classifier
 
 HOME = Path(unsteep.__file__).parent
 COMMAND = re.compile(r"unsteep [a-z-]+ .*")  # a whole command, to be typed as it stands
@@ -59,3 +62,10 @@ def test_no_message_of_the_library_names_an_option() -> None:
 def test_a_message_is_said_again_in_options(verb: str, said: str, shown: str) -> None:
     unsteep_(verb, "--no-such-option")  # the verb's file is there
     assert _as_option(said, [verb]) == shown
+
+
+def test_verbs_that_train_share_their_options() -> None:
+    shared = _options(RunOptions)
+    assert {"--out", "--set", "--force", "--trust", "--device"} == set(shared.values())
+    for verb in (train, train_classifier):
+        assert shared.items() <= _options(verb).items()

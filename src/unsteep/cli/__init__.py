@@ -10,7 +10,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import get_args, get_type_hints
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -82,10 +83,13 @@ def _as_option(message: str, arguments: Sequence[str]) -> str:
 
 
 def _options(verb: Callable[..., object]) -> dict[str, str]:
-    """The options of a verb, as typed, by the names of the library's arguments."""
-    hints, options = get_type_hints(verb, include_extras=True), {}
+    """The options of a verb, as typed, by the names of the library's arguments; those of a class beside its own."""
+    hints: dict[str, Any] = get_type_hints(verb, include_extras=True)
+    options: dict[str, str] = {}
     for name, parameter in inspect.signature(verb).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+        if is_dataclass(hints.get(name)):
+            options |= _options(hints[name])
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             given = [one.name for one in get_args(hints[name])[1:] if isinstance(one, Parameter) and one.name]
             options[name] = next(iter(given[0])) if given else f"--{name.replace('_', '-')}"
     return options | {theirs: options[ours] for theirs, ours in OPTIONS.items() if ours in options}

@@ -7,19 +7,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import USUAL, RunOptions, chosen_device
+
 
 def train_classifier(
     run: Path,
     /,
     *,
     data: Path | None = None,
-    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     control: bool = True,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 1000,
     seed: int = 0,
-    out: Path | None = None,
-    device: str = "auto",
-    trust: Annotated[bool, Parameter(negative=())] = False,
+    options: RunOptions = USUAL,
 ) -> int:
     """Train a classifier of noisy pictures at all levels, on the data of a run; its accuracy by level as a page.
 
@@ -32,24 +31,15 @@ def train_classifier(
         The run whose data and schedule it shares; the model need not know classes.
     data
         Where the data are, if not where the run has them.
-    settings
-        Change one setting, as in --set train.steps=5000 or --set network.width=64; may be repeated.
     control
         Train the same classifier without noise, too, to show what noise in training is worth.
     n
         Unseen pictures that the accuracy is measured on.
     seed
         Of the noise they are measured with.
-    out
-        The classifier's folder; default RUN/classifier.
-    device
-        auto, cpu, cuda or mps.
-    trust
-        Import the parts of one's own that the run names.
     """
     import shlex
 
-    from unsteep.cli.common import chosen_device
     from unsteep.evaluation.by_level import CONTROL, by_level, write
     from unsteep.evaluation.examples import labelled_source, open_split
     from unsteep.objectives.classification import Classification
@@ -57,11 +47,11 @@ def train_classifier(
     from unsteep.training.classifying import ClassifierRun, open_classifier, read_classifier, with_noise
     from unsteep.training.run import read_run, resume, start
 
-    where = chosen_device(device)
-    out = out or run / "classifier"
+    where, settings, trust = chosen_device(options.device), options.settings or [], options.trust
+    out = options.out or run / "classifier"
     source = labelled_source(run, data, trust or "file")
     schedule = read_run(run, trust or "file").schedule
-    chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings or [])
+    chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings)
     unseen = open_split(run, chosen.data, cure="hold some out for the classifier with --set data.holdout=0.1")
     wanted = {"with noise": (chosen, out)}
     if control:
@@ -69,10 +59,15 @@ def train_classifier(
     found = {}
     for name, (config, folder) in wanted.items():
         print(f"training {name}, {config.train.steps} steps of {config.train.batch}, in {folder}")
-        begun = (folder / "run.toml").exists()
+        begun = (folder / "run.toml").exists() and not options.force
         if begun and read_run(folder) != config:
-            raise ValueError(f"{folder} holds a classifier with other settings; choose another --out")
-        if not (resume((), folder, device=where) if begun else start(config, folder, device=where)):
+            raise ValueError(
+                f"out: {folder} holds a classifier with other settings; choose another folder, or overwrite it with "
+                "force=True"
+            )
+        if not (
+            resume((), folder, device=where) if begun else start(config, folder, force=options.force, device=where)
+        ):
             return 130
         opened, (_, described) = open_classifier(folder, where), read_classifier(folder)
         found[name] = by_level(opened.module, unseen, described.space, config.objective.schedule, n=n, seed=seed)
@@ -83,7 +78,7 @@ def train_classifier(
         ("classes", ", ".join(described.names)),
     ]
     words = ["unsteep", "train-classifier", str(run), *([] if data is None else ["--data", str(data)])]
-    words += [word for change in settings or [] for word in ("--set", change)]
+    words += [word for change in settings for word in ("--set", change)]
     words += [] if control else ["--no-control"]
     page = write(found, out, facts, shlex.join([*words, "-n", str(n), "--seed", str(seed), "--out", str(out)]))
     for name, levels in found.items():
