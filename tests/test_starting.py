@@ -93,7 +93,9 @@ def test_the_callers_randomness_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"stepz": 5}, "stepz: unknown keyword; did you mean steps?"),
+        ({"stepz": 5}, "^stepz: unknown keyword; did you mean steps[?] known are keys of train[.]: steps, "),
+        ({"network": 5}, "^network: unknown keyword; known are keys of train[.]: .*; give others as settings, "),
+        ({"start_from": 5}, "^start_from: expected the path of a run, .* got int 5; keep a model with model.save"),
         ({"settings": "train.steps=5"}, r"settings: expected a list"),
         ({"data": 5}, "data: expected a tensor, an array, a torch Dataset or a DataSet, got int"),
         ({"data": X[:0]}, "empty|at least one example"),
@@ -180,6 +182,11 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(ValueError, match=words):
         trained(tmp_path / "run", data, start_from=first, settings=list(settings))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_to_start_from_is_kept_first(first: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^start_from: expected the path of .*, got Model .*; keep a model with"):
+        trained(tmp_path / "run", start_from=unsteep.load(first, device="cpu"), settings=[])
 
 
 def test_on_the_command_line(first: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from unsteep.core.arguments import flag, shown
+from unsteep.core.arguments import flag, kind, shown
 from unsteep.core.arguments import path as path_of
 from unsteep.data import Given
 from unsteep.opening import chosen_device, load
@@ -90,6 +90,7 @@ def configured(
     if held is not None:
         run = replace(run, data=held)
     if start_from is not None:
+        kind("start_from", start_from, (str, Path), "the path of a run, a checkpoint or a saved model", SAVED)
         run = replace(run, start_from=str(start_from))
         if hasattr(run, "started_from"):
             first = load(run.start_from, device="cpu", trust=trust is True)
@@ -106,6 +107,7 @@ def opened(out: Path, device: str) -> Any:
     return load(out, device=device) if own is None else own(out, device)
 
 
+SAVED = "keep a model with model.save(path), and give that path"  # run.toml must say where the weights are from
 HELD = "given"  # where a recipe would read from, had its data not been given
 
 
@@ -114,8 +116,11 @@ def _text(name: str, value: Any) -> str:
     known = [f.name for f in fields(TrainConfig)]
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{name}: unknown keyword{hint} Those left over are keys of train.: {', '.join(known)}")
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(
+            f"{name}: unknown keyword; {hint}known are keys of train.: {', '.join(known)}; give others as settings, "
+            '["model.network.width=64"]'
+        )
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

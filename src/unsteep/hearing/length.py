@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import shown
 from unsteep.core.condition import VALID
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import DataSet, Rows
@@ -62,7 +63,7 @@ class Length:
             shares = torch.tensor(self.counts, dtype=torch.float64).cumsum(0)
             return self._valid(torch.searchsorted(shares, u * shares[-1], right=True).clamp(max=self.most))
         each = value.tolist() if hasattr(value, "tolist") else value
-        each = list(each) if hasattr(each, "__len__") else [each] * n
+        each = list(each) if hasattr(each, "__len__") and not isinstance(each, str | bytes) else [each] * n
         if len(each) != n:
             raise ValueError(f"length: expected one or {n}, one for each sample; got {len(each)}")
         return self._valid(torch.tensor([self._checked(one) for one in each]))
@@ -90,7 +91,7 @@ class Length:
         except (TypeError, RuntimeError):
             length = 0
         if not 1 <= length <= self.most:
-            raise ValueError(f"length: expected a whole number from 1 to {self.most} frames, got {value!r}")
+            raise ValueError(f"length: expected a whole number from 1 to {self.most} frames, got {shown(value)}")
         return length
 
     def _valid(self, lengths: Tensor) -> dict[str, Tensor]:
