@@ -146,6 +146,10 @@ class DenoisingTask:
         return {"model.toml": config.dumps(self.description)}
 
     def check_new(self) -> None:
+        source = self.run.data
+        asked = getattr(source, "labelled", False) and not getattr(source, "labels", ())  # else to choose by them
+        if asked and self.description.hearing("label") is None:
+            raise ValueError("data.labelled: nothing hears these classes; set condition.label=true, or leave it out")
         check_hears(self.state.module, "model.network")
 
     def check_stored(self, folder: Path) -> None:
@@ -162,4 +166,4 @@ class DenoisingTask:
         report(self.model, out, self.data, configuration, speed)
 
     def about(self) -> list[tuple[str, str]]:
-        return [("network", f"{parameters(self.trained):,} parameters")]
+        return [("network", f"{parameters(self.trained):,} parameters"), ("hears", self.description.heard or "nothing")]
