@@ -1,11 +1,13 @@
-"""What every test shares: one thread, all the schedules there are, and which tests are of numbers."""
+"""What every test shares: one thread, all schedules, two devices that are not there, and which tests are of numbers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from stand_in import StandIn
 from unsteep.core.chains import Betas, Chain, ConstantBetas, CosineBetas, LinearBetas, QuadraticBetas, SigmoidBetas
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Laplace, Schedule, Shifted, SigmoidAlphaBar
 
@@ -107,6 +109,13 @@ def _over(schedules: dict[str, Any]) -> Any:
 
 def _given(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.fixture(params=["mps", "xpu"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """One without float64, and one with it, which only refuses to mix."""
+    with StandIn(request.param, float64=request.param == "xpu") as there:
+        yield there
 
 
 # A law of all schedules takes `schedule`; one of chains takes `chain`; and so on. A new schedule joins the lists above.

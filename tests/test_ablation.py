@@ -298,7 +298,7 @@ def test_force_starts_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_something_else_is_never_overwritten(tmp_path: Path, force: bool) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"out: .* exists and is not a study; choose another folder"):
+    with pytest.raises(ValueError, match="exists and is not a study; choose another"):
         study(tmp_path, force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from unsteep.analytic import Mixture
 from unsteep.core.chains import LinearBetas
 from unsteep.core.condition import Condition
-from unsteep.core.level import NoiseLevel, add_noise
+from unsteep.core.level import NoiseLevel, add_noise, float64_device, on_device
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Flow
 
@@ -55,13 +55,14 @@ LEVELS = {
 CLEAN = Flow()(0.0)
 K, D = 4, 3
 WEIGHTS, LABELS = real(0.1, 0.4, 0.2, 0.3), torch.tensor([0, 2, 0, 1])
-LAYOUTS = {
-    "isotropic": Mixture(randn(K, D), real(0.3, 0.02, 1.0, 0.1), WEIGHTS, LABELS),
-    "diagonal": Mixture(randn(K, D), randn(K, D) ** 2, WEIGHTS, LABELS),
-    "full": Mixture(randn(K, D), matrices(K, D), WEIGHTS, LABELS),
-    "points": Mixture(randn(K, D), torch.zeros(K), WEIGHTS, LABELS),
-    "half-flat": Mixture(randn(K, D), real(0.3, 0.0, 1.0) * torch.ones(K, 1), WEIGHTS, LABELS),
+COVARIANCES = {
+    "isotropic": real(0.3, 0.02, 1.0, 0.1),
+    "diagonal": randn(K, D) ** 2,
+    "full": matrices(K, D),
+    "points": torch.zeros(K),
+    "half-flat": real(0.3, 0.0, 1.0) * torch.ones(K, 1),
 }
+LAYOUTS = {name: Mixture(randn(K, D), spread, WEIGHTS, LABELS) for name, spread in COVARIANCES.items()}
 every_level = pytest.mark.parametrize("at", LEVELS.values(), ids=LEVELS)
 every_layout = pytest.mark.parametrize("mixture", LAYOUTS.values(), ids=LAYOUTS)
 
@@ -412,3 +413,27 @@ class TestErrors:
     def test_a_missing_class_has_probability_zero(self) -> None:
         mixture = Mixture(randn(2, D), torch.ones(2), labels=torch.tensor([0, 2]))
         assert mixture.label_log_prob(randn(4, D), Flow()(0.5))[:, 1].tolist() == [-math.inf] * 4
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("own", [False, True], ids=["of the CPU", "of the device"])
+def test_it_answers_on_the_device_where_it_is_asked(layout: str, own: bool, device: torch.device) -> None:
+    """Whether its own numbers are there or on the CPU."""
+    given = (randn(K, D), COVARIANCES[layout], WEIGHTS, LABELS)
+    mixture = Mixture(*(on_device(x, device) for x in given)) if own else Mixture(*given)
+    x, at, labels = randn(5, D).float(), LEVELS["flow-late"], torch.tensor([0, 2, -1, 1, 0])
+
+    def answers(of: Mixture, where: torch.device) -> list[Tensor]:
+        told = Condition(label=labels.to(where))
+        estimate, numbers = of(x.to(where), at, told), of.log_prob(x.to(where), at, told)
+        names = of.label_log_prob(x.to(where), at)
+        assert estimate.x0.device == where
+        assert estimate.x0.dtype == torch.float32
+        assert numbers.device == names.device == float64_device(where)
+        one = Mixture.gaussian(of.means[0], of.variances[0].expand(D) + 1)
+        line = Mixture(of.means[:, :1], of.variances[:, :1] + 1)
+        alone = [of.sample(5, condition=told), of.mean(), of.covariance(), one.entropy(), line.entropy()]
+        return [found.cpu().double() for found in (estimate.x0, numbers, names, *alone)]
+
+    for found, wanted in zip(answers(mixture, device), answers(LAYOUTS[layout], torch.device("cpu")), strict=True):
+        close(found, wanted, rtol=1e-4, atol=1e-5)

@@ -1,7 +1,7 @@
 """On a device without float64, and on one that only refuses to mix: all that a model does there is as on the CPU."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 import unsteep
 from stand_in import StandIn
+from test_evaluation import Quarters, bars
 from test_model import COUNTS, NAMES, TINY, model_of, pictures
 from test_wrapped import X as VECTORS
 from test_wrapped import bare
@@ -24,6 +25,7 @@ from unsteep.features.domain import DomainNet, fit
 from unsteep.guidance.noisy import NoisyClassifier
 from unsteep.guidance.setting import Guidance
 from unsteep.likelihood import flow_log_prob
+from unsteep.metrics.seen import Seen
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import TextEncoderConfig
 from unsteep.networks.encoder import EncoderConfig
@@ -47,12 +49,6 @@ DATA = Examples(
 X = DATA.x[:4]
 LABELS = torch.tensor([0, 2, 3, 0])
 TRAIN = TrainConfig(steps=2, batch=8, warmup=1, ema=0.5)
-
-
-@pytest.fixture(params=["mps", "xpu"])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    with StandIn(request.param, float64=request.param == "xpu") as there:
-        yield there
 
 
 def on(device: torch.device, **how: Any) -> Model:
@@ -246,6 +242,42 @@ def test_verbs(verb: Callable[[Model], Any], device: torch.device) -> None:
 def test_a_classifier_by_level(device: torch.device) -> None:
     found = by_level(told_by(device), DATA, Pixels(channels=1, size=8), Cosine(), n=16, times=(0.0, 0.5))
     assert len(found.accuracy) == 2
+
+
+# Measuring.
+
+
+@dataclass(frozen=True, eq=False)
+class LookingThere(Quarters):
+    """Features of the kind that a user brings: they look, and answer, on the device."""
+
+    device: torch.device = CPU
+
+    def __call__(self, pictures: Tensor) -> Seen:
+        return super().__call__(pictures.to(self.device))
+
+
+class Bars:
+    def read(self, split: str = "train") -> Examples:
+        return bars(60, int(split == "train"))
+
+
+MEASURED = ("fid", "kid", "precision", "is", "ms-ssim", "intra-class", "memorization")
+
+
+@pytest.mark.parametrize("what", ["model", "pictures"])
+def test_evaluating(what: str, device: torch.device) -> None:
+    """A model and pictures on the device, by features there."""
+
+    def numbers(device: torch.device) -> list[Tensor]:
+        subject = on(device) if what == "model" else bars(16, 2).x.to(device)
+        asked: Any = {"n": 16, "steps": 2, "label": "all"} if what == "model" else {}
+        metrics = [name for name in MEASURED if name != "intra-class" or what == "model"]
+        looked: Any = {"features": LookingThere(device=device), "device": str(device), "metrics": metrics}
+        found = unsteep.evaluate(subject, Bars(), **asked, **looked)
+        return [torch.tensor([[one.value, one.low, one.high] for one in found.values.values()]), found.kept.float()]
+
+    same(numbers, device, rtol=1e-2, atol=1)
 
 
 # What is heard.

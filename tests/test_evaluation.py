@@ -2,7 +2,8 @@
 
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor
 
+import unsteep
 from unsteep.core.chains import CosineBetas
 from unsteep.core.condition import Condition
 from unsteep.data import Examples
@@ -30,6 +32,8 @@ from unsteep.evaluation.protocol import Fact
 from unsteep.evaluation.subjects import Drawn, Stored, aligned, weights_at
 from unsteep.features.domain import DomainNet
 from unsteep.features.looking import gather
+from unsteep.guidance.noisy import NoisyClassifier
+from unsteep.guidance.setting import Guidance
 from unsteep.hearing import Label, Picture
 from unsteep.hearing.pairs import sketch
 from unsteep.metrics.frechet import fid
@@ -38,7 +42,9 @@ from unsteep.metrics.measures import titled
 from unsteep.metrics.ms_ssim import ms_ssim
 from unsteep.metrics.seen import Seen
 from unsteep.model import Description, Model, ModelConfig
+from unsteep.model.cost import counting
 from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.networks.encoder import EncoderConfig
 from unsteep.pages.html import unbroken
 from unsteep.sampling import DDIM
 from unsteep.spaces import Pixels, Vectors
@@ -293,6 +299,43 @@ def test_what_is_measured_is_what_the_model_samples() -> None:
     in_turn = replace(subject, label=["right", "left", 1])
     assert in_turn.labels is not None
     assert in_turn.labels[:6].tolist() == [1, 0, 1, 1, 0, 1]
+
+
+def told_by() -> NoisyClassifier:
+    torch.manual_seed(1)
+    network = EncoderConfig(channels=1, classes=2, width=8, groups=4, multipliers=(1, 2)).build()
+    for weight in network.parameters():
+        weight.data += 0.2 * torch.randn_like(weight)
+    return NoisyClassifier(network.eval())
+
+
+def weaker() -> Model:
+    of = Model(deepcopy(model().denoiser), model().description)
+    for weight in of.denoiser.parameters():
+        weight.data /= 2
+    return of
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "own", "all_of_it"),
+    [
+        ("classifier", told_by, 1, 2),
+        ("weaker", weaker, 1, 2),
+        ("negative", lambda: {"label": "left"}, 2, 2),
+    ],
+)
+def test_under_every_guidance(kind: str, given: Callable[[], Any], own: int, all_of_it: int) -> None:
+    """Measured is what the model samples so, and counted are the calls of all networks: `own` in a step are its."""
+    guidance, n, steps = Guidance(**{"scale": 2.0, kind: given()}), 12, 2
+    how: dict[str, Any] = {"guidance": guidance, "solver": DDIM(), "steps": steps, "label": "right"}
+    with counting(model()) as alone, counting(model(), guidance) as calls:
+        found = unsteep.evaluate(model(), bars(60, 0), n=n, metrics=("kid",), features=Quarters(), **how)
+    assert float((found.kept.int() - model().sample(n, **how).int()).abs().max()) <= 1
+    assert float((found.kept.int() - model().sample(n, **how | {"guidance": 1.0}).int()).abs().max()) > 1
+    assert found.protocol["guidance"] == 2
+    assert f"guidance: {kind}" in found.protocol
+    drawn = n + 1  # one sample more, first: what cannot be drawn is refused before the work
+    assert (alone.rows, calls.rows) == (own * steps * drawn, all_of_it * steps * drawn)
 
 
 def test_the_protocol_says_all_that_the_numbers_depend_on() -> None:

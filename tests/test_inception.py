@@ -3,6 +3,8 @@
 import hashlib
 import pickle
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +211,13 @@ def test_a_batch_is_its_pictures_one_by_one(features: Features, pictures: Tensor
     assert together.features.dtype == together.logits.dtype == torch.float32
     torch.testing.assert_close(apart.features, together.features, atol=1e-4, rtol=1e-4)
     assert (together.features[0] - together.features[1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("device", ["mps"], indirect=True)  # a copy of the network takes its time
+def test_on_a_device(features: Inception, pictures: Tensor, device: torch.device) -> None:
+    there = replace(features, network=deepcopy(features.network).to(device), device=str(device))
+    for found, wanted in zip(astuple(there(pictures[:1])), astuple(features(pictures[:1])), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_grey_is_the_same_in_three_channels(features: Inception, pictures: Tensor) -> None:

@@ -1,6 +1,8 @@
 """LPIPS against the paper's formula, and the laws of a distance."""
 
 import re
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,11 @@ def test_files_are_known_by_their_hash(
         lpips(*files, kind)
     monkeypatch.setitem(HEADS, kind, {heads: "those heads"})
     assert "custom" not in lpips(*files, kind).name
+
+
+def test_on_a_device(distances: dict[str, Lpips], device: torch.device) -> None:
+    here = distances["alex"]
+    trunk, heads = deepcopy((here.trunk, here.heads))
+    there = replace(here, trunk=trunk.to(device), heads=heads.to(device), device=str(device))
+    a, b = torch.randint(0, 256, (2, 3, 3, 33, 31), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(there(a, b.to(device)), here(a, b), rtol=1e-4, atol=1e-5)

@@ -290,6 +290,21 @@ class TestPermutation:
         """Or a run would not go on as it began."""
         assert permutation(len(order), seed, epoch).tolist() == order
 
+    def test_the_order_of_many_stays_what_it_was(self) -> None:
+        """Of so many some share a first word: these pairs, which the second word turned round."""
+        order = permutation(2**17, 0, 0)
+        for at, pair in ((9316, [104683, 9465]), (79490, [81904, 30960]), (123054, [129586, 70888])):
+            assert order[at : at + 2].tolist() == pair
+
+    def test_the_second_word_decides_between_equals_and_then_the_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of the second all but its last bit: 63 bits in all."""
+        last = 2**32 - 1
+        first, second = torch.tensor([[[last, 1, 0, 0, 1, 1, 0], [0, 7, last, 2, 6, 5, 2]]]).unbind(1)
+        monkeypatch.setattr(noise, "philox", lambda counter, key: (first, second, first, second))
+        assert permutation(7, 0, 0).tolist() == [3, 6, 2, 5, 1, 4, 0]
+        monkeypatch.setattr(noise, "philox", lambda counter, key: (torch.zeros(1, 100, dtype=torch.int64),) * 4)
+        assert torch.equal(permutation(100, 0, 0), torch.arange(100))
+
     def test_shares_no_numbers_with_the_training_steps(self) -> None:
         """Whose examples are drawn for under the same seed: sorting their numbers gives another order."""
         for purpose in set(Purpose) - {Purpose.ORDER}:

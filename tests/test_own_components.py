@@ -696,13 +696,13 @@ def test_who_wrote_the_name_decides_what_is_imported(
     if trust == "file":
         assert message == (
             f"curve: expected the module {module} on Python's path, got none; install it, or put its folder on "
-            "PYTHONPATH; a name out of a file is looked for in the current folder only with trust=True / --trust, if "
+            "PYTHONPATH; a name out of a file is looked for in the current folder only with trust=True, if "
             "you trust this file"
         )
     else:
         assert message == (
             f"curve: expected a class that is imported already, got a file that names the class {name} of your own, "
-            f"which is not imported; import {module} first, or open with trust=True / --trust if you trust this file"
+            f"which is not imported; import {module} first, or open with trust=True if you trust this file"
         )
 
 

@@ -317,3 +317,14 @@ def test_bad_folders(dino: Path, clip: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r'pip install "unsteep\[pretrained\]"'):
         vision_features(dino)
+
+
+@pytest.mark.parametrize("name", ["dino", "clip"])
+def test_on_a_device(name: str, device: torch.device, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(name)
+    found = vision_features(folder, device=device)(pictures(3).to(device)).features
+    torch.testing.assert_close(found, vision_features(folder)(pictures(3)).features, rtol=1e-4, atol=1e-4)
+    if name == "clip":
+        asked = pictures(3), ["a red circle", "a blue square", "a"]
+        score = ClipScore(folder, device=device)(*asked)
+        torch.testing.assert_close(score, ClipScore(folder)(*asked), rtol=1e-4, atol=1e-3)

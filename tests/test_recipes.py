@@ -92,11 +92,9 @@ def test_a_recipe_asks_for_its_data(name: str) -> None:
 
 
 def test_digits_take_no_data() -> None:
-    with pytest.raises(
-        ValueError, match=r"^data: digits come with scikit-learn; leave it out, or take the recipe folder"
-    ):
+    with pytest.raises(ValueError, match=r"data: digits come with scikit-learn; .*recipe folder"):
         RECIPES["digits"]("photos")
-    with pytest.raises(ValueError, match=r"^data: shapes are drawn; leave it out, or take the recipe captions"):
+    with pytest.raises(ValueError, match=r"data: shapes are drawn; .*recipe captions"):
         RECIPES["shapes"]("photos")
 
 

@@ -301,15 +301,13 @@ def test_a_resumed_run_refuses_other_data(stopped: Path, run: Run, tmp_path: Pat
 
 
 def test_a_run_is_not_overwritten(run: Run, stopped: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"out: .* holds a run already; go on with resume=True, or overwrite it with force=True"
-    ):
+    with pytest.raises(ValueError, match="holds a run already; go on with resume=True, or overwrite it with force=True"):
         runs.start(run, stopped, say=silent)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.png").write_bytes(b"dear")
     for out in (tmp_path / "photos", tmp_path / "photos" / "1.png"):
         for force in (False, True):
-            with pytest.raises(ValueError, match=r"out: .* exists and is not a run; choose another folder"):
+            with pytest.raises(ValueError, match="exists and is not a run; choose another"):
                 runs.start(run, out, force=force, say=silent)
     assert (tmp_path / "photos" / "1.png").read_bytes() == b"dear"
 

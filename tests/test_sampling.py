@@ -26,6 +26,7 @@ from unsteep.sampling import (
     SPACINGS,
     Ancestral,
     GaussianFrame,
+    SDEDPMSolver,
     Solver,
     given,
     grid,
@@ -42,6 +43,7 @@ ALL_SOLVERS: dict[str, Solver] = {
     "ancestral-learned": Ancestral(variance="learned"),
     "ddim-half": DDIM(eta=0.5),
     "ddim-full": DDIM(eta=1.0),
+    "dpmpp-sde-still": SDEDPMSolver(eta=0.0),
     "gaussian-frame-free": GaussianFrame(start="free"),
 }
 STOCHASTIC = {name: solver for name, solver in ALL_SOLVERS.items() if traits(solver).draws}
@@ -575,7 +577,7 @@ class TestFlowOfProbability:
 
     def test_they_say_so(self) -> None:
         """And none that draws noise: of one start it makes many ends."""
-        assert len(STRAIGHT) == 12
+        assert len(STRAIGHT) == 13
         assert {name for name, solver in ALL_SOLVERS.items() if traits(solver).flows} == set(DETERMINISTIC)
 
     @pytest.mark.parametrize("name", STRAIGHT)

@@ -1,9 +1,12 @@
 """Spaces: in and out again, without loss."""
 
+import math
+
 import pytest
 import torch
 
-from unsteep.spaces import Pixels, Vectors
+from unsteep.data import Examples
+from unsteep.spaces import Pixels, Sequences, Vectors, space_of
 
 
 class TestPixels:
@@ -100,3 +103,11 @@ class TestVectors:
     def test_shape_and_bounds(self) -> None:
         assert self.space.shape == (3,)
         assert self.space.bounds is None
+
+
+@pytest.mark.parametrize(("shape", "family"), [((8, 3), Vectors), ((8, 5, 3), Sequences), ((8, 1, 4, 6), Pixels)])
+def test_the_space_of_data_is_told_by_their_axes(shape: tuple[int, ...], family: type) -> None:
+    x = torch.arange(math.prod(shape)).reshape(shape)
+    space = space_of(Examples(x.byte() if family is Pixels else x.float()))
+    assert isinstance(space, family)
+    assert space.shape == shape[1:]

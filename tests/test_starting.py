@@ -93,9 +93,7 @@ def test_the_callers_randomness_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"stepz": 5}, "^stepz: unknown keyword; did you mean steps[?] known are keys of train[.]: steps, "),
-        ({"network": 5}, "^network: unknown keyword; known are keys of train[.]: .*; give others as settings, "),
-        ({"start_from": 5}, "^start_from: expected the path of a run, .* got int 5; keep a model with model.save"),
+        ({"stepz": 5}, "stepz: unknown keyword; did you mean steps"),
         ({"settings": "train.steps=5"}, r"settings: expected a list"),
         ({"data": 5}, "data: expected a tensor, an array, a torch Dataset or a DataSet, got int"),
         ({"data": X[:0]}, "empty|at least one example"),

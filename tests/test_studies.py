@@ -176,7 +176,7 @@ def test_vectors_and_labels_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_something_else_is_never_overwritten(tmp_path: Path, force: bool) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"out: .* exists and is not a study; choose another folder"):
+    with pytest.raises(ValueError, match="exists and is not a study; choose another"):
         run(Made().study, tmp_path, force=force, say=quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(ValueError, match="is a file; name a folder"):

@@ -89,6 +89,16 @@ class TestSearch:
         assert found.first == pytest.approx(float(log_error(walker(start)).mean()))
         assert found.error == pytest.approx(float(log_error(walker(found.levels)).mean()))
 
+    def test_each_level_is_probed_a_little_way_into_its_wider_gap(self) -> None:
+        """15% of it; the outermost have only one, and go to the noisier side."""
+        start = VP()(torch.tensor([1.0, 0.8, 0.6, 0.2, 0.0]))
+        walker = Walker(torch.zeros(3, dtype=torch.float64))
+        tune(walker, walker.exact, VP(), [start], 4)
+        noisy, middle, clean = place(start)
+        moved = torch.stack([place(levels) - place(start) for levels in walker.grids[1:]])
+        far = 0.15 * torch.stack([noisy - middle, clean - middle, middle - clean])
+        torch.testing.assert_close(moved, far.diag(), rtol=0, atol=1e-9)
+
     @pytest.mark.parametrize("schedule", [VP(), Flow(), LinearBetas()], ids=lambda s: type(s).__name__)
     def test_a_single_level(self, schedule: Schedule) -> None:
         """Of two steps: it has no neighbours to be measured by."""

@@ -11,8 +11,10 @@ What is not in it, and why:
 - `DataSet`: a protocol, which nobody calls.
 """
 
+import contextlib
 import math
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -30,8 +32,9 @@ import unsteep
 from unsteep.core.chains import LinearBetas
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import Draw, NoiseSource, Purpose
+from unsteep.core.open import listed
 from unsteep.guidance.setting import Guidance
-from unsteep.sampling import Adaptive
+from unsteep.sampling import Adaptive, AnySolver
 
 FIXTURES = Path(__file__).parent / "fixtures" / "0.1"
 CHAIN = LinearBetas(steps=100)
@@ -139,8 +142,15 @@ LEVELS = unsteep.grid(CHAIN, 2)
 HOW: dict[str, Any] = {"guidance": 1.0, "steps": 2, "solver": None, "seed": 0, "batch_size": 64, "progress": False}
 
 
-def listed(steps: Any) -> list[Any]:
+def walked(steps: Any) -> list[Any]:
     return [step.x for step in steps]
+
+
+def saved(path: Any) -> Tensor:
+    """The weights of a model that was saved to a path in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        ROWS.save(path)
+        return next(unsteep.Model.open(path).denoiser.parameters())
 
 
 def described(of: Any) -> Any:
@@ -154,6 +164,13 @@ def schedule(name: str, **right: Any) -> Case:
 
 def made(name: str, also: str = "$^", **right: Any) -> Case:
     return Case(getattr(unsteep, name), right, also)
+
+
+def solver(kind: Any) -> Case:
+    """One with its usual settings, which draws: what it takes, it must be able to walk with."""
+    right = {f.name: getattr(kind(), f.name) for f in fields(kind)}
+    how = {} if kind is Adaptive else {"steps": 3}
+    return Case(lambda **given: ROWS.sample(1, solver=kind(**given), **how), right)
 
 
 CASES: dict[str, Case] = {
@@ -172,11 +189,7 @@ CASES: dict[str, Case] = {
     "DiTConfig": made("DiTConfig", width=16, depth=1, heads=2, patch=2),
     "MLPConfig": made("MLPConfig", width=16, depth=1),
     "ModelConfig": made("ModelConfig", prediction="v", variance="fixed", noise_label=None, input_scale="none"),
-    "DDIM": made("DDIM", eta=0.0),
-    "Adaptive": made("Adaptive", pair="heun", tolerance=1e-3),
-    "Ancestral": made("Ancestral", variance="beta"),
-    "Heun": made("Heun", churn=0.0),
-    "UniPC": made("UniPC", order=2, variant="bh2", corrector=True),
+    **{kind.__name__: solver(kind) for kind in (*listed(AnySolver), Adaptive)},
     "Guidance": made(
         "Guidance",
         "guidance",
@@ -264,7 +277,7 @@ CASES: dict[str, Case] = {
     "posterior": made("posterior", "x0|x_t|level", x0=X, x_t=X, now=NOW, nxt=NXT),
     "reverse": made("reverse", "level", estimate=ESTIMATE, nxt=NXT, variance="beta", floor=None),
     "trajectory": Case(
-        lambda **how: listed(unsteep.trajectory(**how)),
+        lambda **how: walked(unsteep.trajectory(**how)),
         {
             "denoise": MIXTURE,
             "x": torch.zeros(1, 1),
@@ -311,7 +324,7 @@ CASES: dict[str, Case] = {
         "solver|steps|label",
     ),
     "Model.trajectory": Case(
-        lambda **how: listed(MODEL.trajectory(**how)),
+        lambda **how: walked(MODEL.trajectory(**how)),
         {
             "seed": 0,
             "n": 2,
@@ -358,6 +371,7 @@ CASES: dict[str, Case] = {
         {"grid": None, "steps": 2, "guidance": 1.0},
     ),
     "Model.resolved": Case(MODEL.resolved, {"solver": None, "condition": None, "guidance": 1.0, "steps": 2}, "label"),
+    "Model.save": Case(saved, {"path": "vectors"}),
     "Model.open": Case(
         unsteep.Model.open, {"path": FIXTURES / "vectors", "weights": None, "device": "cpu", "trust": False}, "manifest"
     ),
@@ -547,6 +561,7 @@ def broken(case: Case, **wrong: Any) -> str:
 
 # Of these nothing is known before they are called, so what they raise is their own.
 OWN = {
+    ("Ancestral", "variance"): "a function of two levels is called as it is",
     ("reverse", "variance"): "a function of two levels is called as it is",
     ("Model.likelihood", "variance"): "a function of two levels is called as it is",
     ("trajectory", "denoise"): "any callable may be a denoiser",

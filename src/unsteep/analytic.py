@@ -9,7 +9,8 @@ posterior mean E[x0 | x_t], has a closed form:
 
 One Gaussian is a mixture of one; a point set has C_k = 0, its denoiser a softmax over the points. A `Mixture` is
 called as any denoiser is, `mixture(x_t, level)`, so solvers, likelihoods and guidance can be checked against the
-truth. All is computed in float64, in the eigenbasis of each C_k, whatever the dtype of x_t.
+truth. All is computed in float64, in the eigenbasis of each C_k, whatever the dtype of x_t, and where the means are:
+on the CPU, where their device has no float64.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from unsteep.core.arguments import MOST_SAMPLES, integers, rows_of, shown, whole
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import Estimate
-from unsteep.core.level import NoiseLevel, level_of
+from unsteep.core.level import NoiseLevel, float64_device, level_of, wide
 from unsteep.core.noise import NoiseSource
 
 _DATA_STREAM = -(1 << 62)  # far from the streams of noise: data of seed s must not repeat the noise of seed s
@@ -56,9 +57,9 @@ class Mixture:
                 f"weights: expected {len(means)} numbers of at least 0, and not all 0, got {shown(weights)}; give those"
             )
         self.shape = means.shape[1:]
-        self.means = means.double().flatten(1)
+        self.means = wide(means).flatten(1)
         k, d = self.means.shape
-        covariances = covariances.double()
+        covariances = self._here(covariances)
         self.basis: Tensor | None = None
         if covariances.shape == (k,):
             self.variances = covariances.reshape(k, 1)
@@ -74,9 +75,9 @@ class Mixture:
         if bool((self.variances < -1e-6 * self.variances.abs().max()).any()):  # eigenvalues of float32 data round so
             raise ValueError("covariances: a variance is negative; every C_k must be positive semi-definite")
         self.variances = self.variances.clamp(min=0)
-        weights = torch.ones(k) if weights is None else weights
-        self.log_weights = (weights.double() / weights.double().sum()).log()
-        self.labels = labels
+        weights = self._here(torch.ones(k) if weights is None else weights)
+        self.log_weights = (weights / weights.sum()).log()
+        self.labels = None if labels is None else labels.to(self.means.device)
 
     @classmethod
     def gaussian(cls, mean: Tensor, covariance: Tensor) -> Self:
@@ -102,13 +103,13 @@ class Mixture:
             if self.basis is not None:
                 correction = torch.einsum("bke,kde->bkd", correction, self.basis)
             x0 = torch.einsum("bk,bkd->bd", r, self.means + correction)
-        return Estimate("x0", x0.reshape(x_t.shape).to(x_t.dtype), x_t, level)
+        return Estimate("x0", x0.reshape(x_t.shape).to(x_t.dtype).to(x_t.device), x_t, level)
 
     def log_prob(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Tensor:
         """log q(x_t) at `level`, nats, float64 (b,); with a label, log q(x_t | label)."""
         x, alpha, sigma = self._prepare(x_t, level)
         log_joint, _ = self._log_joint(x, alpha, sigma, condition)
-        return torch.logsumexp(log_joint, 1)
+        return torch.logsumexp(log_joint, 1).to(float64_device(x_t.device))
 
     def label_log_prob(self, x_t: Tensor, level: NoiseLevel) -> Tensor:
         """log p(label | x_t) for labels 0..max, nats, float64 (b, labels): the exact classifier on noisy data."""
@@ -119,14 +120,14 @@ class Mixture:
         per_label = [
             torch.logsumexp(log_joint[:, self.labels == label], 1) for label in range(int(self.labels.max()) + 1)
         ]
-        return torch.log_softmax(torch.stack(per_label, 1), 1)
+        return torch.log_softmax(torch.stack(per_label, 1), 1).to(float64_device(x_t.device))
 
     def sample(self, n: int, seed: int = 0, condition: Condition | None = None) -> Tensor:
         """n exact samples of the data, float64 (n, *shape), of the seeds seed .. seed + n - 1."""
         n, seed = whole("n", n, 1, MOST_SAMPLES), whole("seed", seed, -(2**63), 2**62)
         noise = NoiseSource(range(seed, seed + n), _DATA_STREAM)
-        z = noise.normal(torch.empty(n, self.means.shape[1], dtype=torch.float64), draw=0)
-        u = noise.uniform(torch.empty(n, 1, dtype=torch.float64), draw=1)
+        z = noise.normal(self.means.new_empty(n, self.means.shape[1]), draw=0)
+        u = noise.uniform(self.means.new_empty(n, 1), draw=1)
         cumulative = self._log_weights(n, condition).exp().cumsum(1)
         k = torch.searchsorted(cumulative, u * cumulative[:, -1:]).squeeze(1).clamp(max=len(self.means) - 1)
         spread = self.variances[k].sqrt() * z
@@ -157,12 +158,13 @@ class Mixture:
             variances = self.variances.expand(1, d)
             return 0.5 * (torch.log(variances) + math.log(2 * math.pi * math.e)).sum()
         if bool((self.variances == 0).any()):
-            return torch.tensor(-math.inf, dtype=torch.float64)
+            return self.means.new_tensor(-math.inf)
         if d > 1:
             raise ValueError(
                 "the entropy of a mixture has no closed form in more than one dimension; average -log_prob"
             )
-        reach = torch.linspace(-12, 12, 20_001, dtype=torch.float64)  # each component lays its own nodes: widths differ
+        reach = torch.linspace(-12, 12, 20_001, dtype=torch.float64, device=self.means.device)
+        # each component lays its own nodes: widths differ
         x = (self.means + self.variances.sqrt() * reach).flatten().sort().values
         clean = NoiseLevel(*(torch.tensor(v, dtype=torch.float64) for v in (0.0, math.inf, 1.0, 0.0)))
         log_p = self.log_prob(x.reshape(-1, *self.shape), clean)
@@ -172,9 +174,13 @@ class Mixture:
         if tuple(rows_of(x_t, "numbers (b, ...)", "x_t").shape[1:]) != tuple(self.shape):
             raise ValueError(f"x_t: expected (b, ...) of shape {tuple(self.shape)}, got {shown(x_t)}; reshape it")
         level_of("level", level)
-        x = x_t.double().flatten(1)
+        x = self._here(x_t).flatten(1)
         at = level.like(x)
         return x, at.alpha, at.sigma
+
+    def _here(self, x: Tensor) -> Tensor:
+        """In float64, where the means are."""
+        return wide(x).to(self.means.device)
 
     def _log_weights(self, batch: int, condition: Condition | None) -> Tensor:
         """Log-weights (b, k) of the components, given the label of each row (-1: none)."""
@@ -183,7 +189,7 @@ class Mixture:
             return rows
         if self.labels is None:
             raise ValueError("this mixture has no labels; give `labels` when it is made")
-        label = condition["label"].reshape(-1, 1)
+        label = condition["label"].reshape(-1, 1).to(self.means.device)
         chosen = (label == self.labels) | (label < 0)
         if not bool(chosen.any(1).all()):
             raise ValueError(

@@ -54,12 +54,11 @@ def train(
     if not all(isinstance(one, str) for one in listed):
         raise ValueError(f'settings: expected a list of texts, as ["train.steps=500"], got {shown(settings)}; give one')
     keys = [*listed, *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
-    held = None if data is None or isinstance(data, str | Path) else Given.of(data)
     if resume:
         if force or start_from is not None:
             raise ValueError("resume: goes on with a run as it is; leave out force and start_from")
         moved = [f"data.path={data}"] if isinstance(data, str | Path) else []
-        given = None if held is None else held.data
+        given = None if moved else data
         finished = runs.resume([*moved, *keys], out, device=where, say=say, trust="file", data=given)
     else:
         run = configured(recipe_or_run, data, keys, start_from, trust="typed")
@@ -74,11 +73,11 @@ def configured(
 ) -> Any:
     """The run that a recipe or a run, data and settings make together. ValueError where they do not fit."""
     path = "" if data is None or not isinstance(data, str | Path) else str(data)
-    held = None if data is None or path else Given.of(data)
+    in_memory = data is not None and not path
     if isinstance(recipe_or_run, str):
         if recipe_or_run not in RECIPES:
             raise ValueError(f"recipe_or_run: unknown recipe {recipe_or_run!r}; {_nearest(recipe_or_run)}")
-        run: Any = RECIPES[recipe_or_run](path or (HELD if held is not None else ""))
+        run: Any = RECIPES[recipe_or_run](path or (HELD if in_memory else ""))
     elif hasattr(recipe_or_run, "made") and not isinstance(recipe_or_run, type):
         run = recipe_or_run
         if path:
@@ -87,10 +86,17 @@ def configured(
             run = replace(run, data=replace(run.data, path=path))
     else:
         raise ValueError(f"recipe_or_run: expected the name of a recipe, or a run, got {type(recipe_or_run).__name__}")
-    if held is not None:
+    held = None
+    if in_memory:
+        kind = run.data if getattr(run, "space", None) is None else run.space
+        held = Given.of(data, axes=getattr(kind, "axes", None))
         run = replace(run, data=held)
     if start_from is not None:
-        kind("start_from", start_from, (str, Path), "the path of a run, a checkpoint or a saved model", SAVED)
+        if not isinstance(start_from, str | Path):
+            raise ValueError(
+                f"start_from: expected the path of a run, a checkpoint or a saved model, got {shown(start_from)}; save "
+                "the model first, with model.save(PATH)"
+            )
         run = replace(run, start_from=str(start_from))
         if hasattr(run, "started_from"):
             first = load(run.start_from, device="cpu", trust=trust is True)
@@ -116,10 +122,10 @@ def _text(name: str, value: Any) -> str:
     known = [f.name for f in fields(TrainConfig)]
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = f" did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"{name}: unknown keyword; {hint}known are keys of train.: {', '.join(known)}; give others as settings, "
-            '["model.network.width=64"]'
+            f"{name}: unknown keyword;{hint} keywords left over are keys of train.: {', '.join(known)}; other keys "
+            'go into settings, as settings=["model.network.width=64"]'
         )
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -140,8 +140,8 @@ def test_prompts() -> None:
         ("sample runs/demo -n 1 --guidance 2 --classifier runs/demo", "not a classifier"),
         ("sample runs/demo -n 1 --prompt red", "trained without text"),
         ("sample runs/demo -n 1 --guidance 2 --negative-label cat", "'cat' is not a class"),
-        ("train shapes --data here", "--data: shapes are drawn; leave it out"),
-        ("train captions", "--data: this recipe reads pictures with captions; give their folder"),
+        ("train shapes --data here", "--data: shapes are drawn"),
+        ("train captions", "give their folder with --data DIR"),
         ("train digits --set condition.text=bpe --out runs/x", "these data have no captions"),
     ],
 )

@@ -42,6 +42,9 @@ VERBS = {
     "schedules": "List every noise schedule, in numbers and as a picture.",
 }
 OPTIONS = {"batch_size": "batch"}  # whose names are other ones than in the library
+PYTHON = re.compile(
+    r"unsteep\.\w+\([^)]*\)|(?<![\w.])(?P<name>\w+)=(?P<value>[\w./-]+)"
+)  # whole calls stay as they are
 for verb, summary in VERBS.items():
     module = verb.replace("-", "_")
     app.command(f"unsteep.cli.{module}:{module}", name=verb, help=summary)
@@ -63,36 +66,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _as_option(message: str, arguments: Sequence[str]) -> str:
-    """A message of the library about its arguments as one about the options of the same names: `steps:` where it
-    begins, and what it says in Python, `force=True`, `split='all'` or `label=`, wherever that stands."""
+    """A message of the library about its arguments, as one about the options of the same names: `seed: ...` and
+    `force=True` in it become `--seed: ...` and `--force`."""
     module = sys.modules.get(f"unsteep.cli.{arguments[0].replace('-', '_')}") if arguments else None
     if module is None:
         return message
-    options = _options(getattr(module, module.__name__.rpartition(".")[2]))
+    verb = inspect.signature(getattr(module, module.__name__.rpartition(".")[2]))
+    options = {name for name, one in verb.parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
-    def at_its_head(found: re.Match[str]) -> str:
-        option = options.get(found[1].replace(" ", "_"))
-        return f"{option}:" if option else found[0]
+    def spelled(name: str) -> str:
+        name = OPTIONS.get(name, name)
+        return f"--{name.replace('_', '-')}" if name in options else ""
 
     def inside(found: re.Match[str]) -> str:
-        option, value = options.get(found[1]), (found[2] or "").strip("'\"")
-        return found[0] if option is None else option if value in ("", "True") else f"{option} {value}"
+        name, value = found["name"], found["value"]
+        if name is None or not spelled(name):
+            return found[0]
+        return spelled(name) if value == "True" else f"{spelled(name)} {value}"
 
-    message = re.sub(r"^((?:negative )?\w+):", at_its_head, message)
-    return re.sub(r"(?<=[a-z] )(?<!--set )(\w+)=('[^']*'|\"[^\"]*\"|[\w.]*\w)?", inside, message)
-
-
-def _options(verb: Callable[..., object]) -> dict[str, str]:
-    """The options of a verb, as typed, by the names of the library's arguments; those of a class beside its own."""
-    hints: dict[str, Any] = get_type_hints(verb, include_extras=True)
-    options: dict[str, str] = {}
-    for name, parameter in inspect.signature(verb).parameters.items():
-        if is_dataclass(hints.get(name)):
-            options |= _options(hints[name])
-        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            given = [one.name for one in get_args(hints[name])[1:] if isinstance(one, Parameter) and one.name]
-            options[name] = next(iter(given[0])) if given else f"--{name.replace('_', '-')}"
-    return options | {theirs: options[ours] for theirs, ours in OPTIONS.items() if ours in options}
+    named = re.match(r"(negative )?(\w+):", message)
+    start = spelled(named[0][:-1].replace(" ", "_")) if named else ""
+    said = message[named.end() - 1 :] if named and start else message
+    return start + PYTHON.sub(inside, said)
 
 
 def _fail(message: str) -> None:

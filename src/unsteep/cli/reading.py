@@ -1,7 +1,11 @@
-"""What verbs read from files for a model: pictures, masks, aligned pictures, latents, examples."""
+"""What verbs read from files for a model: pictures, masks, aligned pictures, latents, examples.
+
+A picture that is not of the model's kind is made so, and a line on stderr says what was done to it.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,11 +24,21 @@ def pictured(model: Model) -> Any:
     return space
 
 
+def _loaded(path: Path, **shape: Any) -> Any:
+    """A picture of this shape (see `load_picture`), and a line on stderr of what had to be changed."""
+    from unsteep.data.pictures import changed, load_picture
+
+    loaded = load_picture(path, **shape)
+    if done := changed(path, **shape):
+        print(f"note: {path}: {done}", file=sys.stderr)
+    return loaded
+
+
 def read_picture(path: Path, model: Model) -> Tensor:
     """The picture at `path` at the model's size and channels, (c, h, w). ValueError where it cannot be read."""
     import torch
 
-    from unsteep.data.pictures import load_picture, reason
+    from unsteep.data.pictures import reason
 
     space = pictured(model)
     channels, height, width = space.shape
@@ -34,7 +48,7 @@ def read_picture(path: Path, model: Model) -> Tensor:
         )
     bits = 8 if space.levels <= 256 else 16
     try:
-        read = load_picture(path, height=height, width=width, channels=channels, bits=bits)
+        read = _loaded(path, height=height, width=width, channels=channels, bits=bits)
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise ValueError(f"{path}: expected a picture, got {reason(error)}; give another file") from None
     if space.levels not in (256, 65536):  # the nearest values that the model knows
@@ -74,7 +88,7 @@ def read_given(path: Path, model: Model) -> Tensor:
 
     from unsteep.data import Array
     from unsteep.data.folder import picture_files
-    from unsteep.data.pictures import FORMATS, load_picture, reason
+    from unsteep.data.pictures import FORMATS, reason
 
     heard = model.description.hearing("picture")
     if heard is None:
@@ -91,7 +105,7 @@ def read_given(path: Path, model: Model) -> Tensor:
             with Image.open(file, formats=FORMATS) as image:
                 is_small = of.kind == "low-resolution" and max(image.size) <= of.side
             height, width = little if is_small else whole
-            read.append(load_picture(file, height=height, width=width, channels=heard.beside))
+            read.append(_loaded(file, height=height, width=width, channels=heard.beside))
         except Exception as error:  # decoders raise nearly anything on damaged files
             raise ValueError(f"--picture {file}: expected a picture, got {reason(error)}; give another") from None
     if len({one.shape for one in read}) > 1:
@@ -124,7 +138,7 @@ def examples_at(path: Path, model: Model) -> DataSet:
     Sub-folders that are named as the model's classes are classes.
     """
     from unsteep.data import Array, Examples, Folder
-    from unsteep.data.pictures import SUFFIXES
+    from unsteep.data.pictures import SUFFIXES, shape_of
 
     if path.suffix in (".npy", ".npz"):
         return Array(path=str(path)).read("all")
@@ -137,7 +151,14 @@ def examples_at(path: Path, model: Model) -> DataSet:
     inside = {folder.name for folder in path.iterdir() if folder.is_dir()} if path.is_dir() else set()
     labelled = bool(inside) and inside <= set(model.names)
     bits: Literal[8, 16] = 16 if space.levels is not None and space.levels > 256 else 8
-    return Folder(path=str(path), labelled=labelled, bits=bits).sized(space.shape).read("all")
+    source = Folder(path=str(path), labelled=labelled, bits=bits).sized(space.shape)
+    examples = source.read("all")
+    _, height, width = space.shape
+    others = [name for name in examples.files if shape_of(path / name) != (width, height)]
+    if others:
+        done = f"{len(others)} of {len(examples)} pictures cropped or scaled to {width} x {height}, as {others[0]}"
+        print(f"note: {path}: {done}", file=sys.stderr)
+    return examples
 
 
 def labels_for(data: DataSet, model: Model, label: str | None) -> Any:

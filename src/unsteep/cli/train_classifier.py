@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,8 +17,12 @@ def train_classifier(
     data: Path | None = None,
     control: bool = True,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 1000,
+    split: Literal["train", "test", "all"] = "test",
     seed: int = 0,
-    options: RunOptions = USUAL,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    out: Path | None = None,
+    device: str = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train a classifier of noisy pictures at all levels, on the data of a run; its accuracy by level as a page.
 
@@ -35,8 +39,18 @@ def train_classifier(
         Train the same classifier without noise, too, to show what noise in training is worth.
     n
         Unseen pictures that the accuracy is measured on.
+    split
+        Which pictures these are: test, train or all.
     seed
         Of the noise they are measured with.
+    force
+        Begin anew where a classifier stands already.
+    out
+        The classifier's folder; default RUN/classifier.
+    device
+        auto, cpu, cuda or mps.
+    trust
+        Import the parts of one's own that the run names.
     """
     import shlex
 
@@ -50,6 +64,7 @@ def train_classifier(
     where, settings, trust = chosen_device(options.device), options.settings or [], options.trust
     out = options.out or run / "classifier"
     source = labelled_source(run, data, trust or "file")
+    unseen = open_split(run, source, split)
     schedule = read_run(run, trust or "file").schedule
     chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings)
     unseen = open_split(run, chosen.data, cure="hold some out for the classifier with --set data.holdout=0.1")
@@ -59,15 +74,12 @@ def train_classifier(
     found = {}
     for name, (config, folder) in wanted.items():
         print(f"training {name}, {config.train.steps} steps of {config.train.batch}, in {folder}")
-        begun = (folder / "run.toml").exists() and not options.force
+        begun = (folder / "run.toml").exists() and not force
         if begun and read_run(folder) != config:
             raise ValueError(
-                f"out: {folder} holds a classifier with other settings; choose another folder, or overwrite it with "
-                "force=True"
+                f"{folder} holds a classifier with other settings; choose another --out, or begin anew with --force"
             )
-        if not (
-            resume((), folder, device=where) if begun else start(config, folder, force=options.force, device=where)
-        ):
+        if not (resume((), folder, device=where) if begun else start(config, folder, force=force, device=where)):
             return 130
         opened, (_, described) = open_classifier(folder, where), read_classifier(folder)
         found[name] = by_level(opened.module, unseen, described.space, config.objective.schedule, n=n, seed=seed)
@@ -80,6 +92,7 @@ def train_classifier(
     words = ["unsteep", "train-classifier", str(run), *([] if data is None else ["--data", str(data)])]
     words += [word for change in settings for word in ("--set", change)]
     words += [] if control else ["--no-control"]
+    words += [] if split == "test" else ["--split", split]
     page = write(found, out, facts, shlex.join([*words, "-n", str(n), "--seed", str(seed), "--out", str(out)]))
     for name, levels in found.items():
         print(f"{name:>14}  {levels.mean:.1%} right on average over {len(levels.times)} levels")

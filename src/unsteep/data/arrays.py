@@ -133,12 +133,19 @@ def channels_first(array: np.ndarray, name: str, tensor: bool = False) -> np.nda
     raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
 
 
-def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory") -> Examples:
-    """An array or a tensor in memory as examples. ValueError where it means nothing."""
+def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory", *, axes: int | None = None) -> Examples:
+    """An array or a tensor in memory as examples; `axes`: of one example, where that is known. Sequences, of two axes,
+    are all of one length. ValueError where it means nothing."""
     if isinstance(x, Tensor):
         array = (x.float() if x.is_floating_point() else x).detach().cpu().numpy()  # NumPy has no bfloat16
     else:
         array = np.asarray(x)
+    if axes == 2 and array.ndim == 3:
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"{source}: expected finite floats (n, frames, features), got {array.dtype}; convert it")
+        frames = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        valid = torch.ones(frames.shape[:2], dtype=torch.bool)
+        return Examples(frames, levels=None, valid=valid, source=f"{source}, sequences of one length")
     found = understood(array, source, isinstance(x, Tensor))
     return Examples(
         torch.from_numpy(np.ascontiguousarray(found.x)),

@@ -39,13 +39,18 @@ class Given:
     data: DataSet | None = field(default=None, metadata={"setting": False}, compare=False, repr=False)
 
     @classmethod
-    def of(cls, data: Any, holdout: float = 0.0) -> Self:
+    def of(cls, data: Any, holdout: float = 0.0, axes: int | None = None) -> Self:
         """Of anything that `as_dataset` takes."""
-        return cls(holdout=holdout).holding(as_dataset(data))
+        return cls(holdout=holdout).holding(as_dataset(data, axes))
+
+    @property
+    def axes(self) -> int | None:
+        """Of one example; None before it is known."""
+        return len(self.shape) or None
 
     def holding(self, data: Any) -> Self:
         """The same, with the data at hand. ValueError where a run knows others."""
-        whole = as_dataset(data)
+        whole = as_dataset(data, self.axes)
         told: dict[str, Any] = {"shape": shape_of(whole), "count": len(whole), "digest": whole.digest}
         if self.digest and told["digest"] != self.digest:
             raise ValueError(
@@ -67,16 +72,17 @@ class Given:
         return chosen
 
 
-def as_dataset(data: Any) -> DataSet:
+def as_dataset(data: Any, axes: int | None = None) -> DataSet:
     """A `DataSet` as it is; a tensor or an array as examples in memory, read as the files of `Array` are; a torch
     `Dataset`, whose item is x, (x, label), or a dict of the fields of `Rows`, one example each, read as it is asked
-    for. ValueError for anything else."""
+    for. `axes`: of one example, where that is known: an array (n, a, b) is pictures, but sequences where they have two.
+    ValueError for anything else."""
     if isinstance(data, DataSet):
         return data
     if isinstance(data, Tensor | np.ndarray):
         if isinstance(data, Tensor) and (data.layout != torch.strided or data.is_complex()):
             raise ValueError(f"data: expected a dense tensor of real numbers, got {shown(data)}; convert it")
-        return examples_of(data)
+        return examples_of(data, axes=axes)
     items = hasattr(data, "__getitem__") and hasattr(data, "__len__")
     if items and not isinstance(data, type | str | bytes | Mapping | range | NoiseLevel):
         return Items(data)

@@ -67,6 +67,25 @@ def shape_of(path: Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def changed(path: Path, *, height: int, width: int, channels: int = 3, bits: int = 8) -> str:
+    """What `load_picture` changes in a picture, in words; empty where it is taken as it is."""
+    with Image.open(path, formats=FORMATS) as image:
+        mode, many = image.mode, "A" in image.getbands() or "transparency" in image.info
+    across, down = shape_of(path)
+    done = []
+    if across * height != down * width:
+        done.append("cropped to its middle")
+    if (across, down) != (width, height):
+        done.append(f"scaled to {width} x {height}")
+    if many and channels != 4:
+        done.append("laid on white")
+    if channels == 1 and mode not in ("1", "L", "LA") and not mode.startswith("I"):
+        done.append("made grey")
+    if mode.startswith("I") and bits == 8:
+        done.append("brought to 8 bits")
+    return f"{across} x {down} pixels, {', '.join(done)}" if done else ""
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))  # 257 * 255 = 65535
 

@@ -5,6 +5,7 @@ Beside them `labels` (n,), whole numbers, where there are classes.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class Timelines:
     labels: tuple[int, ...] = ()
     limit: int = 0
     holdout: float = 0.0
+    axes: ClassVar[int] = 2  # of one example
 
     def read(self, split: Split = "train") -> Examples:
         """float32 (n, frames, features) with `valid`. ValueError saying what was found where something else was

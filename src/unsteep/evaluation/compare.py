@@ -56,11 +56,11 @@ def compare(results: Sequence[Result], *, mixed: bool = False) -> list[Compared]
         if apart and not mixed:
             raise ValueError(
                 f"compare: {first.name} and {other.name} were measured by different protocols ({'; '.join(apart)}); "
-                "measure both alike, or compare all the same with mixed=True"
+                "measure both alike, or compare all the same, with mixed=True"
             )
     shared = [name for name in first.values if all(name in other.values for other in others)]
     if not shared:
-        raise ValueError("compare: these results have no metric in common; measure both by the same metrics=")
+        raise ValueError("metrics: these results have none in common; measure both by the same")
     rows = []
     for name in shared:
         apart_by = tuple(_difference(name, first, other) for other in others)

@@ -48,7 +48,10 @@ def open_split(
 ) -> DataSet:
     """A split of a source of the run's. ValueError where nothing was held out, and what to do: `cure`."""
     if split == "test" and getattr(source, "holdout", 1) == 0:
-        raise ValueError(f"split: {run} held nothing out of its data; {cure}")
+        raise ValueError(
+            f"split: {run} held nothing out of its data, to test on; take split=train, or other data, whole, with "
+            "split=all"
+        )
     data: Any = source.read(split)
     if split == "all" or "source" not in settings_of(data):
         return data

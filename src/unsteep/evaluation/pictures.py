@@ -67,6 +67,6 @@ def _sizes(path: Path, files: list[str], size: int | None) -> tuple[tuple[int, i
             continue
     if size is None and len(sizes) > 1:
         most = ", ".join(f"{n} of {width} x {height}" for (width, height), n in sizes.most_common(3))
-        raise ValueError(f"{path}: pictures of {len(sizes)} sizes ({most}); bring them to one, as with resize=32")
+        raise ValueError(f"{path}: pictures of {len(sizes)} sizes ({most}); bring them to one with resize=SIZE")
     width, height = next(iter(sizes), (0, 0))
     return (size or height, size or width), 1 if grey else 3

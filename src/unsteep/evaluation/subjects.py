@@ -256,7 +256,7 @@ def check_alike(subject: Subject, reference: Examples) -> None:
         ours, theirs = (" x ".join(map(str, shape)) for shape in (subject.shape, real))
         raise ValueError(
             f"evaluate: samples are {ours} and real pictures {theirs} (channels x height x width); "
-            "evaluate pictures of one size and one number of channels, or bring folders to one size, as with resize=32"
+            "evaluate pictures of one size and one number of channels, or bring folders to one size with resize=SIZE"
         )
 
 

@@ -44,13 +44,13 @@ class Features(Protocol):
 
 
 def gather(features: Features, batches: Iterable[Tensor]) -> Seen:
-    """What is seen in uint8 batches (b, c, h, w), one after the other: no more than one is held. ValueError where
-    features are not finite, counted and named by position."""
+    """What is seen in uint8 batches (b, c, h, w), one after the other: no more than one is held. On the CPU,
+    wherever the features look. ValueError where features are not finite, counted and named by position."""
     seen = list(_each(features, batches))
     if not seen:
         raise ValueError("features: expected at least one picture, got none")
     logits = [one.logits for one in seen if one.logits is not None]
-    found = Seen(torch.cat([one.features for one in seen]), torch.cat(logits) if logits else None)
+    found = Seen(torch.cat([one.features for one in seen]).cpu(), torch.cat(logits).cpu() if logits else None)
     broken = (~found.features.isfinite().all(1)).nonzero().flatten().tolist()
     if broken:
         raise ValueError(

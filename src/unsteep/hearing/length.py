@@ -62,6 +62,8 @@ class Length:
             u = NoiseSource(seeds, STREAM).uniform(torch.empty(n, 1, dtype=torch.float64), 0).squeeze(1)
             shares = torch.tensor(self.counts, dtype=torch.float64).cumsum(0)
             return self._valid(torch.searchsorted(shares, u * shares[-1], right=True).clamp(max=self.most))
+        if isinstance(value, str | bytes):
+            raise ValueError(f"length: expected a whole number of frames, or one for each sample, got {shown(value)}")
         each = value.tolist() if hasattr(value, "tolist") else value
         each = list(each) if hasattr(each, "__len__") and not isinstance(each, str | bytes) else [each] * n
         if len(each) != n:

@@ -14,7 +14,7 @@ from unsteep.denoiser import Denoiser, Head, InputScale, LearnVariance, NoiseLab
 from unsteep.hearing import AnyHears
 from unsteep.networks import AnyNetwork, UNetConfig
 from unsteep.spaces import AnySpace
-from unsteep.storage.schema import spelled
+from unsteep.storage.schema import located, spelled
 
 VARIANCES: dict[str, LearnVariance] = {"fixed": False, "learned": "fraction", "diagonal": "diagonal"}
 
@@ -97,7 +97,9 @@ class Description:
         try:
             network = self.model.network.fitted(self.space, outputs, heard)
         except ValueError as error:
-            raise ValueError(f"{error}{self._others(outputs, heard)}") from None
+            said = located("model.network", type(self.model.network), str(error))
+            kind = said.startswith("model.network:")  # where a field is wrong, another network would not help
+            raise ValueError(f"{said}{self._others(outputs, heard) if kind else ''}") from None
         return replace(self, model=replace(self.model, network=network))
 
     def _others(self, outputs: int, heard: dict[str, Hears]) -> str:

@@ -56,7 +56,7 @@ def interpolate(
     if not isinstance(method, str):
         raise ValueError(f"method: unknown method {shown(method)}; known: latent, slerp")
     seed, clip = whole("seed", seed), flag("clip", clip)
-    steps, frames = whole("steps", steps, 0, MOST_STEPS), whole("frames", frames, most=MOST_SAMPLES)
+    steps, frames = whole("steps", steps, 0, MOST_STEPS), whole("frames", frames, 2, MOST_SAMPLES)
     step = None if step is None else whole("step", step)
     if method == "latent":
         return at_level(

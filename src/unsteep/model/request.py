@@ -18,7 +18,7 @@ from unsteep.core.condition import LOGSNR, MASK, VALID, Condition
 from unsteep.core.level import NoiseLevel, on_device
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing import Label, asked
-from unsteep.sampling import SPACINGS, Driver, Grid, called, solver_named
+from unsteep.sampling import SPACINGS, Driver, Grid, is_solver, solver_named
 
 if TYPE_CHECKING:
     from unsteep.model.sampled import Sampled
@@ -221,9 +221,7 @@ def check_condition(model: Sampled, given: Condition) -> None:
 
 def check_solver(solver: Any, steps: int | None, grid: Grid | None) -> None:
     """ValueError for what is no solver, no number of steps, and for what a driver would ignore."""
-    if solver is not None and (
-        isinstance(solver, type) or (not callable(getattr(solver, "step", None)) and not isinstance(solver, Driver))
-    ):
+    if not (solver is None or is_solver(solver) or (isinstance(solver, Driver) and not isinstance(solver, type))):
         raise ValueError(
             f"solver: expected a solver, or its name as ddim, got {shown(solver)}; see unsteep.sampling.SOLVERS"
         )

@@ -58,8 +58,8 @@ class UNetConfig:
     """Channels of each level in units of `width`; each level is half the size of the one before."""
     blocks: int = 2
     """Residual blocks of a level of the encoder; the decoder's levels have one more."""
-    attention: tuple[int, ...] = (16,)
-    """Sizes, along the longer side, of the feature maps with attention, among `level_sizes`."""
+    attention: tuple[int, ...] | None = (16,)
+    """Sizes, along the longer side, of the feature maps with attention, among `level_sizes`; none: all up to 16."""
     groups: int | None = None
     """Groups of every GroupNorm, a divisor of `width`; none: at most 32, of four channels at least."""
     block: Literal["ddpm", "modulated"] = "ddpm"
@@ -96,12 +96,12 @@ class UNetConfig:
             )
         if self.text and self.width % self.text_heads:
             raise ValueError(f"text_heads: expected a divisor of width {self.width}, got {self.text_heads}")
-        if self.text and not self.attention and not self.middle_attention:
+        if self.text and self.attention == () and not self.middle_attention:
             raise ValueError("text: expected attention to stand somewhere, got none; add a size to `attention`")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1), got {self.dropout}")
         if self.size:
-            for asked in self.attention:
+            for asked in self.attention or ():
                 if asked not in self.level_sizes:
                     there_are = ", ".join(map(str, self.level_sizes))
                     raise ValueError(f"attention: expected sizes among {there_are}, got {asked}; [] is none at all")
@@ -121,6 +121,11 @@ class UNetConfig:
         """Size of each level's feature maps, largest first: that of the padded picture, halved and halved again."""
         padded = self.size + -self.size % self.multiple
         return tuple(padded // self.stem >> level for level in range(len(self.multipliers)))
+
+    @property
+    def attended(self) -> tuple[int, ...]:
+        """Sizes of the feature maps with attention."""
+        return tuple(size for size in self.level_sizes if size <= 16) if self.attention is None else self.attention
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For pictures (c, h, w), and classes, text and aligned pictures that are heard."""
@@ -173,7 +178,7 @@ class UNet(ConditionedNetwork):
             return Attention(channels, groups, cross)
 
         level_channels = [width * multiplier for multiplier in config.multipliers]
-        attends = [size in config.attention for size in config.level_sizes]
+        attends = [size in config.attended for size in config.level_sizes]
         last = len(level_channels) - 1
 
         self.conv_in = conv3((config.channels + config.picture_channels) * area, width)

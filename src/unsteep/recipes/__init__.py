@@ -19,7 +19,7 @@ def digits(path: str = "") -> Run:
     """Handwritten digits by class: 1,797 grey pictures of 8x8 from scikit-learn's wheel. A minute or two on a
     laptop."""
     if path:
-        raise ValueError("data: digits come with scikit-learn; leave it out, or take the recipe folder")
+        raise ValueError("data: digits come with scikit-learn; leave it out, or take the recipe folder for your own")
     return Run(
         data=Digits(),
         condition=Conditioning(label=True, drop=0.1),
@@ -31,7 +31,7 @@ def digits(path: str = "") -> Run:
 def idx(path: str = "") -> Run:
     """MNIST, Fashion-MNIST, KMNIST or EMNIST by class: grey 28x28 pictures from idx files, gzipped or not."""
     if not path:
-        raise ValueError("data: this recipe reads idx files; give their folder")
+        raise ValueError("this recipe reads idx files: give their folder with data=DIR")
     network = UNetConfig(width=32, multipliers=(1, 2, 4), blocks=1, attention=(7,), dropout=0.1)
     return Run(
         data=Idx(path=path),
@@ -45,11 +45,11 @@ def folder(path: str = "") -> Run:
     """Your own pictures: a folder, read recursively, resized to 64x64; `data.size` and `model.network` say
     otherwise."""
     if not path:
-        raise ValueError("data: this recipe reads a folder of pictures; give its path")
+        raise ValueError("this recipe reads a folder of pictures: give it with data=DIR")
     return Run(
         data=Folder(path=path),
         model=ModelConfig(
-            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(16, 8), dropout=0.1), prediction="v"
+            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=None, dropout=0.1), prediction="v"
         ),
         train=TrainConfig(steps=50_000, batch=32, flip=True),
     )
@@ -58,7 +58,7 @@ def folder(path: str = "") -> Run:
 def array(path: str = "") -> Run:
     """An array of pictures, from a .npy or .npz file."""
     if not path:
-        raise ValueError("data: this recipe reads a .npy or .npz file; give its path")
+        raise ValueError("this recipe reads a .npy or .npz file: give it with data=FILE")
     return Run(
         data=Array(path=path),
         model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2), attention=()), prediction="v"),
@@ -82,8 +82,8 @@ def shapes(path: str = "") -> Run:
 def captions(path: str = "") -> Run:
     """Your own pictures with captions: a.png with a.txt, a CSV or JSON lines; resized to 64x64."""
     if not path:
-        raise ValueError("data: this recipe reads pictures with captions; give their folder")
-    network = UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(16, 8), dropout=0.1)
+        raise ValueError("this recipe reads pictures with captions: give their folder with data=DIR")
+    network = UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=None, dropout=0.1)
     return Run(
         data=Captions(path=path),
         condition=Conditioning(text="bpe", drop=0.1),
@@ -95,20 +95,20 @@ def captions(path: str = "") -> Run:
 def upscale(path: str = "") -> Run:
     """Small pictures made larger: a folder at 64x64, each from what is left of it at 16x16."""
     if not path:
-        raise ValueError("data: this recipe reads a folder of pictures; give its path")
+        raise ValueError("this recipe reads a folder of pictures: give it with data=DIR")
     return Run(
         data=Folder(path=path),
         condition=Conditioning(picture="low-resolution:16", drop=0.1),
         model=ModelConfig(
-            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=(8,), dropout=0.1), prediction="v"
+            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=None, dropout=0.1), prediction="v"
         ),
         train=TrainConfig(steps=50_000, batch=32, flip=True),
     )
 
 
 def emoji(path: str = "") -> Run:
-    """The emoji of Noto Color Emoji by their Unicode names, at 32x32; `data` gives another font file."""
-    network = UNetConfig(width=64, multipliers=(1, 2, 2), attention=(16, 8), dropout=0.1)
+    """The emoji of Noto Color Emoji by their Unicode names, at 32x32; --data gives another font file."""
+    network = UNetConfig(width=64, multipliers=(1, 2, 2), attention=None, dropout=0.1)
     return Run(
         data=Emoji(path=path, size=32) if path else Emoji(size=32),
         condition=Conditioning(text="bpe", drop=0.1),
@@ -120,7 +120,7 @@ def emoji(path: str = "") -> Run:
 def vectors(path: str = "") -> Run:
     """Rows of numbers, from a .npy or .npz file (n, d), with a small network of full connections."""
     if not path:
-        raise ValueError("data: this recipe reads a .npy or .npz file; give its path")
+        raise ValueError("this recipe reads a .npy or .npz file: give it with data=FILE")
     return Run(
         data=Array(path=path),
         model=ModelConfig(network=MLPConfig()),
@@ -131,7 +131,9 @@ def vectors(path: str = "") -> Run:
 def sequences(path: str = "") -> Run:
     """Sequences of numbers of different lengths, from a .npz with x and lengths, with a small transformer."""
     if not path:
-        raise ValueError("data: this recipe reads a .npz file with x (n, frames, features) and lengths; give its path")
+        raise ValueError(
+            "this recipe reads a .npz file with x (n, frames, features) and lengths: give it with data=FILE"
+        )
     return Run(
         data=Timelines(path=path),
         model=ModelConfig(network=SequenceConfig(), prediction="v"),

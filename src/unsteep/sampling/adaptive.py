@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core import masked
-from unsteep.core.arguments import checked
+from unsteep.core.arguments import checked, whole
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
@@ -56,6 +56,7 @@ class Adaptive:
 
     def __post_init__(self) -> None:
         checked(self)
+        whole("max_calls", self.max_calls, 1, 2**53)
         if self.pair not in PAIRS:
             raise ValueError(f"pair: expected {' or '.join(get_args(Pair))}, got {self.pair!r}")
         for name, value in (("tolerance", self.tolerance), ("absolute", self.absolute)):

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked, kind
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
@@ -73,6 +74,11 @@ class GaussianFrame:
     end: Literal["denoiser", "smooth"] = "denoiser"
     frame: Frame | None = field(default=None, metadata={"setting": False})
     flows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checked(self)
+        if self.frame is not None:
+            kind("frame", self.frame, Frame, "that of the data", "leave it out, and a model gives its own")
 
     @property
     def converges(self) -> float:

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core import masked
-from unsteep.core.arguments import checked
+from unsteep.core.arguments import MOST_STEPS, checked, shown, whole
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, check_cleaner, like
 from unsteep.core.noise import NoiseSource
@@ -43,7 +43,7 @@ from unsteep.sampling.ancestral import Ancestral
 from unsteep.sampling.ddim import DDIM
 from unsteep.sampling.exponential import at_an_end, first_order
 from unsteep.sampling.known import Known, fitted
-from unsteep.sampling.loop import At, Solver
+from unsteep.sampling.loop import At, Solver, is_solver
 from unsteep.sampling.sde import EulerMaruyama, SDEDPMSolver
 from unsteep.sampling.traits import traits
 
@@ -64,7 +64,9 @@ class PredictorCorrector:
 
     def __post_init__(self) -> None:
         checked(self)
-        _check_corrections(self.corrections)
+        whole("corrections", self.corrections, 1, MOST_STEPS)
+        if not is_solver(self.predictor):
+            raise ValueError(f"predictor: expected a solver, got {shown(self.predictor)}; give one, as EulerMaruyama()")
         if not 0 < self.ratio < 1:
             raise ValueError(f"ratio: expected a number between 0 and 1, the paper's is 0.16; got {self.ratio}")
 
@@ -115,7 +117,7 @@ class AnnealedLangevin:
 
     def __post_init__(self) -> None:
         checked(self)
-        _check_corrections(self.corrections)
+        whole("corrections", self.corrections, 1, MOST_STEPS)
         if self.size is not None and not 0 < self.size <= 1:
             raise ValueError(f"size: expected a share of sigma^2 above 0 and up to 1, or none; got {self.size}")
 
@@ -154,8 +156,3 @@ def langevin(estimate: Estimate, z: Tensor, size: Tensor) -> Tensor:
     sigma^2."""
     sigma = like(estimate.level.sigma, z)
     return estimate.x_t - size * sigma * estimate.eps + torch.sqrt(2 * size) * sigma * z
-
-
-def _check_corrections(corrections: int) -> None:
-    if corrections < 1:
-        raise ValueError(f"corrections: expected at least 1 Langevin step, got {corrections}")

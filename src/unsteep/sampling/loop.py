@@ -64,9 +64,9 @@ class Driver(Protocol):
         ...
 
 
-def called(solver: object) -> str:
-    """A solver in words: its own `name`, as of a driver that comes in several, or its class."""
-    return str(getattr(solver, "name", type(solver).__name__))
+def is_solver(one: Any) -> bool:
+    """Whether it takes steps, and is not the class of one that does."""
+    return not isinstance(one, type) and callable(getattr(one, "step", None))
 
 
 def initial_noise(like_x: Tensor, first: NoiseLevel, noise: NoiseSource) -> Tensor:

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
@@ -55,6 +56,9 @@ class DEIS:
     spacing: ClassVar[Spacing] = "logsnr"
     flows: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        checked(self)
+
     def step(
         self,
         denoise: Denoise,
@@ -85,6 +89,9 @@ class LMS:
     spacing: ClassVar[Spacing] = "logsnr"
     flows: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        checked(self)
+
     def step(
         self,
         denoise: Denoise,
@@ -113,6 +120,9 @@ class DPMMultistep:
     published: bool = False
     spacing: ClassVar[Spacing] = "logsnr"
     flows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checked(self)
 
     @property
     def converges(self) -> float:

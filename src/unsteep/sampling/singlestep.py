@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
@@ -35,6 +36,9 @@ class Singlestep:
     form: Literal["x0", "eps"] = "x0"
     spacing: ClassVar[Spacing] = "logsnr"
     flows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checked(self)
 
     @property
     def calls(self) -> int:

@@ -13,6 +13,7 @@ from unsteep.storage.schema import (
     items_of,
     join,
     kind_of,
+    located,
     mismatch,
     no_literal,
     one_of,
@@ -92,18 +93,18 @@ def read_component(kind: Kind, value: str | dict[str, Any], key: str, names: Nam
             raise ValueError(
                 f"{join(key, inner)}: expected {words(annotation)}, got nothing; it has no default, so set it"
             )
-    return _made(cls, given, key or name, own=cls not in kind.components.values())
+    return _made(cls, given, key, own=cls not in kind.components.values())
 
 
 def _made(cls: type, given: dict[str, Any], key: str, *, own: bool) -> Any:
     try:
         return cls(**given)
     except ValueError as error:
-        raise ValueError(f"{key}: {' '.join(str(error).split()) if own else error}") from error
+        raise ValueError(located(key, cls, " ".join(str(error).split()) if own else str(error))) from error
     except Exception as error:
         if not own:
             raise  # our own mistake
         raise ValueError(
-            f"{key}: expected to make a {cls.__name__} of these settings, got {told(error)}; correct the class, or its "
-            "settings"
+            f"{key or spelled(cls)}: expected to make a {cls.__name__} of these settings, got {told(error)}; correct "
+            "the class, or its settings"
         ) from error

@@ -174,6 +174,15 @@ def join(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
 
+def located(key: str, cls: type, message: str) -> str:
+    """What a component at `key` says of itself, by the dotted key: a field's own where it begins with one."""
+    name, colon, _ = message.partition(":")
+    if name.startswith(f"{key}.") or name == key:
+        return message  # it says so itself
+    own = colon and name in {f.name for f in fields(cls)}
+    return join(key, message) if own else f"{key or spelled(cls)}: {message}"
+
+
 def keys(cls: type) -> list[tuple[str, str, Any]]:
     """(dotted key, type in words, default) of every setting of `cls`, for help texts.
 

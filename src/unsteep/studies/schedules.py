@@ -84,7 +84,7 @@ def _read(image: Path) -> np.ndarray:
     try:
         return load_picture(image, height=SIZE, width=SIZE).copy()
     except Exception as error:  # decoders raise nearly anything on damaged files
-        raise ValueError(f"image: {image}: expected a picture, got {reason(error)}; give another") from None
+        raise ValueError(f"{image}: expected a picture, got {reason(error)}; give another image") from None
 
 
 def _flower() -> np.ndarray:

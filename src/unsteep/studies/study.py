@@ -164,13 +164,13 @@ def _check(study: Study, out: Path, force: bool) -> None:
         return
     path = out / "study.json"
     if not path.exists():
-        raise ValueError(f"out: {out} exists and is not a study; choose another folder")
+        raise ValueError(f"out: {out} exists and is not a study; choose another")
     stored = json.loads(path.read_text(encoding="utf-8"))
     asked = json.loads(json.dumps(dict(study.asked)))
     if not force and stored != {"study": study.name, "asked": asked}:
         raise ValueError(
-            f"out: {out} holds a study with other settings; repeat its command, choose another folder, or start anew "
-            "with force=True"
+            f"out: {out} holds a study with other settings; repeat its command, choose another, or start anew with "
+            "force=True"
         )
 
 

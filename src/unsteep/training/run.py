@@ -67,7 +67,7 @@ def start(
     if (out / "run.toml").exists() and not force:
         raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
     if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out: {out} exists and is not a run; choose another folder")
+        raise ValueError(f"out: {out} exists and is not a run; choose another")
     data = run.data.read("train") if data is None else data
     task = run.made(data, device, trust)
     if not run.start_from:
@@ -89,19 +89,19 @@ def resume(
     device: str = "cpu",
     say: Say = print,
     trust: Any = "file",
-    data: DataSet | None = None,
+    data: Any = None,
 ) -> bool:
     """Goes on with the run in `out` from its latest checkpoint. `settings` may change how long it trains, what it
     keeps, and where the same data now lie."""
     run = _changed(read_run(out, trust=trust), settings)
     if data is not None:
         run = replace(run, data=_holding(run.data, data))
-    data = run.data.read("train") if data is None else data
+    data = run.data.read("train")
     with RunLock(out):
         folder = latest(out / "checkpoints")
         if folder is None and any((out / "checkpoints").glob("step-*")):
             raise ValueError(
-                f"resume: every checkpoint in {out} is damaged; use a fresh copy, or start anew with force=True"
+                f"resume: every checkpoint in {out} is damaged; use a fresh copy, or start with force=True"
             )
         if folder is not None and json.loads(load_text(folder, "state.json"))["data"] != data.digest:
             raise ValueError(f"resume: the data are not those that {out} was trained on; start another run")
@@ -171,7 +171,7 @@ def _changed(run: Any, settings: Iterable[str]) -> Any:
     return changed
 
 
-def _holding(source: Any, data: DataSet) -> Any:
+def _holding(source: Any, data: Any) -> Any:
     """A source that was given its data from Python, given them again."""
     if not hasattr(source, "holding"):
         raise ValueError("data: this run reads its data from where its run.toml says; leave data out")

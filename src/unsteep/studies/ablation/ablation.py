@@ -45,7 +45,7 @@ def ablate(
     if steps is not None and steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
     data = in_memory(run.data.read("train"))
-    check({cell.name: cell.of(run) for cell in cells}, data, "; or name the cells to train, as only=")
+    check({cell.name: cell.of(run) for cell in cells}, data, "; or name the cells to train, with only")
     judge = Judge(run, data, measure or Extent())
     run = of_steps(run, steps or steps_for(GRID[-1].of(run), budget, device, None if force else out))
     train = run.train
