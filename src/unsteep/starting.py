@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from unsteep.core.arguments import flag, kind, shown
+from unsteep.core.arguments import flag, shown
 from unsteep.core.arguments import path as path_of
 from unsteep.data import Given
 from unsteep.opening import chosen_device, load
@@ -113,7 +113,6 @@ def opened(out: Path, device: str) -> Any:
     return load(out, device=device) if own is None else own(out, device)
 
 
-SAVED = "keep a model with model.save(path), and give that path"  # run.toml must say where the weights are from
 HELD = "given"  # where a recipe would read from, had its data not been given
 
 

@@ -77,7 +77,7 @@ def test_a_classifier_and_its_page() -> None:
     assert weights.stat().st_mtime_ns == before
     code, _, err = unsteep_("train-classifier", "runs/demo", *CLASSIFIER, "--set", "train.seed=7")
     assert (code, err.count("\n")) == (2, 1)
-    assert "holds a classifier with other settings; choose another folder, or overwrite it with --force" in err
+    assert "holds a classifier with other settings; choose another --out, or begin anew with --force" in err
     made("train-classifier", "runs/demo", *CLASSIFIER, "--set", "train.seed=7", "--force")
     assert "seed = 7" in Path("runs/demo/classifier/run.toml").read_text()
 
@@ -91,9 +91,9 @@ def test_a_classifier_of_data_that_hold_nothing_out_is_told_how_to() -> None:
     asked = ("train-classifier", "runs/classes", *CLASSIFIER, "--no-control", "--out", "runs/of-classes")
     code, _, err = unsteep_(*asked)
     assert (code, err.count("\n")) == (2, 1)
-    assert "--split" not in err
-    assert "--set data.holdout=0.1" in err
-    assert "right on average" in made(*asked, "--set", "data.holdout=0.5")
+    assert "take --split train, or other data, whole, with --split all" in err
+    assert "right on average" in made(*asked, "--split", "train")
+    assert "right on average" in made(*asked, "--set", "data.holdout=0.5", "--force")
 
 
 def test_it_guides_a_model_without_classes() -> None:

@@ -19,10 +19,7 @@ def train_classifier(
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 1000,
     split: Literal["train", "test", "all"] = "test",
     seed: int = 0,
-    force: Annotated[bool, Parameter(negative=())] = False,
-    out: Path | None = None,
-    device: str = "auto",
-    trust: Annotated[bool, Parameter(negative=())] = False,
+    options: RunOptions = USUAL,
 ) -> int:
     """Train a classifier of noisy pictures at all levels, on the data of a run; its accuracy by level as a page.
 
@@ -43,14 +40,6 @@ def train_classifier(
         Which pictures these are: test, train or all.
     seed
         Of the noise they are measured with.
-    force
-        Begin anew where a classifier stands already.
-    out
-        The classifier's folder; default RUN/classifier.
-    device
-        auto, cpu, cuda or mps.
-    trust
-        Import the parts of one's own that the run names.
     """
     import shlex
 
@@ -61,13 +50,12 @@ def train_classifier(
     from unsteep.training.classifying import ClassifierRun, open_classifier, read_classifier, with_noise
     from unsteep.training.run import read_run, resume, start
 
-    where, settings, trust = chosen_device(options.device), options.settings or [], options.trust
+    where, settings, trust, force = chosen_device(options.device), options.settings or [], options.trust, options.force
     out = options.out or run / "classifier"
     source = labelled_source(run, data, trust or "file")
-    unseen = open_split(run, source, split)
     schedule = read_run(run, trust or "file").schedule
     chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings)
-    unseen = open_split(run, chosen.data, cure="hold some out for the classifier with --set data.holdout=0.1")
+    unseen = open_split(run, chosen.data, split)
     wanted = {"with noise": (chosen, out)}
     if control:
         wanted["without noise"] = (with_noise(chosen, False), out / CONTROL)

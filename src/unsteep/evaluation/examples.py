@@ -43,10 +43,8 @@ def labelled_source(run: Path, path: Path | None = None, trust: Any = "file") ->
     return replace(source, labelled=True) if hasattr(source, "labelled") else source
 
 
-def open_split(
-    run: Path, source: Source, split: Split = "test", cure: str = "give split='train', or other data= and split='all'"
-) -> DataSet:
-    """A split of a source of the run's. ValueError where nothing was held out, and what to do: `cure`."""
+def open_split(run: Path, source: Source, split: Split = "test") -> DataSet:
+    """A split of a source of the run's. ValueError where nothing was held out."""
     if split == "test" and getattr(source, "holdout", 1) == 0:
         raise ValueError(
             f"split: {run} held nothing out of its data, to test on; take split=train, or other data, whole, with "

@@ -65,7 +65,7 @@ class Length:
         if isinstance(value, str | bytes):
             raise ValueError(f"length: expected a whole number of frames, or one for each sample, got {shown(value)}")
         each = value.tolist() if hasattr(value, "tolist") else value
-        each = list(each) if hasattr(each, "__len__") and not isinstance(each, str | bytes) else [each] * n
+        each = list(each) if hasattr(each, "__len__") else [each] * n
         if len(each) != n:
             raise ValueError(f"length: expected one or {n}, one for each sample; got {len(each)}")
         return self._valid(torch.tensor([self._checked(one) for one in each]))
@@ -93,7 +93,7 @@ class Length:
         except (TypeError, RuntimeError):
             length = 0
         if not 1 <= length <= self.most:
-            raise ValueError(f"length: expected a whole number from 1 to {self.most} frames, got {shown(value)}")
+            raise ValueError(f"length: expected a whole number from 1 to {self.most} frames, got {value!r}")
         return length
 
     def _valid(self, lengths: Tensor) -> dict[str, Tensor]:

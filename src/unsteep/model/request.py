@@ -18,7 +18,7 @@ from unsteep.core.condition import LOGSNR, MASK, VALID, Condition
 from unsteep.core.level import NoiseLevel, on_device
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing import Label, asked
-from unsteep.sampling import SPACINGS, Driver, Grid, is_solver, solver_named
+from unsteep.sampling import SPACINGS, Driver, Grid, called, is_solver, solver_named
 
 if TYPE_CHECKING:
     from unsteep.model.sampled import Sampled

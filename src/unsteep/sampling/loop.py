@@ -69,6 +69,11 @@ def is_solver(one: Any) -> bool:
     return not isinstance(one, type) and callable(getattr(one, "step", None))
 
 
+def called(solver: object) -> str:
+    """A solver in words: its own `name`, as of a driver that comes in several, or its class."""
+    return str(getattr(solver, "name", type(solver).__name__))
+
+
 def initial_noise(like_x: Tensor, first: NoiseLevel, noise: NoiseSource) -> Tensor:
     """Where a sampler starts: normal noise of standard deviation sqrt(alpha^2 + sigma^2) of the first level."""
     x = noise.at(0).normal(like_x, draw=0)

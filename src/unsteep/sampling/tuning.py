@@ -92,7 +92,7 @@ def tuned_levels(
         stored = ", ".join(one.removeprefix("grid/") for one in statistics if one.startswith("grid/"))
         raise ValueError(
             f"grid: none is tuned for {name.removeprefix('grid/')}, tuned are {stored or 'none'}; make one with: "
-            f"{command}, and the same solver if you name one"
+            f"unsteep tune-grid RUN --steps {steps} --guidance {guidance:g}, and the same solver if you name one"
         )
     return schedule(statistics[name])
 
