@@ -289,7 +289,7 @@ def test_the_speed_of_training_is_measured() -> None:
 
 def test_force_starts_anew(tmp_path: Path) -> None:
     study(tmp_path / "a", cells=THREE[:1], steps=1)
-    with pytest.raises(ValueError, match=r"holds a study with other settings; .*--force$"):
+    with pytest.raises(ValueError, match=r"holds a study with other settings; .*force=True$"):
         study(tmp_path / "a", cells=THREE[:1], steps=3)
     study(tmp_path / "a", cells=THREE[1:2], steps=3, force=True)
     assert set(cells_of(tmp_path / "a")) == {"x0-bound-diagonal"}
@@ -306,8 +306,8 @@ def test_something_else_is_never_overwritten(tmp_path: Path, force: bool) -> Non
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"run": digits("schedule.zero_terminal=true")}, r"^eps-simple-fixed: prediction: eps .*--only$"),
-        ({"run": digits("model.network=Sequence")}, r"^eps-simple-fixed: model.network: .*--only$"),
+        ({"run": digits("schedule.zero_terminal=true")}, r"^eps-simple-fixed: prediction: eps .*with only$"),
+        ({"run": digits("model.network=Sequence")}, r"^eps-simple-fixed: model.network: .*with only$"),
         ({"steps": 0}, "steps: expected at least 1, got 0"),
     ],
     ids=["zero terminal SNR", "network", "steps"],

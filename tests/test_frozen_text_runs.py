@@ -144,5 +144,5 @@ def test_a_run_goes_on_with_its_own_encoder_only(encoder: Path, tmp_path: Path, 
     words["added_tokens"], words["truncation"] = [], None
     (folder / "tokenizer.json").write_text(json.dumps(words, indent=1))  # the weights are the same
     frozen_encoder.cache_clear()
-    with pytest.raises(ValueError, match=r"--resume: the text encoder is not the one that .* was trained with"):
+    with pytest.raises(ValueError, match=r"resume: the text encoder is not the one that .* was trained with"):
         resume(["train.steps=3"], tmp_path / "run", say=lambda _: None)

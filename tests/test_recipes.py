@@ -73,7 +73,7 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
         channels, size, _ = SHAPES[name]
         assert description.space == Pixels(channels=channels, size=size)
         assert (network.channels, network.size, network.labels) == (channels, size, len(names))
-        assert set(network.attention) <= set(network.level_sizes)
+        assert set(network.attended) <= set(network.level_sizes)
     else:
         assert isinstance(network, SequenceConfig if name == "sequences" else MLPConfig)
         assert isinstance(description.space, Sequences if name == "sequences" else Vectors)
@@ -87,7 +87,7 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {*OF_THEIR_OWN, "emoji"}))
 def test_a_recipe_asks_for_its_data(name: str) -> None:
-    with pytest.raises(ValueError, match=r"this recipe reads .*: give .* with --data (DIR|FILE)$"):
+    with pytest.raises(ValueError, match=r"this recipe reads .*: give .* with data=(DIR|FILE)$"):
         RECIPES[name]("")
 
 

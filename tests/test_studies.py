@@ -140,7 +140,7 @@ def test_an_error_in_a_cell_loses_none_of_those_before(tmp_path: Path) -> None:
 def test_other_settings_are_refused_and_forced(tmp_path: Path) -> None:
     assert run(Made().study, tmp_path / "a", say=quiet)
     other = Made(samples=7)
-    with pytest.raises(ValueError, match=r"holds a study with other settings; .* another --out, .* --force$"):
+    with pytest.raises(ValueError, match=r"holds a study with other settings; .* choose another, .* force=True$"):
         run(other.study, tmp_path / "a", say=quiet)
     with pytest.raises(ValueError, match="other settings"):
         run(replace(Made().study, name="another"), tmp_path / "a", say=quiet)

@@ -191,3 +191,13 @@ def test_redrawing() -> None:
 )
 def test_mistakes(command: str, words: str) -> None:
     assert words in refused(*command.split())
+
+
+def test_what_is_done_to_a_photo_is_said() -> None:
+    Image.new("RGBA", (20, 12), (200, 0, 0, 90)).save("clear.png")
+    Image.fromarray(np.pad(np.full((12, 10), 255, np.uint8), ((0, 0), (0, 10)))).save("half-of-it.png")
+    said = made("fill", "plain", "clear.png", "--mask", "half-of-it.png", "-n", 1, "--steps", 5, "--out", "told.png")
+    assert "clear.png: 20 x 12 pixels, cropped to its middle, scaled to 8 x 8, laid on white, made grey" in said
+    Image.new("L", (8, 8), 200).save("as-it-is.png")
+    said = made("fill", "plain", "as-it-is.png", "--mask", "mask.png", "-n", 1, "--steps", 5, "--out", "told.png")
+    assert "pixels" not in said

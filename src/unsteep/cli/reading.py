@@ -1,11 +1,10 @@
 """What verbs read from files for a model: pictures, masks, aligned pictures, latents, examples.
 
-A picture that is not of the model's kind is made so, and a line on stderr says what was done to it.
+A picture that is not of the model's kind is made so, and a line says what was done to it.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,12 +24,12 @@ def pictured(model: Model) -> Any:
 
 
 def _loaded(path: Path, **shape: Any) -> Any:
-    """A picture of this shape (see `load_picture`), and a line on stderr of what had to be changed."""
+    """A picture of this shape (see `load_picture`), and a line of what had to be changed."""
     from unsteep.data.pictures import changed, load_picture
 
     loaded = load_picture(path, **shape)
     if done := changed(path, **shape):
-        print(f"note: {path}: {done}", file=sys.stderr)
+        print(f"{path}: {done}")
     return loaded
 
 
@@ -157,7 +156,7 @@ def examples_at(path: Path, model: Model) -> DataSet:
     others = [name for name in examples.files if shape_of(path / name) != (width, height)]
     if others:
         done = f"{len(others)} of {len(examples)} pictures cropped or scaled to {width} x {height}, as {others[0]}"
-        print(f"note: {path}: {done}", file=sys.stderr)
+        print(f"{path}: {done}")
     return examples
 
 

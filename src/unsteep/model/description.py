@@ -108,8 +108,9 @@ class Description:
         for family in listed(AnyNetwork):
             try:
                 family().fitted(self.space, outputs, heard)
-            except ValueError:
-                continue
+            except ValueError as error:
+                if str(error).startswith("model.network:"):  # else a size of it does not suit, which can be set
+                    continue
             suited.append(spelled(family))
         refused = suited and spelled(type(self.model.network)) not in suited  # else the size of it does not suit
         return f"; set model.network={' or '.join(suited)}" if refused else ""
