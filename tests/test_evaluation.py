@@ -632,7 +632,10 @@ def test_a_folder_is_what_its_pictures_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ([(6, 6), (6, 6), (8, 8)], r"pictures of 2 sizes \(2 of 6 x 6, 1 of 8 x 8\); bring them to one with resize=SIZE"),
+        (
+            [(6, 6), (6, 6), (8, 8)],
+            r"of 2 sizes \(2 of 6 x 6, 1 of 8 x 8\); bring them to one with resize=SIZE",
+        ),
     ],
     ids=["two sizes"],
 )

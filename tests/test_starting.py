@@ -206,3 +206,53 @@ def test_a_run_says_what_it_started_from(first: Path, tmp_path: Path) -> None:
     said: list[str] = []
     unsteep.train(run, data=X, out=tmp_path / "run", device="cpu", say=said.append)
     assert any("starts from" in line and str(first) in line for line in said)
+
+
+def test_a_bare_array_is_read_as_the_recipes_kind_of_data(tmp_path: Path) -> None:
+    """(n, a, b) is grey pictures for most, and sequences for the recipe that trains on them: resumed, too."""
+    x = torch.randn(12, 8, 3)
+    small = ["model.network.width=16", "model.network.depth=1", "train.batch=4"]
+    for steps, resume in ((2, False), (3, True)):
+        again = {} if resume else {"settings": small}
+        model = unsteep.train("sequences", data=x, out=tmp_path / "run", steps=steps, resume=resume, **again)
+        assert model.space.shape == (8, 3)
+    with pytest.raises(ValueError, match="expected finite floats"):
+        unsteep.train("sequences", data=torch.zeros(4, 8, 3, dtype=torch.uint8), out=tmp_path / "other", steps=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["model.network.groups=5"], "model.network.groups: expected a divisor"),
+        (["model.network.attention=[5]"], r"model.network.attention: expected sizes among 8, 4"),
+        (["train.steps=0"], "train.steps: expected at least 1"),
+        (["schedule.steps=0"], "schedule.steps: "),
+        (["condition.drop=2"], "condition.drop: "),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_whole_key(settings: list[str], named: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"^{named}"):
+        unsteep.train("digits", out=tmp_path / "run", settings=settings)
+
+
+@pytest.mark.parametrize("size", [4, 7, 12, 24])
+def test_a_recipes_network_fits_any_size(size: int, tmp_path: Path) -> None:
+    x = torch.randint(0, 256, (8, 3, size, size), dtype=torch.uint8)
+    small = ["model.network.width=8", "model.network.blocks=1"]
+    for recipe in ("folder", "array"):
+        model = unsteep.train(recipe, data=x, out=tmp_path / recipe, steps=1, batch=2, settings=small)
+        assert model.space.shape == (3, size, size)
+
+
+def test_a_model_is_saved_before_another_run_starts_from_it(tmp_path: Path) -> None:
+    model = unsteep.train("digits", out=tmp_path / "run", steps=1, batch=2, settings=["model.network.width=8"])
+    with pytest.raises(ValueError, match=r"start_from: expected the path .*model\.save\(PATH\)"):
+        unsteep.train("digits", out=tmp_path / "other", start_from=model)
+
+
+def test_classes_that_are_not_heard_are_said(tmp_path: Path) -> None:
+    for heard in ("true", "false"):
+        said: list[str] = []
+        settings = ["model.network.width=8", f"condition.label={heard}"]
+        unsteep.train("digits", out=tmp_path / heard, steps=1, batch=2, settings=settings, say=said.append)
+        assert any("condition.label=true" in line for line in said) == (heard == "false")

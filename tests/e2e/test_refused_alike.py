@@ -108,10 +108,6 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], Any], str]] = {
     "no run to go on with": (training("digits", out="none", resume=True), "train digits --out none --resume"),
     "a recipe without data": (training("folder"), "train folder --out new"),
     "data of a recipe that has its own": (training("digits", "classes"), "train digits --data classes --out new"),
-    "classes that nothing hears": (
-        training("folder", "classes", settings=["data.size=8", "data.labelled=true"]),
-        "train folder --data classes --out new --set data.size=8 --set data.labelled=true",
-    ),
     "classes that are not read": (
         training("folder", "classes", settings=["data.size=8", "condition.label=true"]),
         "train folder --data classes --out new --set data.size=8 --set condition.label=true",

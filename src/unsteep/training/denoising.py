@@ -146,10 +146,6 @@ class DenoisingTask:
         return {"model.toml": config.dumps(self.description)}
 
     def check_new(self) -> None:
-        source = self.run.data
-        asked = getattr(source, "labelled", False) and not getattr(source, "labels", ())  # else to choose by them
-        if asked and self.description.hearing("label") is None:
-            raise ValueError("data.labelled: nothing hears these classes; set condition.label=true, or leave it out")
         check_hears(self.state.module, "model.network")
 
     def check_stored(self, folder: Path) -> None:
@@ -166,4 +162,7 @@ class DenoisingTask:
         report(self.model, out, self.data, configuration, speed)
 
     def about(self) -> list[tuple[str, str]]:
-        return [("network", f"{parameters(self.trained):,} parameters"), ("hears", self.description.heard or "nothing")]
+        rows = [("network", f"{parameters(self.trained):,} parameters")]
+        if self.data.names and self.description.hearing("label") is None:
+            rows.append(("not heard", "the classes; condition.label=true trains a model that can be asked for one"))
+        return rows
