@@ -517,7 +517,7 @@ def test_metrics_by_weights_of_their_own() -> None:
             {},
             r"samples are 3 x 8 x 8 and real pictures 1 x 8 x 8",
         ),
-        (Examples(bars(30, 2).x[..., :6, :6]), ("fid",), {}, "or bring folders to one size with --resize"),
+        (Examples(bars(30, 2).x[..., :6, :6]), ("fid",), {}, "or bring folders to one size with resize=SIZE"),
         (bars(30, 2), ("lpips",), {}, "lpips and clip-score are taken by `pairwise`"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
@@ -632,7 +632,10 @@ def test_a_folder_is_what_its_pictures_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ([(6, 6), (6, 6), (8, 8)], r"pictures of 2 sizes \(2 of 6 x 6, 1 of 8 x 8\); bring them to one with --resize"),
+        (
+            [(6, 6), (6, 6), (8, 8)],
+            r"of 2 sizes \(2 of 6 x 6, 1 of 8 x 8\); bring them to one with resize=SIZE",
+        ),
     ],
     ids=["two sizes"],
 )

@@ -182,6 +182,11 @@ def test_what_does_not_fit_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_to_start_from_is_kept_first(first: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^start_from: expected the path of .*, got Model .*; save the model first"):
+        trained(tmp_path / "run", start_from=unsteep.load(first, device="cpu"), settings=[])
+
+
 def test_on_the_command_line(first: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     for i in range(8):

@@ -656,7 +656,7 @@ class TestTheFault:
             ValueError, match=r"^condition: it says all that is asked, and label would be ignored; give"
         ):
             MODEL.sample(2, label=1, condition=labels)
-        with pytest.raises(ValueError, match=r"^steps: Adaptive chooses its own steps; leave steps out$"):
+        with pytest.raises(ValueError, match=r"^steps: adaptive heun chooses its own steps; leave it out$"):
             MODEL.sample(2, solver=Adaptive(tolerance=0.1), steps=5)
         mask = torch.zeros(PICTURE.shape, dtype=torch.bool)
         mask[..., 0] = True
@@ -664,7 +664,7 @@ class TestTheFault:
             lambda: unsteep.fill(MODEL, PICTURE, mask, solver=Adaptive()),
             lambda: unsteep.redraw(MODEL, PICTURE, solver=Adaptive()),
         ):
-            with pytest.raises(ValueError, match=r"^solver: Adaptive lays its own levels; take one that walks a grid$"):
+            with pytest.raises(ValueError, match=r"^solver: adaptive heun lays its own levels; take one"):
                 call()
         with pytest.raises(ValueError, match=r"^condition: expected 3 rows, one for each sample, got 2; give as many$"):
             MODEL.sample(3, condition=labels)

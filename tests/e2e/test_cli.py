@@ -384,7 +384,7 @@ SAMPLE_MISTAKES = {
     ("--solver", "unipc", "--order", "7"): "order: expected",
     ("--steps", "6"): "the chain has 5 levels, got 6",
     ("--solver", "ddim", "--tolerance", "0.1"): "adaptive steps are those of heun or dormand-prince",
-    ("--steps", "4", "--tolerance", "0.1"): "--steps: Adaptive chooses its own steps; leave steps out",
+    ("--steps", "4", "--tolerance", "0.1"): "--steps: adaptive heun chooses its own steps; leave it out",
     ("--tolerance", "-1"): "tolerance: expected a number above 0",
     ("--tolerance", "1e-13"): "float32",
     ("-n", "1", "--tolerance", "1e-6", "--set", "max_calls=40"): "cannot be met",

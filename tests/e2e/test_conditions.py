@@ -77,7 +77,23 @@ def test_a_classifier_and_its_page() -> None:
     assert weights.stat().st_mtime_ns == before
     code, _, err = unsteep_("train-classifier", "runs/demo", *CLASSIFIER, "--set", "train.seed=7")
     assert (code, err.count("\n")) == (2, 1)
-    assert "holds a classifier with other settings" in err
+    assert "holds a classifier with other settings; choose another --out, or begin anew with --force" in err
+    made("train-classifier", "runs/demo", *CLASSIFIER, "--set", "train.seed=7", "--force")
+    assert "seed = 7" in Path("runs/demo/classifier/run.toml").read_text()
+
+
+def test_a_classifier_of_data_that_hold_nothing_out_is_told_how_to() -> None:
+    for name in "ab":
+        Path("classes", name).mkdir(parents=True)
+        for i in range(12):
+            Image.open(f"pictures/{i}.png").save(f"classes/{name}/{i}.png")
+    trained("runs/classes", "data.size=16", recipe="folder", data="classes")
+    asked = ("train-classifier", "runs/classes", *CLASSIFIER, "--no-control", "--out", "runs/of-classes")
+    code, _, err = unsteep_(*asked)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "take --split train, or other data, whole, with --split all" in err
+    assert "right on average" in made(*asked, "--split", "train")
+    assert "right on average" in made(*asked, "--set", "data.holdout=0.5", "--force")
 
 
 def test_it_guides_a_model_without_classes() -> None:

@@ -9,9 +9,11 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_type_hints
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from unsteep import __version__
 
@@ -41,7 +43,7 @@ VERBS = {
 }
 OPTIONS = {"batch_size": "batch"}  # whose names are other ones than in the library
 PYTHON = re.compile(
-    r"unsteep\.\w+\([^)]*\)|(?<![\w.])(?P<name>\w+)=(?P<value>[\w./-]+)"
+    r"unsteep\.\w+\([^)]*\)|(?<=\w )(?<!--set )(?P<name>\w+)=(?P<value>[\w./-]+)"
 )  # whole calls stay as they are
 for verb, summary in VERBS.items():
     module = verb.replace("-", "_")
@@ -69,23 +71,31 @@ def _as_option(message: str, arguments: Sequence[str]) -> str:
     module = sys.modules.get(f"unsteep.cli.{arguments[0].replace('-', '_')}") if arguments else None
     if module is None:
         return message
-    verb = inspect.signature(getattr(module, module.__name__.rpartition(".")[2]))
-    options = {name for name, one in verb.parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
-
-    def spelled(name: str) -> str:
-        name = OPTIONS.get(name, name)
-        return f"--{name.replace('_', '-')}" if name in options else ""
+    options = _options(getattr(module, module.__name__.rpartition(".")[2]))
 
     def inside(found: re.Match[str]) -> str:
         name, value = found["name"], found["value"]
-        if name is None or not spelled(name):
+        if name not in options:
             return found[0]
-        return spelled(name) if value == "True" else f"{spelled(name)} {value}"
+        return options[name] if value == "True" else f"{options[name]} {value}"
 
     named = re.match(r"(negative )?(\w+):", message)
-    start = spelled(named[0][:-1].replace(" ", "_")) if named else ""
+    start = options.get(named[0][:-1].replace(" ", "_"), "") if named else ""
     said = message[named.end() - 1 :] if named and start else message
     return start + PYTHON.sub(inside, said)
+
+
+def _options(verb: Callable[..., object]) -> dict[str, str]:
+    """The options of a verb, as typed, by the names of the library's arguments; those of a class beside its own."""
+    hints: dict[str, Any] = get_type_hints(verb, include_extras=True)
+    options: dict[str, str] = {}
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if is_dataclass(hints.get(name)):
+            options |= _options(hints[name])
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            given = [one.name for one in get_args(hints[name])[1:] if isinstance(one, Parameter) and one.name]
+            options[name] = next(iter(given[0])) if given else f"--{name.replace('_', '-')}"
+    return options | {theirs: options[ours] for theirs, ours in OPTIONS.items() if ours in options}
 
 
 def _fail(message: str) -> None:

@@ -4,13 +4,44 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from unsteep.guidance.setting import Guidance
     from unsteep.sampling import Adaptive, Grid, Solver
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What every verb that trains a run is asked.
+
+    Attributes
+    ----------
+    out
+        The folder of what is trained; default runs/RECIPE, of a classifier RUN/classifier.
+    settings
+        Change one setting, as in --set train.steps=5000 --set schedule=Cosine --set data.labels=[4]; may be repeated.
+    force
+        Overwrite what is there.
+    trust
+        Import the parts of one's own that a file names: --config, or the run.
+    device
+        auto, cpu, cuda or mps.
+    """
+
+    out: Path | None = None
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None
+    force: Annotated[bool, Parameter(negative=())] = False
+    trust: Annotated[bool, Parameter(negative=())] = False
+    device: str = "auto"
+
+
+USUAL = RunOptions()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -7,21 +7,19 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import USUAL, RunOptions, chosen_device
+
 
 def train_classifier(
     run: Path,
     /,
     *,
     data: Path | None = None,
-    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     control: bool = True,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 1000,
     split: Literal["train", "test", "all"] = "test",
     seed: int = 0,
-    force: Annotated[bool, Parameter(negative=())] = False,
-    out: Path | None = None,
-    device: str = "auto",
-    trust: Annotated[bool, Parameter(negative=())] = False,
+    options: RunOptions = USUAL,
 ) -> int:
     """Train a classifier of noisy pictures at all levels, on the data of a run; its accuracy by level as a page.
 
@@ -34,8 +32,6 @@ def train_classifier(
         The run whose data and schedule it shares; the model need not know classes.
     data
         Where the data are, if not where the run has them.
-    settings
-        Change one setting, as in --set train.steps=5000 or --set network.width=64; may be repeated.
     control
         Train the same classifier without noise, too, to show what noise in training is worth.
     n
@@ -44,18 +40,9 @@ def train_classifier(
         Which pictures these are: test, train or all.
     seed
         Of the noise they are measured with.
-    force
-        Begin anew where a classifier stands already.
-    out
-        The classifier's folder; default RUN/classifier.
-    device
-        auto, cpu, cuda or mps.
-    trust
-        Import the parts of one's own that the run names.
     """
     import shlex
 
-    from unsteep.cli.common import chosen_device
     from unsteep.evaluation.by_level import CONTROL, by_level, write
     from unsteep.evaluation.examples import labelled_source, open_split
     from unsteep.objectives.classification import Classification
@@ -63,12 +50,12 @@ def train_classifier(
     from unsteep.training.classifying import ClassifierRun, open_classifier, read_classifier, with_noise
     from unsteep.training.run import read_run, resume, start
 
-    where = chosen_device(device)
-    out = out or run / "classifier"
+    where, settings, trust, force = chosen_device(options.device), options.settings or [], options.trust, options.force
+    out = options.out or run / "classifier"
     source = labelled_source(run, data, trust or "file")
-    unseen = open_split(run, source, split)
     schedule = read_run(run, trust or "file").schedule
-    chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings or [])
+    chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings)
+    unseen = open_split(run, chosen.data, split)
     wanted = {"with noise": (chosen, out)}
     if control:
         wanted["without noise"] = (with_noise(chosen, False), out / CONTROL)
@@ -91,7 +78,7 @@ def train_classifier(
         ("classes", ", ".join(described.names)),
     ]
     words = ["unsteep", "train-classifier", str(run), *([] if data is None else ["--data", str(data)])]
-    words += [word for change in settings or [] for word in ("--set", change)]
+    words += [word for change in settings for word in ("--set", change)]
     words += [] if control else ["--no-control"]
     words += [] if split == "test" else ["--split", split]
     page = write(found, out, facts, shlex.join([*words, "-n", str(n), "--seed", str(seed), "--out", str(out)]))

@@ -187,14 +187,14 @@ def check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int 
         )
     if replicates < 1 or (replicates > 1 and not isinstance(subject, Drawn)):
         raise ValueError(f"replicates: expected at least 1, of a model; got {replicates}")
+    if "accuracy" in metrics and aligned(labels, subject.names, real.reference.names) is None:
+        raise ValueError("metrics: accuracy needs samples and real pictures of the same classes; leave it out")
     for name in ("memorization", "accuracy"):
         if name in metrics and real.training is None:
             raise ValueError(
-                f"metrics: {name} needs training pictures beside held-out ones; take the test split of data that "
-                "have one"
+                f"metrics: {name} needs training pictures beside held-out ones, and these data are of one split; give "
+                "a source, or a path, that has two"
             )
-    if "accuracy" in metrics and aligned(labels, subject.names, real.reference.names) is None:
-        raise ValueError("metrics: accuracy needs samples and real pictures of the same classes; leave it out")
 
 
 def _look(features: Features, subject: Subject, count: int, progress: bool) -> tuple[Seen, Tensor]:

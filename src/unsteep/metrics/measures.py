@@ -136,7 +136,10 @@ def take(names: tuple[str, ...], evidence: Evidence) -> dict[str, Interval]:
 
 def _check(name: str, measure: Measure, evidence: Evidence) -> None:
     if "logits" in measure.needs and evidence.seen.logits is None:
-        raise ValueError(f"metrics: {name} needs features that tell classes apart, and these do not; leave it out")
+        raise ValueError(
+            f"metrics: {name} needs features that tell classes apart, and these do not; give real pictures with "
+            "classes, or leave it out"
+        )
     if "labels" in measure.needs and evidence.labels is None:
         raise ValueError(f"metrics: {name} needs samples with classes, and these have none; leave it out")
     if "classifier" in measure.needs and not evidence.told_apart:

@@ -12,7 +12,7 @@ from unsteep.core.condition import VALID, Condition
 from unsteep.hearing.picture import noised
 from unsteep.model.model import Model
 from unsteep.model.request import Request, request
-from unsteep.sampling import Ancestral, Driver
+from unsteep.sampling import Ancestral, Driver, called
 
 
 def one_of(model: Model, example: Any, name: str) -> Tensor:
@@ -44,7 +44,7 @@ def after(
     grid. `solver`: default, ancestral with the variance beta_tilde; `asks`, `how`: as of `request`; what is not asked
     is none."""
     if isinstance(solver, Driver):
-        raise ValueError(f"solver: {type(solver).__name__} lays its own levels; take one that walks a grid")
+        raise ValueError(f"solver: {called(solver)} lays its own levels; take one that walks a grid")
     asks = {**own_length(model, example), "picture": noised(given, 0.0), **asks}
     solver = Ancestral(variance="beta_tilde") if solver is None else solver
     return request(model, n, asks=asks, usual=False, solver=solver, **how)

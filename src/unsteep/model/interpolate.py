@@ -56,7 +56,7 @@ def interpolate(
     if not isinstance(method, str):
         raise ValueError(f"method: unknown method {shown(method)}; known: latent, slerp")
     seed, clip = whole("seed", seed), flag("clip", clip)
-    steps, frames = whole("steps", steps, 0, MOST_STEPS), whole("frames", frames, 2, MOST_SAMPLES)
+    steps, frames = whole("steps", steps, 0, MOST_STEPS), whole("frames", frames, most=MOST_SAMPLES)
     step = None if step is None else whole("step", step)
     if method == "latent":
         return at_level(
@@ -86,13 +86,13 @@ def at_level(
     """From a to b, mixed at a step of the chain. The first and last frame are a and b noised to that step and denoised
     again."""
     schedule = model.denoiser.schedule
-    levels = levels_from(schedule, half(model) if step is None else step, steps)
+    share, levels = shares(frames), levels_from(schedule, half(model) if step is None else step, steps)
     x_a, x_b = model.encoded(torch.stack([a, b]))
     of = request(model, 1, seed=seed, solver=Ancestral() if solver is None else solver)  # refuses what is no solver
     condition = _asked(model, frames, asks)
     denoise = model.denoise(condition, clip)
     chosen = model.resolved(of.solver, None, 1.0, len(levels) - 1)
-    x = mixed_at(denoise, x_a, x_b, shares(frames), levels, chosen, of.seeds.start, schedule.inverse)
+    x = mixed_at(denoise, x_a, x_b, share, levels, chosen, of.seeds.start, schedule.inverse)
     return cut(model, x, condition)
 
 
@@ -100,10 +100,10 @@ def by_inversion(
     model: Model, a: Tensor, b: Tensor, *, frames: int = 9, steps: int = 0, clip: bool = True, **asks: Any
 ) -> Any:
     """From a to b through their deterministic latents. Nothing is drawn."""
-    levels = levels_from(model.denoiser.schedule, steps_of(model.denoiser.schedule), steps)
+    share, levels = shares(frames), levels_from(model.denoiser.schedule, steps_of(model.denoiser.schedule), steps)
     ends = model.encoded(torch.stack([a, b]))
     latent_a, latent_b = invert(model.denoise(_asked(model, 2, asks), clip), ends, levels)
-    x, condition = slerp(latent_a, latent_b, shares(frames)), _asked(model, frames, asks)
+    x, condition = slerp(latent_a, latent_b, share), _asked(model, frames, asks)
     return cut(model, sample(model.denoise(condition, clip), x, levels, DDIM(), NoiseSource([0] * frames)), condition)
 
 

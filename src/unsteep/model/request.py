@@ -18,7 +18,7 @@ from unsteep.core.condition import LOGSNR, MASK, VALID, Condition
 from unsteep.core.level import NoiseLevel, on_device
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing import Label, asked
-from unsteep.sampling import SPACINGS, Driver, Grid, is_solver, solver_named
+from unsteep.sampling import SPACINGS, Driver, Grid, called, is_solver, solver_named
 
 if TYPE_CHECKING:
     from unsteep.model.sampled import Sampled
@@ -230,7 +230,7 @@ def check_solver(solver: Any, steps: int | None, grid: Grid | None) -> None:
     if isinstance(solver, Driver):
         for name, value in (("steps", steps), ("grid", grid)):
             if value is not None:
-                raise ValueError(f"{name}: {type(solver).__name__} chooses its own steps; leave {name} out")
+                raise ValueError(f"{name}: {called(solver)} chooses its own steps; leave it out")
 
 
 def _check_guidance(

@@ -26,7 +26,7 @@ from unsteep.core.schedules import steps_of
 from unsteep.model.cost import counting
 from unsteep.model.model import Model
 from unsteep.pages.progress import bar
-from unsteep.sampling import DPMMultistep, Driver, Solver, Spacing, grid, solver_named
+from unsteep.sampling import DPMMultistep, Driver, Solver, Spacing, called, grid, solver_named
 from unsteep.sampling.tuning import grid_name, log_error, tune
 from unsteep.storage.checkpoint import latest, update_tensors
 from unsteep.storage.lock import RunLock
@@ -77,7 +77,7 @@ def tune_grid(
     batch_size, seed = whole("batch_size", batch_size, 1, MOST_SAMPLES), whole("seed", seed)
     guidance = number("guidance", guidance)
     if isinstance(solver, Driver):
-        raise ValueError(f"solver: {type(solver).__name__} chooses its own steps, and no grid is tuned for it")
+        raise ValueError(f"solver: {called(solver)} chooses its own steps, and no grid is tuned for it")
     solver = solver_named(solver) if isinstance(solver, str) else solver
     schedule, began = model.denoiser.schedule, time.monotonic()
     labels = model.labels_of(2 * seeds, None, seed)
@@ -135,7 +135,7 @@ def _refuse_noise(model: Model, solver: Solver, levels: NoiseLevel, labels: Tens
     )
     if not torch.equal(one[-1], other[-1]):
         raise ValueError(
-            f"solver: {type(solver).__name__} draws noise on its way, so it ends elsewhere on any grid; "
+            f"solver: {called(solver)} draws noise on its way, so it ends elsewhere on any grid; "
             f"tune one that draws none, such as gaussian-frame, unipc or dpmpp-2m"
         )
 

@@ -15,7 +15,7 @@ from unsteep.sampling.gaussian_frame import GaussianFrame
 from unsteep.sampling.grids import SPACINGS, Spacing, given, grid, levels_at
 from unsteep.sampling.known import Known, fitted
 from unsteep.sampling.langevin import AnnealedLangevin, PredictorCorrector
-from unsteep.sampling.loop import Driver, Solver, Step, driven, initial_noise, is_solver, sample, trajectory
+from unsteep.sampling.loop import Driver, Solver, Step, called, driven, initial_noise, is_solver, sample, trajectory
 from unsteep.sampling.multistep import DEIS, LMS, DPMMultistep
 from unsteep.sampling.sde import EulerMaruyama, SDEDPMSolver
 from unsteep.sampling.singlestep import Singlestep
@@ -104,6 +104,7 @@ __all__ = [
     "Step",
     "Traits",
     "UniPC",
+    "called",
     "default_solver",
     "driven",
     "fitted",

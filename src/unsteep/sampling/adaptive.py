@@ -63,6 +63,11 @@ class Adaptive:
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected a number above 0, such as 1e-3, got {value}")
 
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"adaptive {self.pair}"
+
     @torch.no_grad()
     def walk(self, denoise: Denoise, x: Tensor, schedule: Schedule, noise: NoiseSource | None = None) -> Iterator[Step]:
         """The steps of `sample`, one after each try that takes some sample farther, at levels (b,); the last to clean

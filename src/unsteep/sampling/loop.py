@@ -69,6 +69,11 @@ def is_solver(one: Any) -> bool:
     return not isinstance(one, type) and callable(getattr(one, "step", None))
 
 
+def called(solver: object) -> str:
+    """A solver in words: its own `name`, as of a driver that comes in several, or its class."""
+    return str(getattr(solver, "name", type(solver).__name__))
+
+
 def initial_noise(like_x: Tensor, first: NoiseLevel, noise: NoiseSource) -> Tensor:
     """Where a sampler starts: normal noise of standard deviation sqrt(alpha^2 + sigma^2) of the first level."""
     x = noise.at(0).normal(like_x, draw=0)
@@ -103,8 +108,25 @@ def _steps(
     memory = None
     for i in range(len(levels) - 1):
         with torch.no_grad():  # inside the loop: a generator must not leave it switched off in the caller's code
-            x, estimate, memory = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
+            try:
+                x, estimate, memory = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
+            except (AttributeError, TypeError):
+                _check_denoise(denoise, x, levels[i])
+                raise
         yield Step(x, estimate, levels[i + 1])
+
+
+def _check_denoise(denoise: Denoise, x: Tensor, level: NoiseLevel) -> None:
+    """ValueError where what a step has failed on is no denoiser, as a bare network."""
+    try:
+        answer: Any = denoise(x, level)
+    except (AttributeError, TypeError) as error:
+        answer = error
+    if not isinstance(answer, Estimate):
+        raise ValueError(
+            f"denoise: expected a denoiser, which makes an Estimate of (x, level), got {type(denoise).__name__} and "
+            f"{shown(answer)}; make one of a network with Denoiser(network, schedule)"
+        )
 
 
 def driven(denoise: Denoise, x: Tensor, schedule: Schedule, driver: Driver, noise: NoiseSource) -> Iterator[Step]:

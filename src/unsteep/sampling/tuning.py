@@ -90,10 +90,9 @@ def tuned_levels(
     name = grid_name(solver, steps, guidance)
     if name not in statistics:
         stored = ", ".join(one.removeprefix("grid/") for one in statistics if one.startswith("grid/"))
-        command = f"unsteep tune-grid RUN --steps {steps}" + ("" if guidance == 1 else f" --guidance {guidance:g}")
         raise ValueError(
             f"grid: none is tuned for {name.removeprefix('grid/')}, tuned are {stored or 'none'}; make one with: "
-            f"{command}, and the same solver if you name one"
+            f"unsteep tune-grid RUN --steps {steps} --guidance {guidance:g}, and the same solver if you name one"
         )
     return schedule(statistics[name])
 
