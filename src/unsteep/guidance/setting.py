@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unsteep.core.arguments import kind, number, shown
 from unsteep.core.condition import Condition
+from unsteep.core.precision import held
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.guidance.auto import Auto
 from unsteep.guidance.bounds import DynamicThreshold
@@ -120,6 +121,7 @@ class Guidance:
     def wrapped(self, denoiser: Denoiser, condition: Condition | None) -> Denoise:
         """`denoiser` under `condition`, guided. What is asked by name has been made a condition before (`model.request`
         does so)."""
+        denoiser = held(denoiser)
         plain: Denoise = partial(denoiser, condition=condition)
         guided: Denoise | Guided = plain
         if self.classifier is not None:
@@ -127,12 +129,12 @@ class Guidance:
             if labels is None:
                 raise ValueError("guidance: a classifier needs a class to guide to; give label")
             module = self.classifier.module if isinstance(self.classifier, OpenedClassifier) else self.classifier
-            guided = ClassifierGuidance(plain, module.log_prob(labels), self.scale)
+            guided = ClassifierGuidance(plain, held(module).log_prob(labels), self.scale)
         elif self.weaker is not None:
             weaker: Denoiser = getattr(self.weaker, "denoiser", self.weaker)
             if weaker.schedule != denoiser.schedule:
                 raise ValueError("guidance: the weaker model has another schedule; train it on that of the better one")
-            guided = Auto(plain, partial(weaker, condition=condition), self.scale)
+            guided = Auto(plain, partial(held(weaker), condition=condition), self.scale)
         elif condition is not None:
             assert not isinstance(self.negative, Mapping) or isinstance(self.negative, Condition)
             guided = ClassifierFree(denoiser, condition, self.scale, self.negative)
