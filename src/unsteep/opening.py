@@ -9,8 +9,8 @@ import torch
 
 from unsteep.core.arguments import choice, flag, kind
 from unsteep.core.arguments import path as path_of
-from unsteep.core.precision import Asked
 from unsteep.model import Model
+from unsteep.networks.precision import Asked
 from unsteep.storage.checkpoint import latest, load_text
 
 

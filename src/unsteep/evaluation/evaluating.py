@@ -13,7 +13,6 @@ from torch import Tensor
 
 from unsteep.core.arguments import MOST_SAMPLES, choice, flag, shown, whole
 from unsteep.core.noise import permutation
-from unsteep.core.precision import Asked
 from unsteep.core.protocols import Split
 from unsteep.data.examples import Examples
 from unsteep.data.given import as_dataset
@@ -29,6 +28,7 @@ from unsteep.evaluation.subjects import Drawn, Stored, Subject, weights_at
 from unsteep.features.looking import Features
 from unsteep.guidance.setting import Guidance
 from unsteep.model import Model
+from unsteep.networks.precision import Asked
 from unsteep.opening import chosen_device, load
 
 DRAWN = 2000  # samples, where nobody says how many

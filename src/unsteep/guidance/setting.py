@@ -12,7 +12,6 @@ from torch import Tensor
 
 from unsteep.core.arguments import kind, number, shown
 from unsteep.core.condition import Condition
-from unsteep.core.precision import held
 from unsteep.denoiser import Denoise, Denoiser
 from unsteep.guidance.auto import Auto
 from unsteep.guidance.bounds import DynamicThreshold
@@ -22,6 +21,7 @@ from unsteep.guidance.classifier_free import ClassifierFree
 from unsteep.guidance.interval import GuidanceInterval, check_interval
 from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
 from unsteep.guidance.rescale import Rescale
+from unsteep.networks.precision import held
 
 ALONE = "guidance: by a classifier, by a weaker model and without a condition exclude each other; choose one"
 

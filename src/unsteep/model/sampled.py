@@ -14,7 +14,7 @@ from unsteep.core.condition import VALID, Condition
 from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
-from unsteep.core.precision import Asked, Decision, Precision, arithmetic, decided, run_in
+from unsteep.core.precision import Precision, arithmetic
 from unsteep.core.protocols import Space
 from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser, unwrapped
@@ -26,6 +26,7 @@ from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
 from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request
+from unsteep.networks.precision import Asked, Decision, decided, run_in
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
     Grid,
@@ -98,7 +99,7 @@ class Sampled:
 
     def to(self, device: torch.device | str | None = None, *, precision: Asked | None = None, rows: int = 64) -> Self:
         """Moves the weights, and runs the network in another precision, whatever is then asked of the model: "auto"
-        measures which is the fastest for `rows` samples at a time, and `took` says why (see `core.precision`). The
+        measures which is the fastest for `rows` samples at a time, and `took` says why (see `networks.precision`). The
         weights stay float32."""
         if device is not None:
             self._move(device)

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from unsteep.core.level import add_noise
 from unsteep.core.noise import NoiseSource, permutation
-from unsteep.core.precision import Asked, decided, run_in
 from unsteep.core.protocols import DataSet
 from unsteep.data import AnyData
 from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
 from unsteep.hearing import Label
 from unsteep.networks.encoder import EncoderConfig
+from unsteep.networks.precision import Asked, decided, run_in
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives.classification import Classification
 from unsteep.opening import chosen_device

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from unsteep.core.chains import LinearBetas
-from unsteep.core.precision import run_in
 from unsteep.core.protocols import DataSet
 from unsteep.core.schedules import AnySchedule
 from unsteep.data import AnyData
@@ -20,6 +19,7 @@ from unsteep.data.reading import shape_of
 from unsteep.denoiser import Denoiser
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.kept import read_description
+from unsteep.networks.precision import run_in
 from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.objectives import AnyObjective, Simple, fitted
 from unsteep.opening import load

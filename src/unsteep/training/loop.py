@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.core.noise import Draw
-from unsteep.core.precision import Decision, arithmetic, decided, run_in
+from unsteep.core.precision import arithmetic
 from unsteep.data.batch import Batch
+from unsteep.networks.precision import Decision, decided, run_in
 from unsteep.objectives import Loss, Objective
 from unsteep.training.ema import EMA
 from unsteep.training.settings import TrainConfig

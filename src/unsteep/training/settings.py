@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from unsteep.core.precision import Asked
+from unsteep.networks.precision import Asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random.
-    `precision`: the network's (see `core.precision`); of "auto", a run keeps what was taken."""
+    `precision`: the network's (see `networks.precision`); of "auto", a run keeps what was taken."""
 
     steps: int = 10_000
     batch: int = 64
