@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import unsteep
 from command_line import made, unsteep_
+from stand_in import StandIn
 from test_devices import DATA, on, run, told_by
 from test_model import TINY, model_of, pictures
 from test_networks import NOISE, each_network
@@ -107,11 +108,14 @@ def test_no_solver_computes_in_a_callers_autocast(solver: Any) -> None:
 def test_nor_do_adaptive_steps_frames_and_likelihoods() -> None:
     x = NoiseSource(range(3)).normal(torch.empty(3, 12), draw=0)
 
+    def turned(x: Tensor, level: NoiseLevel) -> Estimate:
+        return EXACT(x @ TURN, level)
+
     def numbers() -> list[Tensor]:
         once = Adaptive(tolerance=1e-2)
         back = FRAME.restore(FRAME.project(x, torch.tensor(1.0)), x, torch.tensor(1.0))
-        exact = flow_log_prob(lambda x, level: EXACT(x @ TURN, level), x, CHAIN, tolerance=1e-1).log_prob
-        return [once.sample(EXACT, x, CHAIN)[0], once.invert(EXACT, TEN[:3], CHAIN)[0], back, exact]
+        exact = flow_log_prob(turned, x, CHAIN, tolerance=1e-1).log_prob
+        return [once.sample(turned, x, CHAIN)[0], once.invert(turned, TEN[:3], CHAIN)[0], back, exact]
 
     plain = numbers()
     with half():
@@ -398,6 +402,21 @@ def test_a_gradient_that_overflows_at_no_scale_is_the_end() -> None:
     with pytest.raises(Diverged, match=r"^step 17: .* the norm of its gradient nan"):
         list(train(Single(state, clusters(of)), of))
     assert state.updates == 0
+
+
+@pytest.mark.parametrize("name", ["mps:0", "xpu"])
+def test_a_loss_is_scaled_on_a_device(speed: Any, name: str) -> None:
+    """Which computes here in float32, whatever autocast says: scaling alone changes no loss."""
+    speed(2)
+
+    def losses(device: torch.device, asked: Any) -> list[float]:
+        of = run(train=replace(HALVED, precision=asked))
+        return [record.loss for record in train(of.made(DATA, device), of.train)]
+
+    wanted = losses(torch.device("cpu"), "float32")
+    with StandIn(name, float64=name == "xpu") as device:
+        for asked in ("fp16", "bf16"):
+            assert losses(device, asked) == pytest.approx(wanted, rel=1e-3)
 
 
 # The command line.
