@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,6 +41,13 @@ class Solver(Protocol):
         memory: Any,
         at: At | None,
     ) -> tuple[Tensor, Estimate, Any]: ...
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A solver that can do at once, before the first step, what depends on the levels of all steps alone."""
+
+    def planned(self, levels: NoiseLevel) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ def _steps(
     denoise: Denoise, x: Tensor, levels: NoiseLevel, solver: Solver, noise: NoiseSource, at: At | None
 ) -> Iterator[Step]:
     memory = None
+    solver = solver.planned(levels) if isinstance(solver, Planning) else solver
     for i in range(len(levels) - 1):
         with torch.no_grad():  # inside the loop: a generator must not leave it switched off in the caller's code
             x, estimate, memory = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
