@@ -17,7 +17,8 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Laplace, Schedule
-from unsteep.sampling import DDIM, DEIS, Frame, GaussianFrame, sample, trajectory
+from unsteep.sampling import DDIM, DEIS, Frame, GaussianFrame, gaussian_frame, sample, trajectory
+from unsteep.sampling.frame_weights import step_weights
 
 SCHEDULES: dict[str, Any] = {
     "chain": LinearBetas(),
@@ -352,3 +353,31 @@ class TestInvariance:
             close(walk(one, VP(), 5, bound(means[rows]), x[rows])[1], batch[rows], atol=1e-5)
         shared = Frame(means[3], stds[3], spread=0.6, reach=1.2)
         close(walk(replace(solver, frame=shared), VP(), 5, bound(means[3]), x[3:4])[1], batch[3:4], atol=1e-5)
+
+
+class TestWeights:
+    """What steps weigh values with depends on levels and frame alone."""
+
+    @both_starts
+    def test_step_by_step_is_what_a_walk_finds_at_once(self, start: Any) -> None:
+        solver, schedule = GaussianFrame(frame=TRUE, start=start, end="smooth"), VP()
+        levels = solver.levels(schedule, 7)
+        x, memory = START, None
+        for i in range(len(levels) - 1):
+            x, _, memory = solver.step(MIXTURE, x, levels[i], levels[i + 1], NOISE, memory, schedule.inverse)
+        close(x, walk(solver, schedule, 7, MIXTURE, START)[1], atol=1e-12)
+
+    def test_once_for_each_class_and_once_for_a_walk(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of 64 samples of two classes two rows are weighed, in one plan."""
+        found = []
+
+        def counting(frame: Frame, levels: NoiseLevel, *how: Any) -> Any:
+            plan = step_weights(frame, levels, *how)
+            found.append(plan(3).predictor[0].shape)
+            return plan
+
+        monkeypatch.setattr(gaussian_frame, "step_weights", counting)
+        std = torch.tensor([[0.5, 0.2, 0.1], [0.4, 0.3, 0.2]]).double()[torch.arange(64) % 2]
+        frame = Frame(torch.zeros(4), std, spread=0.3, reach=0.5, basis=rotation(4)[:, :2])
+        walk(GaussianFrame(frame=frame), VP(), 8, Mixture(normal(3, 4), torch.full((3,), 0.04)), normal(64, 4))
+        assert found == [(2, 3)]

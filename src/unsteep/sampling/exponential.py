@@ -19,6 +19,7 @@ it, errors in them grow more than the formula gains. And where alpha grows e^5-f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -89,12 +90,15 @@ def steady(weigh: Callable[[Sequence[Tensor]], Tensor], nodes: Sequence[Tensor])
 
 
 def lagrange(nodes: Tensor, places: Tensor) -> Tensor:
-    """The values (k, p) at `places` (p,) of the k polynomials that are 1 at one of `nodes` (k,) and 0 at the others."""
-    k = len(nodes)
-    apart = ~torch.eye(k, dtype=torch.bool)
-    above = torch.where(apart[..., None], places - nodes[None, :, None], 1.0).prod(1)
-    below = torch.where(apart, nodes[:, None] - nodes, 1.0).prod(1)
-    return above / below[:, None]
+    """The values (k, p, ...) at `places` (p, ...) of the k polynomials that are 1 at one of k nodes and 0 at the
+    others. `nodes` (k,), or (k, p): others for each row of places."""
+    nodes = nodes.reshape(*nodes.shape, *(1,) * (places.ndim - nodes.ndim + 1))
+    polynomials = []
+    for j, node in enumerate(nodes):
+        others = [other for i, other in enumerate(nodes) if i != j]
+        above = math.prod((places - other for other in others), start=torch.ones_like(places))
+        polynomials.append(above / math.prod((node - other for other in others), start=torch.ones_like(node)))
+    return torch.stack(polynomials)
 
 
 def combine(x: Tensor, kept: Tensor, values: Sequence[Tensor], shares: Tensor) -> Tensor:

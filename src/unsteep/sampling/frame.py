@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -53,6 +54,15 @@ class Frame:
         """std, float64, at least FLOOR."""
         return self.std.double().clamp(min=FLOOR)
 
+    @cached_property
+    def rows(self) -> tuple[Tensor, Tensor | None]:
+        """`floored` without repetition, (r, k + 1), and which of its rows each sample has, int64 (b,); where all share
+        one, (k + 1,) and None."""
+        if self.std.ndim == 1:
+            return self.floored, None
+        rows, which = self.floored.unique(dim=0, return_inverse=True)
+        return (rows[0], None) if len(rows) == 1 else (rows, which)
+
     @arithmetic()
     def project(self, x: Tensor, alpha: Tensor) -> Tensor:
         """x - alpha mean in the frame: (b, k + d) for x (b, *shape)."""
@@ -73,12 +83,17 @@ class Frame:
         return like(alpha, x) * self.mean.to(x) + coordinates.reshape(x.shape)
 
     def wide(self, factor: Tensor, x: Tensor) -> Tensor:
-        """A factor for each direction, (k + 1,) or (b, k + 1), for the coordinates of x."""
+        """A factor for each direction, (..., k + 1), for the coordinates of x: (..., k + d), in its dtype."""
         if self.basis is None:
             times = 1 if factor.shape[-1] == 1 else x[0].numel() // factor.shape[-1]
             return factor.repeat(*(1,) * (factor.ndim - 1), times).to(x)
         d, k = self.basis.shape
         return torch.cat([factor[..., :k], factor[..., k:].expand(*factor.shape[:-1], d)], -1).to(x)
+
+    def each(self, factor: Tensor, x: Tensor) -> Tensor:
+        """The same for a factor of the `rows`: (..., k + d) where all samples share one, or (..., b, k + d)."""
+        wide, which = self.wide(factor, x), self.rows[1]
+        return wide if which is None else wide[..., which.to(x.device), :]
 
 
 @arithmetic()

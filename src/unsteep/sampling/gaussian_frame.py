@@ -24,10 +24,10 @@ s = 0 as any step does: of higher order where data have a density.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,26 +37,21 @@ from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import Schedule
 from unsteep.denoiser import Denoise
-from unsteep.sampling.exponential import lagrange
 from unsteep.sampling.frame import SCALAR, Frame
+from unsteep.sampling.frame_weights import StepWeights, step_weights
 from unsteep.sampling.grids import levels_at
 from unsteep.sampling.known import Known
 from unsteep.sampling.loop import At
 
-History = tuple[tuple[Tensor, Tensor], ...]  # (node, G) of the last calls, oldest first
-OFFSET = 0.2  # of the nodes, in units of c_bar
-LONG = 0.5, 0.75  # a step between nodes farther apart than this is too long for a parabola, for a straight line
-_POINTS, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(24))
-
 
 @dataclass(frozen=True)
 class FrameStep:
-    """The last step: from `z` at `level`, with the calls that it was made from. `leap`: it was the first one."""
+    """The last step: from `z` at the last of the `levels` seen, with the `values` of G that it was made from, oldest
+    first."""
 
     z: Tensor
-    level: NoiseLevel
-    history: History
-    leap: bool
+    levels: tuple[NoiseLevel, ...]
+    values: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +68,9 @@ class GaussianFrame:
     start: Literal["call", "free"] = "call"
     end: Literal["denoiser", "smooth"] = "denoiser"
     frame: Frame | None = field(default=None, metadata={"setting": False})
+    plan: Callable[[int], StepWeights] | None = field(
+        default=None, metadata={"setting": False}, compare=False, repr=False
+    )
     flows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -111,83 +109,50 @@ class GaussianFrame:
         memory: FrameStep | None,
         at: At | None,
     ) -> tuple[Tensor, Estimate, FrameStep | None]:
-        z = self._frame.project(x, now.alpha) / self._wide(self._scale(now), x)
+        seen = (*(memory.levels if memory else ()), now)
+        plan = self.plan or self._weights(_row(*seen, nxt))
+        weights = plan(len(seen) - 1).wide(self._frame, x)
+        z = self._frame.project(x, now.alpha) / weights.scale
         free = memory is None and self.start == "free" and bool(nxt.sigma > 0)
         estimate = self._gaussian(z, x, now) if free else denoise(x, now)
         if bool(nxt.sigma == 0) and (memory is None or self.end == "denoiser"):
             return like(nxt.alpha, x) * estimate.x0, estimate, None
-        beyond = torch.zeros_like(z) if free else self._beyond(estimate.x0, z, now)
-        if memory is None:
-            whole, _ = self._leap(now, nxt)
-            x_nxt = self._restored(z + self._wide(whole, z) * beyond, x, nxt)
-            return x_nxt, estimate, FrameStep(z, now, ((self._node(now), beyond),), leap=True)
-        history = (*(() if memory.leap else memory.history), (self._node(now), beyond))
-        if self.corrector and memory.leap:
-            whole, late = self._leap(memory.level, now)
-            first = memory.history[0][1]
-            z = memory.z + self._wide(whole - late, z) * first + self._wide(late, z) * beyond
-        elif self.corrector:
-            too_long = self._length(memory.level, now) > LONG[1]
-            z = self._walked(memory.z, history[-2:] if too_long else history, memory.level, now)
-        history = history[-self.order :]
-        length = self._length(now, nxt)
-        used = 1 if length > LONG[1] else 2 if length > LONG[0] else self.order
-        z_nxt = self._walked(z, history[-used:], now, nxt)
-        return self._restored(z_nxt, x, nxt), estimate, FrameStep(z, now, history, leap=False)
+        if free:
+            beyond = torch.zeros_like(z)
+        else:
+            told = self._frame.project(estimate.x0, torch.ones_like(now.alpha))
+            beyond = weights.told * told - weights.own * z
+        values = (*(memory.values if memory else ()), beyond)
+        if memory and self.corrector:
+            z = _walked(memory.z, weights.corrector, values)
+        z_nxt = _walked(z, weights.predictor, values)
+        x_nxt = self._frame.restore(z_nxt * weights.scale_nxt, x, nxt.alpha)
+        return x_nxt, estimate, FrameStep(z, seen, values[-self.order :])
+
+    def planned(self, levels: NoiseLevel) -> Self:
+        """With the weights of every step over `levels`."""
+        return replace(self, plan=self._weights(levels))
+
+    def _weights(self, levels: NoiseLevel) -> Callable[[int], StepWeights]:
+        return step_weights(self._frame, levels, self.order, self.start == "free")
 
     @property
     def _frame(self) -> Frame:
         return SCALAR if self.frame is None else self.frame
 
-    def _scale(self, level: NoiseLevel) -> Tensor:
-        return torch.hypot(level.alpha * self._frame.floored, level.sigma)
-
-    def _wide(self, factor: Tensor, x: Tensor) -> Tensor:
-        return self._frame.wide(factor, x)
-
-    def _node(self, level: NoiseLevel) -> Tensor:
-        return torch.log(level.sigma / level.alpha + OFFSET * self._frame.spread)
-
-    def _length(self, now: NoiseLevel, nxt: NoiseLevel) -> float:
-        return float(self._node(now) - self._node(nxt))
-
-    def _restored(self, z: Tensor, x: Tensor, level: NoiseLevel) -> Tensor:
-        return self._frame.restore(z * self._wide(self._scale(level), z), x, level.alpha)
-
     def _gaussian(self, z: Tensor, x: Tensor, now: NoiseLevel) -> Estimate:
         """The estimate of the Gaussian itself."""
-        gain = now.alpha * self._frame.floored**2 / self._scale(now)
-        return Estimate("x0", self._frame.restore(self._wide(gain, z) * z, x, torch.ones_like(now.alpha)), x, now)
+        std = self._frame.rows[0]
+        gain = now.alpha * std**2 / torch.hypot(now.alpha * std, now.sigma)
+        return Estimate("x0", self._frame.restore(self._frame.each(gain, z) * z, x, torch.ones_like(now.alpha)), x, now)
 
-    def _beyond(self, x0: Tensor, z: Tensor, now: NoiseLevel) -> Tensor:
-        """G at `now`, (b, k + d): finite at alpha = 0."""
-        told = self._frame.project(x0, torch.ones_like(now.alpha))
-        gain = self._frame.floored**2 * now.alpha / now.sigma
-        return self._wide(self._scale(now) / now.sigma, z) * told - self._wide(gain, z) * z
 
-    def _walked(self, z: Tensor, history: History, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
-        """z after the step, by the polynomial through `history`."""
-        nodes, values = zip(*history, strict=True)
-        for share, value in zip(self._shares(torch.stack(nodes), now, nxt), values, strict=True):
-            z = z + self._wide(share, z) * value
-        return z
+def _walked(z: Tensor, shares: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
+    """z after a step, by the weights of the last values."""
+    for share, value in zip(shares, values[len(values) - len(shares) :], strict=True):
+        z = z + share * value
+    return z
 
-    def _shares(self, nodes: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
-        """The weight of each of n values in each direction, (n, k + 1): with theta = atan(s / c), ds / (c^2 + s^2) is
-        dtheta / c."""
-        c = self._frame.floored
-        start, end = (torch.atan2(level.sigma, level.alpha * c) for level in (now, nxt))
-        theta = ((start + end)[..., None] + (start - end)[..., None] * _POINTS) / 2
-        places = torch.log(c[..., None] * torch.tan(theta) + OFFSET * self._frame.spread)
-        basis = lagrange(nodes, places.flatten()).reshape(len(nodes), *places.shape)
-        return (basis @ _WEIGHTS) * (start - end) / (2 * c)
 
-    def _leap(self, now: NoiseLevel, nxt: NoiseLevel) -> tuple[Tensor, Tensor]:
-        """The integrals over the first step, in each direction, of 1 and of the share of the second call's G, which is
-        1 at the end: in u = 1 / s, which is 0 where no signal is left."""
-        c, s = self._frame.floored[..., None], nxt.sigma / nxt.alpha
-        start, end = now.alpha / now.sigma, 1 / s
-        u = (start + end + (end - start) * _POINTS) / 2
-        kernel = _WEIGHTS * (end - start) / 2 / (1 + (c * u) ** 2)
-        late = (s * u) ** 2 if self.start == "free" else (u - start) / (end - start)
-        return kernel.sum(-1), (kernel * late).sum(-1)
+def _row(*levels: NoiseLevel) -> NoiseLevel:
+    return NoiseLevel(*(torch.stack([getattr(level, of.name) for level in levels]) for of in fields(NoiseLevel)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +42,13 @@ class Solver(Protocol):
         memory: Any,
         at: At | None,
     ) -> tuple[Tensor, Estimate, Any]: ...
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A solver that can do at once, before the first step, what depends on the levels of all steps alone."""
+
+    def planned(self, levels: NoiseLevel) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ def _steps(
     denoise: Denoise, x: Tensor, levels: NoiseLevel, solver: Solver, noise: NoiseSource, at: At | None
 ) -> Iterator[Step]:
     memory = None
+    solver = solver.planned(levels) if isinstance(solver, Planning) else solver
     for i in range(len(levels) - 1):
         with torch.no_grad(), arithmetic():  # inside the loop: a generator must not leave them on in the caller's code
             try:
