@@ -15,6 +15,7 @@ torch.set_num_threads(1)
 NOT_NUMBERS = {
     "ablation",
     "any_pictures",
+    "bench",
     "captions",
     "check",
     "classifier",
