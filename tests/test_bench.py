@@ -70,8 +70,7 @@ def test_precisions_take_turns_after_a_first_call_that_is_not_counted() -> None:
     assert called == ["float32", "bf16"] * (1 + ROUNDS)
 
 
-@pytest.mark.parametrize("precision", DTYPES)
-def test_the_network_alone_computes_in_the_precision(precision: Precision) -> None:
+def test_the_network_alone_computes_in_half_precision() -> None:
     seen: list[torch.dtype] = []
 
     class Looks(nn.Module):
@@ -79,10 +78,9 @@ def test_the_network_alone_computes_in_the_precision(precision: Precision) -> No
             seen.append((x.flatten(1) @ x.flatten(1).T).dtype)
             return x
 
-    wrapped = Autocast(Looks(), DTYPES[precision])
     x = torch.zeros(2, 1, 4, 4)
-    assert wrapped(x, torch.zeros(2)).dtype == torch.float32
-    assert seen == [DTYPES[precision]]
+    assert Autocast(Looks(), torch.bfloat16)(x, torch.zeros(2)).dtype == torch.float32
+    assert seen == [torch.bfloat16]
     assert (x.flatten(1) @ x.flatten(1).T).dtype == torch.float32
 
 

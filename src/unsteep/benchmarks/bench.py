@@ -142,7 +142,9 @@ def bench(
     )
 
 
-def by_turns(made: Callable[[Precision], Work], seconds: float, device: str, advance: Callable[[], None]) -> ByPrecision:
+def by_turns(
+    made: Callable[[Precision], Work], seconds: float, device: str, advance: Callable[[], object]
+) -> ByPrecision:
     """The speed of some work in each precision. The first call, which allocates, is not counted."""
     works = {precision: made(precision) for precision in DTYPES}
     for work in works.values():
@@ -171,8 +173,7 @@ def sampling(run: Run, data: DataSet, device: str, precision: Precision, trust: 
     """Steps of DDIM under the conditions of a training batch, counted in evaluations of the network."""
     task = run.made(data, device, trust)
     batch, _ = next(iter(task.parts(0)))
-    model = Model(cast(Denoiser, task.state.ema.module), task.description)
-    model.denoiser.network = Autocast(model.denoiser.network, DTYPES[precision])
+    model = in_precision(Model(cast(Denoiser, task.state.ema.module), task.description), precision)
 
     def walks() -> Iterator[Step]:
         while True:
@@ -190,15 +191,22 @@ def sampling(run: Run, data: DataSet, device: str, precision: Precision, trust: 
 WORKS = {"training": training, "sampling": sampling}
 
 
+def in_precision(model: Model, precision: Precision) -> Model:
+    """The same model, whose network computes in it from now on."""
+    if precision != "float32":
+        model.denoiser.network = Autocast(model.denoiser.network, DTYPES[precision])
+    return model
+
+
 class Autocast(nn.Module):
-    """A network that computes in half precision, where that is asked for, with its input and output as they are."""
+    """A network that computes in half precision, whose input is as it was."""
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
 
     def forward(self, x: Tensor, noise_label: Tensor, **heard: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with torch.autocast(x.device.type, self.dtype):
             answer: Tensor = self.network(x, noise_label, **heard)
         return answer
 

@@ -12,12 +12,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+
+from unsteep import __version__
 
 Work = Callable[[], float]
 Precision = Literal["float32", "bf16"]
@@ -76,7 +77,7 @@ def machine(device: str = "cpu") -> Machine:
         bf16=_accelerator_has_bf16(device) if accelerated else bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         torch=torch.__version__,
-        unsteep=version("unsteep"),
+        unsteep=__version__,
         python=platform.python_version(),
     )
 
