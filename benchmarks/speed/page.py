@@ -18,18 +18,21 @@ from unsteep.pages import Page, plots
 from unsteep.pages.html import unbroken
 
 CONTROL = "unsteep again"
-WHATS = {"train": "training, examples/s", "sample": "sampling, network evaluations/s"}
-HEADER = ("library", "graph", "parameters", "a second", "unsteep is faster", "wall clock", "peak GB")
+WHATS = {"train": "training", "sample": "sampling"}
+HEADER = ("", "weights", "a second", "ratio", "clock", "GB")
 INTRODUCTION = """
 Each library has a process of its own, pinned to the same number of threads, and they take turns: in every round each
 does the same number of training steps, or of network evaluations of its own DDIM, in an order drawn anew. Training is
 the loop that its own trainer or documentation writes, on noise in memory. Seconds are of CPU time, which a busy
 machine disturbs less; on an accelerator, of the clock.
 
-Unsteep is faster: how many times as fast as the library in the same round, the median of the rounds, with the least and
-the most; below 1 it is slower. The same by the clock on the wall stands beside it. Graph: the same network, or one
-of the library's own with as many parameters. Unsteep again is a second process of our own, a control: by as much as it
-differs from 1, others may by chance. Peak memory is of the whole process, after that work.
+A second: examples of training, or evaluations of the network, one for each sample and step.
+
+Ratio: how many times as fast unsteep is as the library in the same round, the median of the rounds, with the least and
+the most; below 1 it is slower. The same by the clock on the wall stands beside it. The network is the same, or, where
+it says own graph, one of the library's own with as many parameters. Unsteep again is a second process of our own, a
+control: by as much as it differs from 1, others may by chance. GB is the peak of memory of the whole process, after
+that work.
 """
 
 
@@ -55,10 +58,11 @@ class Group:
         """Of the table, under `HEADER`."""
         lines = []
         for cell in self.cells:
-            ratios = ["", ""] if cell is self.cells[0] else [shown(self.ratio(cell, wall)) for wall in (False, True)]
+            clock = f"{self.ratio(cell, wall=True).value:.2f}"
+            ratios = ["", ""] if cell is self.cells[0] else [shown(self.ratio(cell)), clock]
             rate = shown(Rate.of(cell.rates))
-            name = unbroken(named(cell))
-            lines.append([name, cell.graph, f"{cell.parameters:,}", rate, *ratios, f"{cell.peak:.2f}"])
+            name = named(cell) if cell.graph == "same" else f"{named(cell)}, own graph"
+            lines.append([name, f"{cell.parameters / 1e6:.2f}M", rate, *ratios, f"{cell.peak:.2f}"])
         return lines
 
     @property
@@ -113,7 +117,7 @@ class Results:
         lines = []
         for group in self.groups:
             others = [cell for cell in group.cells[1:] if cell.task.library not in (CONTROL, "unsteep")]
-            line = [unbroken(group.name)]
+            line = [group.name]
             for graph in ("same", "own"):
                 of = [cell for cell in others if cell.graph == graph]
                 fastest = min(of, key=lambda cell: Rate.of(cell.seconds).value, default=None)
@@ -132,20 +136,20 @@ class Results:
             ours = by.get((size, batch, "bf16", what, "unsteep"))
             if precision == "float32" and ours is not None and cell.task.library not in ("unsteep", CONTROL):
                 ratio = Rate.of(ours.rates).value / Rate.of(cell.rates).value
-                lines.append([f"{size}, batch {batch}: {WHATS[what]}", unbroken(name), f"{ratio:.2f}"])
+                lines.append([f"{size}, batch {batch}: {WHATS[what]}", name, f"{ratio:.2f}"])
         return lines
 
     @property
     def wholes(self) -> list[list[str]]:
         """Whole processes, under `WHOLE`."""
         return [
-            [one.what, unbroken(one.library), shown(Rate.of(one.cpu)), shown(Rate.of(one.wall)), f"{one.peak:.2f}"]
+            [one.what, one.library, shown(Rate.of(one.cpu)), shown(Rate.of(one.wall)), f"{one.peak:.2f}"]
             for one in self.whole
         ]
 
 
-BEST = ("", "same graph: the fastest, and unsteep over it", "own graph", "unsteep over itself")
-DEFAULTS = ("", "library", "unsteep is faster")
+BEST = ("ratio to the fastest", "of the same graph", "of its own graph", "to unsteep")
+DEFAULTS = ("", "library", "ratio")
 WHOLE = ("", "library", "CPU s", "wall clock s", "peak GB")
 
 

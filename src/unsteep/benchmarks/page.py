@@ -12,7 +12,7 @@ from unsteep.pages.files import write_json
 from unsteep.pages.html import unbroken
 
 UNITS: dict[What, str] = {"training": "examples/s", "sampling": "network evaluations/s"}
-COUNTED = "training in examples/s, sampling in network evaluations/s: median (slowest–fastest round)"
+COUNTED = "training in examples/s, sampling in network evaluations/s: median [slowest, fastest round]"
 CEILINGS = ("GFLOP/s", *DTYPES, "ratio")
 SPEEDS = ("", "batch", *DTYPES, "ratio", "ceiling")
 EXPLAINED = f"""
@@ -25,8 +25,8 @@ precision; a training step is taken as {FORWARD["training"]} forward passes.
 
 
 def shown(rate: Rate) -> str:
-    """As in 12.3 (11.9–12.8), the range in brackets."""
-    return unbroken(f"{_digits(rate.value)} ({_digits(rate.low)}–{_digits(rate.high)})")
+    """As in 12.3 [11.9, 12.8], the range in brackets."""
+    return unbroken(f"{_digits(rate.value)} [{_digits(rate.low)}, {_digits(rate.high)}]")
 
 
 def _digits(value: float) -> str:

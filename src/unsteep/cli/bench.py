@@ -74,7 +74,7 @@ def bench(
     tables = (("", page.CEILINGS, page.ceiling_rows(found)), (page.COUNTED, page.SPEEDS, page.speed_rows(found)))
     for title, header, rows in tables:
         print(f"\n{title}" if title else "")
-        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+        table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right")
         for row in rows:
