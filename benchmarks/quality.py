@@ -35,6 +35,7 @@ from unsteep.pages.files import check_folder
 
 LIBRARIES = ("unsteep", "diffusers", "azula", "smalldiffusion")
 METRICS = ("fid", "kid", "recall")
+PROTOCOL = ("reference", "reference pictures", "features", "features digest")
 SHOWN = 30
 
 
@@ -102,9 +103,12 @@ def main() -> None:
     }
     facts = [
         *machine().facts,
-        ("trained", f"{chosen.seconds:g} CPU seconds on {chosen.threads} threads, seeds {chosen.seeds}"),
+        (
+            "trained",
+            f"{chosen.seconds:g} CPU seconds on {chosen.threads} threads; seeds {', '.join(map(str, chosen.seeds))}",
+        ),
         ("sampled", f"{chosen.n} at {chosen.calls} calls"),
-        *((str(name), str(value)) for name, value in mine[0]["protocol"].items()),
+        *((name, str(mine[0]["protocol"][name])) for name in PROTOCOL),
     ]
     page.show(rows, console)
     command = f"../peers/bin/python {shlex.join(sys.argv)}"

@@ -16,6 +16,7 @@ NOT_NUMBERS = {
     "ablation",
     "any_pictures",
     "bench",
+    "benchmarks",
     "captions",
     "check",
     "classifier",

@@ -12,15 +12,17 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from unsteep.evaluation.page import shown
+from unsteep.evaluation.page import brief, shown
 from unsteep.metrics.interval import Interval
 from unsteep.pages import Page, plots
+from unsteep.pages.html import unbroken
 
-HEADER = ("recipe", "sampler", "weights", "steps", "FID", "KID", "recall", "sampling, CPU s")
+HEADER = ("recipe", "sampler", "weights", "steps", "FID", "KID", "recall", "sampling s")
 INTRODUCTION = """
 Each recipe is the one of its library's own example or tutorial, trained on one thread until the CPU seconds were spent;
 rates that anneal follow the time that is gone. All samples are measured by unsteep's own protocol against the same real
 pictures. The FID with its 95% interval: over seeds where there are several, of the sample where there is one.
+Sampling is in CPU seconds, preparations of a default solver among them.
 """
 
 
@@ -42,7 +44,7 @@ class Row:
         """Under `HEADER`."""
         parameters, steps = (self.cells[0][key] for key in ("parameters", "steps"))
         cost = sum(cell["samplers"][self.sampler]["cpu"] for cell in self.cells) / len(self.cells)
-        values = [shown(self.metric(name)) for name in ("fid", "kid", "recall")]
+        values = [unbroken(shown(self.metric("fid"))), *(brief(self.metric(name)) for name in ("kid", "recall"))]
         return [self.name, self.sampler, f"{parameters / 1e6:.2f}M", str(steps), *values, f"{cost:.0f}"]
 
 
