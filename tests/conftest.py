@@ -17,6 +17,8 @@ torch.set_num_threads(1)
 NOT_NUMBERS = {
     "ablation",
     "any_pictures",
+    "bench",
+    "benchmarks",
     "captions",
     "check",
     "classifier",

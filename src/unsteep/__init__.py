@@ -47,6 +47,7 @@ _WHERE = {
     "VP": "unsteep.core.schedules",
     "Vectors": "unsteep.spaces",
     "add_noise": "unsteep.core.level",
+    "bench": "unsteep.benchmarks.bench",
     "evaluate": "unsteep.evaluation.evaluating",
     "fill": "unsteep.model.fill",
     "grid": "unsteep.sampling",
@@ -65,6 +66,7 @@ _WHERE = {
 
 if TYPE_CHECKING:
     from unsteep.analytic import Mixture
+    from unsteep.benchmarks.bench import bench
     from unsteep.core.chains import CosineBetas, LinearBetas
     from unsteep.core.condition import Condition
     from unsteep.core.estimate import Estimate
@@ -126,6 +128,7 @@ __all__ = [
     "UniPC",
     "Vectors",
     "add_noise",
+    "bench",
     "evaluate",
     "fill",
     "grid",

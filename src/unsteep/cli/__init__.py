@@ -39,6 +39,7 @@ VERBS = {
     "study": "Settle a question: schedules, solvers, architecture, scale, guidance.",
     "ablate": "Compare what to predict and what to train on, on your data.",
     "check": "Check the mathematics on this machine, and a run, against closed forms.",
+    "bench": "Measure how fast this machine trains and samples.",
     "schedules": "List every noise schedule, in numbers and as a picture.",
 }
 OPTIONS = {"batch_size": "batch"}  # whose names are other ones than in the library

@@ -1,0 +1,123 @@
+"""The benchmarks beside other libraries, with numbers that were made up: what they say of them.
+
+Nothing is timed, and no other library is needed."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unsteep.benchmarks.machine import Rate, machine
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("speed", "quality")]:
+        del sys.modules[name]
+
+
+def cell(library: str, cpu: list[float], what: str = "train", precision: str = "float32") -> Any:
+    from speed.libraries import Task
+    from speed.rounds import Cell
+
+    task = Task(library=library, size="small", batch=4, precision=precision)  # type: ignore[arg-type]
+    return Cell(task, what, 5, 1_600_000, cpu, [2 * one for one in cpu], 0.5)  # type: ignore[arg-type]
+
+
+def results(cells: list[Any]) -> Any:
+    from speed.page import Results
+    from speed.shell import Whole
+
+    return Results(
+        machine=machine(),
+        threads=1,
+        rounds=3,
+        ceilings={"matrix product": {"float32": Rate(60.0, 50.0, 70.0)}},
+        cells=cells,
+        whole=[Whole("import", "unsteep", [2.0, 2.5], [3.0, 3.5], 0.3)],
+        left_out=["azula is not installed"],
+        versions={"unsteep": "1"},
+        seconds=60.0,
+    )
+
+
+def test_a_ratio_is_taken_within_a_round() -> None:
+    from speed.page import Group
+
+    group = Group([cell("unsteep", [1.0, 10.0, 2.0]), cell("diffusers", [2.0, 20.0, 3.0])])
+    assert group.ratio(group.cells[1]) == Rate(2.0, 1.5, 2.0)
+    assert group.cells[0].rates == [20.0, 2.0, 10.0]  # 5 steps of 4
+
+
+def test_the_page_says_who_is_fastest_and_what_is_noise(tmp_path: Path) -> None:
+    from speed.page import write
+
+    cells = [
+        cell("unsteep", [2.0, 2.0]),
+        cell("unsteep again", [1.9, 2.1]),
+        cell("diffusers", [3.0, 3.0]),
+        cell("smalldiffusion", [2.5, 2.5]),
+        cell("azula", [1.0, 1.0]),
+        cell("unsteep", [1.0, 1.0], precision="bf16"),
+    ]
+    found = results(cells)
+    ratio_to = [line.replace("\N{NO-BREAK SPACE}", " ") for line in found.best[0]]
+    assert ratio_to == [
+        "small, batch 4, float32: training", "smalldiffusion 1.25 [1.25, 1.25]", "azula 0.50 [0.50, 0.50]",
+        "1.00 [0.95, 1.05]",
+    ]  # fmt: skip
+    assert ["small, batch 4: training", "diffusers", "3.00"] in found.defaults  # bf16 of ours over their float32
+    page = write(found, "python benchmarks/speed.py", tmp_path).read_text()
+    assert "azula is not installed" in page
+    assert "benchmarks/peers.txt" in page
+    assert page.count("<img") == 1  # a group of one alone has no ratios
+
+
+def test_what_is_kept_is_found_again_wherever_the_data_lie() -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("quality_script", BENCHMARKS / "quality.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    asked = {"name": "unsteep", "settings": ["a=1"], "seed": 0, "data": "here"}
+    assert script.is_of({**asked, "data": "there", "steps": 3}, asked)
+    assert not script.is_of({**asked, "seed": 1}, asked)
+    assert not script.is_of({**asked, "settings": []}, asked)
+
+
+def kept(name: str, library: str, fid: float, seed: int = 0) -> dict[str, Any]:
+    values = {metric: {"value": fid, "low": fid - 1, "high": fid + 1} for metric in ("fid", "kid", "recall")}
+    sampler = {"cpu": 3.0, "values": values, "sheet": ""}
+    return {
+        "name": name, "library": library, "seed": seed, "steps": 7, "parameters": 10, "samplers": {"DDIM": sampler}
+    }  # fmt: skip
+
+
+def test_recipes_are_ranked_by_the_mean_over_seeds() -> None:
+    from quality.page import rows, verdict
+
+    cells = [
+        kept("a", "azula", 8.0),
+        kept("a", "azula", 12.0, 1),
+        kept("u", "unsteep", 4.0),
+        kept("u", "unsteep", 6.0, 1),
+    ]
+    found = rows(cells)
+    assert [(row.name, row.metric("fid").value) for row in found] == [("u", 5.0), ("a", 10.0)]
+    assert found[0].metric("fid").half > 1  # Student's, of two
+    assert "0.50 times the FID" in verdict(found)
+    assert rows(cells[:1])[0].metric("fid").high == 9.0  # the sample's own
+
+
+def test_peers_are_pinned() -> None:
+    lines = [line for line in (BENCHMARKS / "peers.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all("==" in line for line in lines)
+    assert not any(line.startswith(("torch", "torchvision")) for line in lines)
