@@ -474,6 +474,7 @@ def test_training_approaches_the_best_there_is(tmp_path: Path) -> None:
     assert 0.9 * best < sum(losses[-50:]) / 50 < 1.2 * best
 
 
+@pytest.mark.filterwarnings("ignore:precision")  # where it is slower
 def test_half_precision_trains(run: Run, unbroken: Path, tmp_path: Path) -> None:
     runs.start(replace(run, train=replace(run.train, precision="bf16")), tmp_path / "run", say=silent)
     half, full = ([record["loss"] for record in read_log(out / "log.jsonl")] for out in (tmp_path / "run", unbroken))

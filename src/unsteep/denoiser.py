@@ -12,7 +12,8 @@ The network hears the noise level as one number, `noise_label`:
     "logsnr"  log-SNR clamped to [-20, 20] and scaled to [0, 1000], 1000 being pure noise (Kingma et al. 2021)
 
 `input_scale`: "none", or "unit" for c_in = 1 / sqrt(alpha^2 + sigma^2), which keeps the input of unit scale where the
-schedule does not (Karras et al. 2022). Compilation, autocast, data-parallel wrappers go around `network` alone.
+schedule does not (Karras et al. 2022). `precision`: in which the network runs, and the algebra of its answers does
+not (see `core.precision`). Compilation, autocast, data-parallel wrappers go around `network` alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from unsteep.core.condition import VALID, Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, level_of, like
+from unsteep.core.precision import Precision, running
 from unsteep.core.schedules import Schedule, schedule_of, steps_of
 
 NoiseLabel = Literal["step", "time", "logsnr"]
@@ -59,6 +61,7 @@ class Denoiser(nn.Module):
         noise_label: NoiseLabel | None = None,
         input_scale: InputScale = "none",
         learn_variance: LearnVariance = False,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         kind("network", network, nn.Module, "a torch module", "give one")
@@ -76,6 +79,7 @@ class Denoiser(nn.Module):
         if not isinstance(learn_variance, bool | str) or learn_variance not in (False, True, "fraction", "diagonal"):
             raise ValueError(f"learn_variance: expected False, True, fraction or diagonal, got {shown(learn_variance)}")
         choice("input_scale", input_scale, get_args(InputScale))
+        choice("precision", precision, get_args(Precision))
         if noise_label == "step" and not has_steps:
             raise ValueError(
                 f"noise_label: 'step' needs a chain, and {type(schedule).__name__} has no steps; use 'time'"
@@ -86,6 +90,7 @@ class Denoiser(nn.Module):
         self.noise_label = noise_label or ("step" if has_steps else "time")
         self.input_scale = input_scale
         self.learn_variance = learn_variance
+        self.precision = precision
 
     def forward(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Estimate:
         """The estimate at x_t (b, ...), for `level` of shape () or (b,)."""
@@ -99,8 +104,9 @@ class Denoiser(nn.Module):
         scaled = x_t if self.input_scale == "none" else x_t / like(level.scale, x_t)
         # In half precision neighbouring labels near 999 would be one number.
         heard = self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))
-        output = self.network(scaled, heard, **({} if condition is None else condition))
-        output = output.to(x_t.dtype)  # an autocast network answers in half precision; the algebra is not done in it
+        with running(x_t.device, self.precision):
+            output = self.network(scaled, heard, **({} if condition is None else condition))
+        output = output.to(x_t.dtype)  # which may be in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
         valid = None if condition is None else condition.get(VALID)
         if self.prediction == "mean":

@@ -10,24 +10,33 @@ import torch
 from unsteep.core.arguments import choice, flag, kind
 from unsteep.core.arguments import path as path_of
 from unsteep.model import Model
+from unsteep.networks.precision import Asked
 from unsteep.storage.checkpoint import latest, load_text
 
 
 def load(
-    path: str | Path, *, weights: str | None = None, device: torch.device | str = "auto", trust: bool = False
+    path: str | Path,
+    *,
+    weights: str | None = None,
+    device: torch.device | str = "auto",
+    precision: Asked = "float32",
+    trust: bool = False,
 ) -> Model:
     """The model at `path`: a run's folder (its latest checkpoint that verifies), a checkpoint, or a saved model.
 
     `weights`: "ema" (the default where there are averaged weights) or "weights". `device`: "auto" is the best there is;
-    the model's repr says which. `trust`: import the parts of a user's own that the model names, as its network; without
-    it they must have been imported before. ValueError if `path` is none of these, or a file was damaged.
+    the model's repr says which. `precision`: in which the network runs, whatever it was trained in; "auto" is the
+    fastest, by a measurement, and `model.took` says why. `trust`: import the parts of a user's own that the model
+    names, as its network; without it they must have been imported before. ValueError if `path` is none of these, or a
+    file was damaged.
     """
     path, trust = path_of("path", path), flag("trust", trust)
     if weights is not None:
         choice("weights", weights, ("ema", "weights"))
     device = chosen_device(device)
     if (path / "model.toml").exists():
-        return Model.open(path, weights, device, trust=trust, origin=_origin(path, weights))
+        model = Model.open(path, weights, device, trust=trust, origin=_origin(path, weights))
+        return model.to(precision=precision)
     if not (path / "run.toml").exists():
         what = "does not exist" if not path.exists() else "is neither a run nor a saved model"
         raise ValueError(f"{path} {what}; give the folder that unsteep train wrote")
@@ -36,7 +45,8 @@ def load(
         if any((path / "checkpoints").glob("step-*")):
             raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
         raise ValueError(f"{path} has no checkpoint yet; train it with: unsteep train --resume --out {path}")
-    return Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
+    model = Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
+    return model.to(precision=precision)
 
 
 def chosen_device(device: str | torch.device = "auto") -> str:

@@ -6,11 +6,14 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from unsteep.guidance.setting import Guidance
+    from unsteep.model import Model
     from unsteep.sampling import Adaptive, Grid, Solver
+
+Precision = Literal["float32", "bf16", "fp16", "auto"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -29,6 +32,13 @@ def chosen_device(name: str) -> str:
         return chosen(name)
     except ValueError as error:
         raise ValueError(f"--{error}") from None
+
+
+def run_in(model: Model, precision: Precision, rows: int) -> None:
+    """Runs a model in the precision of --precision, for so many samples at a time, and says which and why."""
+    model.to(precision=precision, rows=rows)
+    if precision != "float32":
+        print(f"precision  {model.took}")
 
 
 def _held() -> Any:
@@ -88,6 +98,7 @@ def chosen_guidance(
     classifier: Path | None = None,
     weaker: Path | None = None,
     device: str = "cpu",
+    precision: Precision = "float32",
     trust: bool = False,
 ) -> Guidance:
     """The guidance of --guidance and the options beside it. A model looks at what it means when it is asked."""
@@ -103,6 +114,6 @@ def chosen_guidance(
         rescale=rescale,
         threshold=threshold,
         negative=negative or None,
-        classifier=None if classifier is None else open_classifier(classifier, device),
-        weaker=None if weaker is None else load(weaker, device=device, trust=trust),
+        classifier=None if classifier is None else open_classifier(classifier, device, precision),
+        weaker=None if weaker is None else load(weaker, device=device, precision=precision, trust=trust),
     )

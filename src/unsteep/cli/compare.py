@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import Precision
+
 if TYPE_CHECKING:
     from unsteep.evaluation.compare import Result
 
@@ -30,6 +32,7 @@ def compare(
     mixed: Annotated[bool, Parameter(negative=())] = False,
     out: Path = Path("comparison"),
     device: str = "auto",
+    precision: Precision = "float32",
     trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Hold models, or pictures, against each other: every difference with its interval.
@@ -67,6 +70,8 @@ def compare(
         A folder for index.html and comparison.json.
     device
         auto, cpu, cuda or mps.
+    precision
+        In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     trust
         Import the parts of one's own that the run or the model names.
     """
@@ -85,12 +90,19 @@ def compare(
     names = _names(subjects)
     asked: dict[str, Any] = {"data": data, "split": split, "n": n, "metrics": metrics, "features": features}
     asked |= {"custom": custom, "guidance": guidance, "steps": steps, "solver": solver, "seed": seed, "trust": trust}
+    asked |= {} if precision == "float32" else {"precision": precision}
     where = chosen_device(device)
     results = [_result(path, name, asked, images, where) for path, name in zip(subjects, names, strict=True)]
     rows = comparison.compare(results, mixed=mixed)
     words = ["unsteep", "compare", *map(str, subjects), "--split", split, "--seed", str(seed)]
     words += ["--metrics", *metrics] if metrics else []
-    for name, value in (("data", data), ("n", n), ("steps", steps), ("solver", solver)):
+    for name, value in (
+        ("data", data),
+        ("n", n),
+        ("steps", steps),
+        ("solver", solver),
+        ("precision", asked.get("precision")),
+    ):
         words += [] if value is None else [f"--{name}", str(value)]
     words += ["--features", features, "--guidance", f"{guidance:g}", "--images", str(images)]
     words += [*(["--custom"] if custom else []), *(["--mixed"] if mixed else [])]

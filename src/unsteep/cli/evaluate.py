@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import Precision
+
 if TYPE_CHECKING:
     from unsteep.evaluation.evaluate import Evaluation
 
@@ -36,6 +38,7 @@ def evaluate(
     batch: int = 64,
     out: Path | None = None,
     device: str = "auto",
+    precision: Precision = "float32",
     trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Measure how good samples are: every number with its interval, its floor and its protocol.
@@ -88,6 +91,8 @@ def evaluate(
         A folder for index.html, results.json and pictures; default RUN/evaluation, or evaluation.
     device
         auto, cpu, cuda or mps.
+    precision
+        In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     trust
         Import the parts of one's own that the run or the model names.
     """
@@ -126,13 +131,17 @@ def evaluate(
         batch_size=batch,
         in_order=prompts is not None,
         device=where,
+        precision=None if precision == "float32" else precision,
         trust=trust,
         progress=True,
     )
+    if precision != "float32":
+        print(f"precision  {result.protocol.get('precision', 'float32')}")
     words = ["unsteep", "evaluate", str(subject), *([] if data is None else ["--data", str(data)]), "--split", split]
     words += ["-n", str(result.protocol["samples"]), "--metrics", *wanted, "--features", features, "--seed", str(seed)]
     words += ["--guidance", f"{guidance:g}", "--replicates", str(replicates), *(["--custom"] if custom else [])]
     given = {"steps": steps, "solver": solver, "order": order, "grid": grid, "label": label, "resize": resize}
+    given["precision"] = None if precision == "float32" else precision
     for name, value in {**given, "clip": clip, "prompts": prompts}.items():
         words += [] if value is None else [f"--{name}", str(value)]
     words += [] if lpips is None else ["--lpips", *map(str, lpips)]

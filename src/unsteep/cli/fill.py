@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import Precision
+
 
 def fill(
     run: Path,
@@ -28,6 +30,7 @@ def fill(
     out: Path = Path("filled.png"),
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Fill in part of a picture, several times over.
 
@@ -68,10 +71,12 @@ def fill(
         Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
+    precision
+        In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
     import torch
 
-    from unsteep.cli.common import chosen_device, chosen_solver, nearest
+    from unsteep.cli.common import chosen_device, chosen_solver, nearest, run_in
     from unsteep.cli.reading import read_mask, read_picture
     from unsteep.model.cost import counting
     from unsteep.model.fill import METHODS
@@ -86,6 +91,7 @@ def fill(
         raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     by_suffix(out, pictures.FORMATS, "a picture")
     model = load(run, device=chosen_device(device), trust=trust)
+    run_in(model, precision, min(n, batch))
     original = read_picture(photo, model)
     missing = read_mask(mask, photo, model)
     how: Any = {

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import Precision
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
@@ -35,6 +37,7 @@ def interpolate(
     out: Path = Path("interpolation.png"),
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Show the way from one picture to another through a model's noise.
 
@@ -69,8 +72,10 @@ def interpolate(
         Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
+    precision
+        In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
-    from unsteep.cli.common import chosen_device, chosen_solver, nearest
+    from unsteep.cli.common import chosen_device, chosen_solver, nearest, run_in
     from unsteep.cli.reading import read_picture
     from unsteep.model.interpolate import half, shares
     from unsteep.model.interpolate import interpolate as between
@@ -85,6 +90,7 @@ def interpolate(
     by_suffix(out, pictures.FORMATS, "a picture")
     shares(frames)
     model = load(run, device=chosen_device(device), trust=trust)
+    run_in(model, precision, frames)
     ends = read_picture(a, model), read_picture(b, model)
     places, seeds = [] if method == "slerp" else step or [half(model)], seed or [0]
     for place in places:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import Precision
+
 
 def redraw(
     run: Path,
@@ -25,6 +27,7 @@ def redraw(
     out: Path = Path("redrawn.png"),
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Draw a picture again, as the model would, several times over.
 
@@ -58,10 +61,12 @@ def redraw(
         Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
+    precision
+        In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
     import torch
 
-    from unsteep.cli.common import chosen_device, chosen_solver
+    from unsteep.cli.common import chosen_device, chosen_solver, run_in
     from unsteep.cli.reading import read_picture
     from unsteep.model.cost import counting
     from unsteep.model.redraw import redraw as redrawn
@@ -73,6 +78,7 @@ def redraw(
         raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     by_suffix(out, pictures.FORMATS, "a picture")
     model = load(run, device=chosen_device(device), trust=trust)
+    run_in(model, precision, min(n, batch))
     original = read_picture(sketch, model)
     with counting(model) as calls:
         found = redrawn(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from unsteep.cli.common import Precision
+
 if TYPE_CHECKING:
     import torch
 
@@ -48,6 +50,7 @@ def sample(
     force: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Draw samples from a trained model.
 
@@ -120,8 +123,10 @@ def sample(
         Import the parts of somebody's own that the model names, as its network.
     device
         auto, cpu, cuda or mps.
+    precision
+        In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
-    from unsteep.cli.common import chosen_device, chosen_grid, chosen_guidance, chosen_solver
+    from unsteep.cli.common import chosen_device, chosen_grid, chosen_guidance, chosen_solver, run_in
     from unsteep.cli.reading import read_given, read_latents
     from unsteep.model.cost import counting
     from unsteep.model.model import noised
@@ -139,6 +144,7 @@ def sample(
     start, stored = (None, None) if latents is None else read_latents(latents, model)
     given = None if picture is None else read_given(picture, model)
     n = _usual(start, given) if n is None else n
+    run_in(model, precision, max(1, min(n, batch)))
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
     asked: Any = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
@@ -162,6 +168,7 @@ def sample(
         classifier=classifier,
         weaker=weaker,
         device=where,
+        precision=precision,
         trust=trust,
     )
     of = request(model, n, seed=seed, asks=asks, start=None if start is None else start[:n], **how)

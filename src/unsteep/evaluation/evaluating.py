@@ -28,6 +28,7 @@ from unsteep.evaluation.subjects import Drawn, Stored, Subject, weights_at
 from unsteep.features.looking import Features
 from unsteep.guidance.setting import Guidance
 from unsteep.model import Model
+from unsteep.networks.precision import Asked
 from unsteep.opening import chosen_device, load
 
 DRAWN = 2000  # samples, where nobody says how many
@@ -54,6 +55,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 64,
     device: str = "auto",
+    precision: Asked | None = None,
     trust: bool = False,
     progress: bool = False,
 ) -> Evaluation:
@@ -66,8 +68,9 @@ def evaluate(
     another hash. `split`: the
     real pictures to hold samples against, where the data have two. `label`: classes to draw in turn, "all" for all;
     default, as often as in the data. `guidance`, `steps`, `solver`, `grid`: as `Model.sample` has them. `replicates`:
-    so many sets of n samples, which share none. `pairwise`: see `pairwise_of`. `resize`: bring the pictures of folders
-    to this size first. `in_order`: take pictures as they come, as prompts do, not at random.
+    so many sets of n samples, which share none. `precision`: as `load` has it, of what lies at a path.
+    `pairwise`: see `pairwise_of`. `resize`: bring the pictures of folders to this size first. `in_order`: take pictures
+    as they come, as prompts do, not at random.
 
     16-bit and continuous pictures are rounded to bytes, and the protocol says so. ValueError for what does not fit,
     before anything is trained or drawn.
@@ -94,7 +97,7 @@ def evaluate(
         how: dict[str, Any] = {
             "guidance": guidance, "steps": steps, "solver": solver, "grid": grid, "batch_size": batch_size
         }  # fmt: skip
-        of, real = _model(subject, data, split, n, seed, label, how, resize, where, trust)
+        of, real = _model(subject, data, split, n, seed, label, how, resize, where, precision, trust)
     else:
         of, real = _pictures(subject, data, split, n, resize, in_order)
     engine.check(of, real, metrics, replicates)
@@ -130,6 +133,7 @@ def _model(
     how: dict[str, Any],
     resize: int | None,
     device: str,
+    precision: Asked | None,
     trust: bool,
 ) -> tuple[Subject, Real]:
     """A model's samples, and the data they are held against."""
@@ -144,7 +148,11 @@ def _model(
         raise ValueError(f"data: {what} does not know its data; name real pictures")
     else:
         reference, training = _real(data, split, resize)
-    model = subject if isinstance(subject, Model) else load(subject, device=device, trust=trust)
+    if isinstance(subject, Model) and precision is not None:
+        raise ValueError(f"precision: this model runs in {subject.precision} already; say model.to(precision=...)")
+    model = subject
+    if not isinstance(subject, Model):
+        model = load(subject, device=device, precision=precision or "float32", trust=trust)
     asked: list[int | str] | None = None
     if label is not None:
         names = label.split(",") if isinstance(label, str) else label if hasattr(label, "__len__") else [label]

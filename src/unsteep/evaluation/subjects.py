@@ -208,6 +208,7 @@ class Drawn:
             "solver": said(solver) + (" (default)" if default else ""),
             "steps": None if adaptive else steps or self.model.default_steps,
             "grid": None if adaptive else "the solver's own" if grid is None else str(grid),
+            **({} if self.model.precision == "float32" else {"precision": self.model.precision}),
             **_guided(self._guidance),
             "classes": "as often as in the data" if self.label is None else ", ".join(map(str, self.label)),
             **({} if self._examples is None else {"asked": f"the {of.heard} of {self._examples.source}"}),

@@ -13,21 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unsteep.core.level import NoiseLevel, like
+from unsteep.core.precision import Precision, running
 from unsteep.denoiser import heard_logsnr
 
 
 class NoisyClassifier(nn.Module):
-    """`network`(x (b, ...), noise_label (b,)) -> logits (b, classes), as a classifier of noisy data."""
+    """`network`(x (b, ...), noise_label (b,)) -> logits (b, classes), as a classifier of noisy data; `precision`: the
+    network's."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, precision: Precision = "float32") -> None:
         super().__init__()
         self.network = network
+        self.precision = precision
 
     def forward(self, x_t: Tensor, level: NoiseLevel) -> Tensor:
         """Logits (b, classes), float32, of x_t (b, ...) at `level` of shape () or (b,)."""
         x = x_t / like(level.scale, x_t)
         heard = heard_logsnr(level).expand(len(x_t)).to(x)
-        return self.network(x, heard).float()
+        with running(x_t.device, self.precision):
+            return self.network(x, heard).float()
 
     def log_prob(self, labels: Tensor) -> Callable[[Tensor, NoiseLevel], Tensor]:
         """(x_t, level) -> log p(labels | x_t) (b,): what guidance takes the gradient of. `labels`: int64 (b,)."""

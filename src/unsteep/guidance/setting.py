@@ -21,6 +21,7 @@ from unsteep.guidance.classifier_free import ClassifierFree
 from unsteep.guidance.interval import GuidanceInterval, check_interval
 from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
 from unsteep.guidance.rescale import Rescale
+from unsteep.networks.precision import held
 
 ALONE = "guidance: by a classifier, by a weaker model and without a condition exclude each other; choose one"
 
@@ -120,6 +121,7 @@ class Guidance:
     def wrapped(self, denoiser: Denoiser, condition: Condition | None) -> Denoise:
         """`denoiser` under `condition`, guided. What is asked by name has been made a condition before (`model.request`
         does so)."""
+        denoiser = held(denoiser)
         plain: Denoise = partial(denoiser, condition=condition)
         guided: Denoise | Guided = plain
         if self.classifier is not None:
@@ -127,12 +129,12 @@ class Guidance:
             if labels is None:
                 raise ValueError("guidance: a classifier needs a class to guide to; give label")
             module = self.classifier.module if isinstance(self.classifier, OpenedClassifier) else self.classifier
-            guided = ClassifierGuidance(plain, module.log_prob(labels), self.scale)
+            guided = ClassifierGuidance(plain, held(module).log_prob(labels), self.scale)
         elif self.weaker is not None:
             weaker: Denoiser = getattr(self.weaker, "denoiser", self.weaker)
             if weaker.schedule != denoiser.schedule:
                 raise ValueError("guidance: the weaker model has another schedule; train it on that of the better one")
-            guided = Auto(plain, partial(weaker, condition=condition), self.scale)
+            guided = Auto(plain, partial(held(weaker), condition=condition), self.scale)
         elif condition is not None:
             assert not isinstance(self.negative, Mapping) or isinstance(self.negative, Condition)
             guided = ClassifierFree(denoiser, condition, self.scale, self.negative)

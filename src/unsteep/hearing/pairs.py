@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unsteep.core.precision import arithmetic
+
 Kind = Literal["low-resolution", "sketch", "given"]
 STEEP = 0.25  # the step of brightness, as a share of the range, that a sketch shows as black
 MOST = {torch.uint8: 255, torch.uint16: 65535}  # of whole numbers; others go up to 1
@@ -96,6 +98,7 @@ def enlarged(pictures: Tensor, height: int, width: int) -> Tensor:
     return _as(wide, pictures.dtype)
 
 
+@arithmetic()
 def sketch(pictures: Tensor) -> Tensor:
     """The lines of pictures, (b, 1, h, w): dark where the gradient of the brightness, by Sobel's kernels, is steep."""
     most = MOST.get(pictures.dtype, 1)

@@ -22,6 +22,7 @@ from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import Gaussian, Variance, kl, step_term
 from unsteep.core.level import NoiseLevel, add_noise, like, wide
+from unsteep.core.precision import arithmetic
 from unsteep.denoiser import Denoise
 from unsteep.likelihood.decoder import Decoder
 
@@ -98,6 +99,7 @@ class BoundTerms:
         )
 
 
+@arithmetic()
 def bound(
     denoise: Denoise,
     x0: Tensor,

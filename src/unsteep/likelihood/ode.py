@@ -25,6 +25,7 @@ from torch import Tensor
 from unsteep.core import masked, runge_kutta
 from unsteep.core.level import NoiseLevel, like, wide
 from unsteep.core.noise import NoiseSource
+from unsteep.core.precision import arithmetic
 from unsteep.core.schedules import Schedule, continuous, finite_range
 from unsteep.denoiser import Denoise
 from unsteep.likelihood.bound import check_some
@@ -40,6 +41,7 @@ class FlowLikelihood:
     nfe: int
 
 
+@arithmetic()
 def flow_log_prob(
     denoise: Denoise,
     x: Tensor,

@@ -15,6 +15,7 @@ from unsteep.core import masked
 from unsteep.core.arguments import choice
 from unsteep.core.gaussian import ReverseVariance, Variance, optimal_variance
 from unsteep.core.level import NoiseLevel, add_noise, wide
+from unsteep.core.precision import arithmetic
 from unsteep.core.schedules import Schedule, finite_range
 from unsteep.denoiser import Denoise
 from unsteep.likelihood.bound import Normals, check_some
@@ -26,6 +27,7 @@ def probing_levels(schedule: Schedule, n: int = 32) -> NoiseLevel:
     return schedule(torch.unique(schedule.inverse(logsnr).t))
 
 
+@arithmetic()
 def measure_x0_error(denoise: Denoise, x0: Tensor, levels: NoiseLevel, noise: Normals) -> Tensor:
     """(2, n) float64: the log-SNRs of the n `levels` (sigma > 0), and the mean squared x0 error over x0 (b, ...) at
     each."""

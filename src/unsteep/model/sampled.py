@@ -14,6 +14,7 @@ from unsteep.core.condition import VALID, Condition
 from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
+from unsteep.core.precision import Precision, arithmetic
 from unsteep.core.protocols import Space
 from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser, unwrapped
@@ -25,6 +26,7 @@ from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
 from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request
+from unsteep.networks.precision import Asked, Decision, decided, run_in
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
     Grid,
@@ -44,7 +46,7 @@ from unsteep.storage.schema import spelled
 
 class Sampled:
     """`statistics`: what was measured on the training data, tensors by name (see `training.statistics`). `origin`:
-    where the model comes from, in words, for `repr`."""
+    where the model comes from, in words, for `repr`. `took`: in which precision its network runs, and why."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Sampled:
         self.statistics = {} if statistics is None else statistics
         self.description = counted(description, self.statistics)
         self.origin = origin
+        self.took = Decision(self.denoiser.precision)
 
     def __repr__(self) -> str:
         of, parameters = self.description, sum(p.numel() for p in self.denoiser.parameters())
@@ -64,7 +67,7 @@ class Sampled:
             f"{spelled(type(of.model.network))}, {parameters:,} parameters",
             self.space.describe(),
             f"hears {of.heard}" if of.heard else "unconditional",
-            f"on {self.device}",
+            f"on {self.device}{'' if self.precision == 'float32' else f' in {self.precision}'}",
             *([self.origin] if self.origin else []),
         ]
         return f"<Model: {'; '.join(parts)}>"
@@ -89,15 +92,30 @@ class Sampled:
         """Where the weights are."""
         return next(self.denoiser.parameters(), torch.empty(0)).device
 
-    def to(self, device: torch.device | str) -> Self:
-        """Moves the weights."""
+    @property
+    def precision(self) -> Precision:
+        """In which the network runs."""
+        return self.denoiser.precision
+
+    def to(self, device: torch.device | str | None = None, *, precision: Asked | None = None, rows: int = 64) -> Self:
+        """Moves the weights, and runs the network in another precision, whatever is then asked of the model: "auto"
+        measures which is the fastest for `rows` samples at a time, and `took` says why (see `networks.precision`). The
+        weights stay float32."""
+        if device is not None:
+            self._move(device)
+        if precision is not None:
+            rows = whole("rows", rows, 1, MOST_SAMPLES)
+            self.took = decided(precision, self.denoiser, self.device, self.space.shape, rows)
+            run_in(self.denoiser, self.took.precision)
+        return self
+
+    def _move(self, device: torch.device | str) -> None:
         kind("device", device, (str, torch.device), "a device, as cpu", "name one")
         try:
             self.denoiser.to(device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             what = str(error).splitlines()[0]
             raise ValueError(f"device: expected one that is here, got {shown(device)}; take cpu ({what})") from None
-        return self
 
     def sample(
         self,
@@ -219,6 +237,7 @@ class Sampled:
             raise ValueError("grid: tuned grids are for a scale of guidance and nothing beside it; take another grid")
         return levels_for(grid, self.denoiser.schedule, steps, solver, self.statistics, how.frame_scale)
 
+    @arithmetic()
     def resolved(
         self,
         solver: Solver | None = None,
@@ -236,6 +255,7 @@ class Sampled:
             return default_solver(known.frame, self.denoiser.schedule, steps, atoms=atoms, guidance=scale)
         return fitted(solver, known)
 
+    @arithmetic()
     def known(self, condition: Condition | Tensor | None = None, guidance: float | Guidance = 1.0) -> Known:
         """What solvers are told of this model, where so is sampled."""
         given = self._given(condition)

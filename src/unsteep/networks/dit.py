@@ -200,8 +200,8 @@ class DiT(ConditionedNetwork):
         assert condition is not None
         tokens = self.tokens(text, text_valid, len(x))
         h = self.enter(patches(self.beside(x, picture), patch))
-        # In the weights' own type: under autocast the sum, and with it the stream of all blocks, is float32.
-        h = h + positions(rows, columns, self.config.width, self.enter.weight)
+        # In the type of x: under autocast the sum, and with it the stream of all blocks, is float32.
+        h = h + positions(rows, columns, self.config.width, x)
         for block in self.blocks:
             h = block(h, condition, tokens)
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)

@@ -31,6 +31,7 @@ from unsteep.core.arguments import checked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
+from unsteep.core.precision import arithmetic
 from unsteep.core.runge_kutta import DORMAND_PRINCE, HEUN, EmbeddedPair, Walk, walks
 from unsteep.core.schedules import Schedule, continuous, finite_range
 from unsteep.denoiser import Denoise
@@ -75,6 +76,7 @@ class Adaptive:
         yield Step(_last(walk, clean), estimate, schedule(0.0).expand(len(x)))
 
     @torch.no_grad()
+    @arithmetic()
     def sample(self, denoise: Denoise, x: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """x0 (b, ...) from x (b, ...) at t = 1, and the calls of each sample (b,), int64, rejected steps included.
 
@@ -85,6 +87,7 @@ class Adaptive:
         return _last(walk, clean), walk.calls
 
     @torch.no_grad()
+    @arithmetic()
     def invert(self, denoise: Denoise, x0: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """The x (b, ...) at t = 1 from which `sample` comes back to x0 (b, ...), and the calls (b,), as there.
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.level import like
+from unsteep.core.precision import arithmetic
 
 FLOOR = 3e-3  # constant pixels have no spread, and 0 / 0 at sigma = 0
 
@@ -52,6 +53,7 @@ class Frame:
         """std, float64, at least FLOOR."""
         return self.std.double().clamp(min=FLOOR)
 
+    @arithmetic()
     def project(self, x: Tensor, alpha: Tensor) -> Tensor:
         """x - alpha mean in the frame: (b, k + d) for x (b, *shape)."""
         centred = (x - like(alpha, x) * self.mean.to(x)).flatten(1)
@@ -62,6 +64,7 @@ class Frame:
         # Where k = d the rest is what rounding of the basis leaves: without it, restoring would not undo this.
         return torch.cat([coefficients, centred - coefficients @ basis.T], 1)
 
+    @arithmetic()
     def restore(self, coordinates: Tensor, x: Tensor, alpha: Tensor) -> Tensor:
         """The inverse of `project`, in the shape of x."""
         if self.basis is not None:
@@ -78,6 +81,7 @@ class Frame:
         return torch.cat([factor[..., :k], factor[..., k:].expand(*factor.shape[:-1], d)], -1).to(x)
 
 
+@arithmetic()
 def root_mean_square(std: Tensor, basis: Tensor | None, shares: Tensor | None = None) -> float:
     """Of standard deviations (k + 1,) or (b, k + 1) over all the directions that they stand for, and over the rows by
     their `shares` (b,), default alike."""

@@ -18,6 +18,7 @@ from unsteep.core.arguments import floats, kind, shown
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, check_cleaner, level_of, like
 from unsteep.core.noise import NoiseSource
+from unsteep.core.precision import arithmetic
 from unsteep.core.schedules import Schedule
 from unsteep.denoiser import Denoise
 
@@ -76,7 +77,8 @@ def trajectory(
     """Every step from levels[0] to levels[-1], starting at x (b, ...). The caller decides what to keep.
 
     Step i draws from stream i + 1 of `noise` (stream 0 made x). Runs under no_grad, not inference_mode: guidance may
-    need gradients of its own. ValueError where a level is noisier than the one before it.
+    need gradients of its own; and out of the caller's autocast, but for networks. ValueError where a level is noisier
+    than the one before it.
     """
     if level_of("levels", levels).t.ndim not in (1, 2) or len(levels) < 2:
         raise ValueError(f"levels: expected a row of at least two, got {shown(levels.t)}; make them with grid()")
@@ -97,16 +99,16 @@ def _steps(
 ) -> Iterator[Step]:
     memory = None
     for i in range(len(levels) - 1):
-        with torch.no_grad():  # inside the loop: a generator must not leave it switched off in the caller's code
+        with torch.no_grad(), arithmetic():  # inside the loop: a generator must not leave them on in the caller's code
             x, estimate, memory = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
         yield Step(x, estimate, levels[i + 1])
 
 
 def driven(denoise: Denoise, x: Tensor, schedule: Schedule, driver: Driver, noise: NoiseSource) -> Iterator[Step]:
-    """Every step of a driver from x (b, ...) at t = 1, under no_grad as those of `trajectory`."""
+    """Every step of a driver from x (b, ...) at t = 1, under no_grad, and out of autocast, as those of `trajectory`."""
     walk = iter(driver.walk(denoise, x, schedule, noise))
     while True:
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic():
             step = next(walk, None)
         if step is None:
             return

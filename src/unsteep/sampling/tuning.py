@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.level import NoiseLevel
+from unsteep.core.precision import arithmetic
 from unsteep.core.schedules import Schedule
 from unsteep.sampling.grids import levels_at
 from unsteep.sampling.loop import Solver
@@ -52,6 +53,7 @@ class Tuned:
     walks: int
 
 
+@arithmetic()
 def tune(walk: Walker, exact: Tensor, schedule: Schedule, starts: Sequence[NoiseLevel], walks: int) -> Tuned:
     """The best levels found in at most so many walks, no worse than any of `starts` that there were walks for.
 

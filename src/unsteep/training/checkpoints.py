@@ -19,7 +19,7 @@ from torch import Tensor
 from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
 from unsteep.storage.state import flatten_state, unflatten_state
-from unsteep.training.loop import State, Trains
+from unsteep.training.loop import State, Trains, skips
 
 
 def save(root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[str, Tensor], digest: str) -> None:
@@ -37,7 +37,9 @@ def save(root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[st
         more[f"{prefix}optimizer.json"] = json.dumps(structure)
     updates = {name: state.updates for name, state in task.trained.items()}
     about: dict[str, Any] = {"step": task.step, "data": digest}
-    more["state.json"] = json.dumps(about | ({"updates": updates} if len(updates) > 1 else {}))
+    about |= {"updates": updates} if len(updates) > 1 or skips(task) else {}
+    scalers = {name: state.scaler.state_dict() for name, state in task.trained.items() if state.scaler.is_enabled()}
+    more["state.json"] = json.dumps(about | ({"scalers": scalers} if scalers else {}))
     save_folder(root / f"step-{task.step:08d}", tensors=tensors, texts=more)
 
 
@@ -52,6 +54,8 @@ def restore(task: Trains, folder: Path) -> None:
         state.optimizer.load_state_dict(unflatten_state(load_tensors(folder, f"{prefix}optimizer"), structure))
         state.load_objective_state(load_tensors(folder, f"{prefix}objective"))
         state.updates = about.get("updates", {}).get(name, task.step)
+        if state.scaler.is_enabled():
+            state.scaler.load_state_dict(about["scalers"][name])
 
 
 def _named(task: Trains) -> list[tuple[str, State]]:

@@ -18,6 +18,7 @@ from unsteep.data import AnyData
 from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
 from unsteep.hearing import Label
 from unsteep.networks.encoder import EncoderConfig
+from unsteep.networks.precision import Asked, decided, run_in
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives.classification import Classification
 from unsteep.opening import chosen_device
@@ -99,7 +100,8 @@ class ClassifierRun:
                     "give one like this"
                 )
             load_weights(module, first)
-        return ClassifierTask(self, data, description, State(module.to(device), self.train, self.objective), device)
+        state = State(module.to(device), self.train, self.objective, description.space.shape)
+        return ClassifierTask(self, data, description, state, device)
 
 
 class ClassifierTask:
@@ -190,14 +192,18 @@ def read_classifier(path: Path) -> tuple[dict[str, Tensor], ClassifierDescriptio
     return load_tensors(folder, "ema"), _read(folder, load_text(folder, FILE))
 
 
-def open_classifier(path: Path | str, device: str = "auto") -> OpenedClassifier:
-    """A classifier of noisy data from its folder, to guide by. ValueError if it is none, or damaged."""
+def open_classifier(path: Path | str, device: str = "auto", precision: Asked = "float32") -> OpenedClassifier:
+    """A classifier of noisy data from its folder, to guide by; `precision`: as `load` has it. ValueError if it is none,
+    or damaged."""
     weights, described = read_classifier(Path(path))
     with seeded(0):  # its first weights are drawn, and replaced
         module = described.build()
     load_weights(module, weights)
-    module = module.to(chosen_device(device)).eval().requires_grad_(False)
-    return OpenedClassifier(module, described.names, described.space.shape)
+    where = chosen_device(device)
+    module = module.to(where).eval().requires_grad_(False)
+    shape = described.space.shape
+    run_in(module, decided(precision, module, where, shape).precision)
+    return OpenedClassifier(module, described.names, shape)
 
 
 def _read(folder: Path, text: str) -> ClassifierDescription:

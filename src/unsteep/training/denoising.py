@@ -19,6 +19,7 @@ from unsteep.data.reading import shape_of
 from unsteep.denoiser import Denoiser
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.kept import read_description
+from unsteep.networks.precision import run_in
 from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.objectives import AnyObjective, Simple, fitted
 from unsteep.opening import load
@@ -78,7 +79,8 @@ class Run:
             load_weights(denoiser, weights_of(first.denoiser))
         denoiser = denoiser.to(device)
         objective = fitted(self.objective, description.space, denoiser)
-        return DenoisingTask(self, data, description, State(denoiser, self.train, objective), device)
+        state = State(denoiser, self.train, objective, description.space.shape)
+        return DenoisingTask(self, data, description, state, device)
 
     def _continued(self, first: Model, data: DataSet) -> Description:
         """The description of the model that it starts from, for these data. ValueError for other classes, another
@@ -149,7 +151,10 @@ class DenoisingTask:
             raise ValueError("--resume: the text encoder is not the one that the run was trained with; put it back")
 
     def finish(self) -> None:
+        precision = self.state.precision.precision
+        run_in(self.state.ema.module, "float32")  # what is kept as a number of the model is exact
         self.statistics["x0_error"] = probe(self.model, self.data)
+        run_in(self.state.ema.module, precision)
 
     def preview(self, path: Path) -> None:
         preview(self.model, path, self.data)

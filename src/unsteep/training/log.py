@@ -36,7 +36,8 @@ class Log:
 
     def write(self, record: Record) -> None:
         """One line, at the operating system at once."""
-        self._file.write(json.dumps(asdict(record)) + "\n")
+        told = {name: value for name, value in asdict(record).items() if value is not None}
+        self._file.write(json.dumps(told) + "\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ one that was not.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.core.noise import Draw
+from unsteep.core.precision import arithmetic
 from unsteep.data.batch import Batch
+from unsteep.networks.precision import Decision, decided, run_in
 from unsteep.objectives import Loss, Objective
 from unsteep.training.ema import EMA
 from unsteep.training.settings import TrainConfig
@@ -28,9 +30,10 @@ Parts = Iterable[tuple[Batch, Draw]]
 
 class State:
     """What one module is while it trains: itself, its average, the optimizer, and a copy of the objective, which may
-    learn what times it draws."""
+    learn what times it draws. In fp16, whose smallest gradients would vanish, the loss is scaled. `shape`: that of an
+    example, which says how much work there is."""
 
-    def __init__(self, module: nn.Module, config: TrainConfig, objective: Objective) -> None:
+    def __init__(self, module: nn.Module, config: TrainConfig, objective: Objective, shape: Sequence[int] = ()) -> None:
         self.module = module
         self.ema = EMA(module, config.ema)
         self.optimizer = torch.optim.AdamW(
@@ -38,6 +41,20 @@ class State:
         )
         self.objective = copy.deepcopy(objective)
         self.updates = 0
+        self.device = next(module.parameters()).device
+        self.take(decided(config.precision, module, self.device, shape, config.batch // config.accumulate))
+
+    def take(self, precision: Decision) -> None:
+        """Runs the module, and its average, in a precision."""
+        self.precision = precision
+        for module in (self.module, self.ema.module):
+            run_in(module, precision.precision)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision.precision == "fp16")
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether a gradient that is not finite may be that of a loss scaled up too far. At a scale of 1 it is not."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1
 
     def observe(self, loss: Loss) -> None:
         """Shows the objective a loss whose step was taken, if it learns from them."""
@@ -92,12 +109,17 @@ class Single:
 
 @dataclass(frozen=True)
 class Record:
-    """What happened in step `step`, counted from 1: the mean loss, the gradient's norm before clipping, the rate."""
+    """What happened in step `step`, counted from 1: the mean loss, the gradient's norm before clipping, the rate.
+
+    `skipped`: steps so far that made no update, since the gradient overflowed in fp16 (it is None then); None in other
+    precisions.
+    """
 
     step: int
     loss: float
-    gradient_norm: float
+    gradient_norm: float | None
     learning_rate: float
+    skipped: int | None = None
 
 
 class Diverged(ValueError):
@@ -109,34 +131,42 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
     while task.step < config.steps:
         state = task.trained[task.turn(task.step)]
         module, optimizer = state.module, state.optimizer
-        device = next(module.parameters()).device
         module.train()
-        total, seen = torch.zeros((), device=device), []
+        total, seen = torch.zeros((), device=state.device), []
         for part, (batch, draw) in enumerate(task.parts(task.step)):
-            with _seeded(config.seed, task.step, part, device):
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                    losses = state.objective(module, batch, draw)
-                    loss = losses.value.sum() / config.batch
-                loss.backward()
+            with _seeded(config.seed, task.step, part, state.device), arithmetic():
+                losses = state.objective(module, batch, draw)
+                loss = losses.value.sum() / config.batch
+                state.scaler.scale(loss).backward()
             total += loss.detach()
             seen.append(losses)
+        state.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip)
-        if not bool(torch.isfinite(total + norm)):
+        taken = bool(torch.isfinite(norm))
+        if not bool(torch.isfinite(total)) or not (taken or state.may_skip):
             optimizer.zero_grad()
             raise Diverged(
                 f"step {task.step + 1}: the loss is {float(total):.4g}, the norm of its gradient {float(norm):.4g}; "
                 f"no update was made"
             )
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(task.step + 1)
-        optimizer.step()
+        if taken:
+            for group in optimizer.param_groups:
+                group["lr"] = config.rate(task.step + 1)
+            optimizer.step()
+            for losses in seen:
+                state.observe(losses)
+            state.updates += 1
+            state.ema.update(module, state.updates)
         optimizer.zero_grad()
-        for losses in seen:
-            state.observe(losses)
+        state.scaler.update()
         task.step += 1
-        state.updates += 1
-        state.ema.update(module, state.updates)
-        yield Record(task.step, float(total), float(norm), config.rate(task.step))
+        skipped = skips(task) if state.scaler.is_enabled() else None
+        yield Record(task.step, float(total), float(norm) if taken else None, config.rate(task.step), skipped)
+
+
+def skips(task: Trains) -> int:
+    """Steps that made no update: those of fp16 that overflowed."""
+    return task.step - sum(state.updates for state in task.trained.values())
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from unsteep.training import checkpoints
 from unsteep.training.classifying import ClassifierRun
 from unsteep.training.denoising import Run
 from unsteep.training.log import Log, Progress
-from unsteep.training.loop import Diverged, train
+from unsteep.training.loop import Diverged, skips, train
 from unsteep.training.tasks import Configuration, Task
 
 AnyRun = Annotated[Configuration, Components(Run, ClassifierRun)]
@@ -70,6 +70,10 @@ def start(
         raise ValueError(f"{out} exists and is not a run; choose another --out")
     data = run.data.read("train") if data is None else data
     task = run.made(data, device, trust)
+    first, *others = task.trained.values()
+    for state in others:
+        state.take(first.precision)
+    run = replace(run, train=replace(run.train, precision=first.precision.precision))
     text = config.dumps(run)
     _introduce(run, data, task, out, say)
     if out.exists():
@@ -158,6 +162,8 @@ def _changed(run: Any, settings: Iterable[str]) -> Any:
     """`run` with settings that leave its data, model and objective the same; ValueError for others. More steps also
     stretch the annealing of the learning rate, where it anneals."""
     changed = config.override(run, settings)
+    if changed.train.precision == "auto":  # what was taken stays
+        changed = replace(changed, train=replace(changed.train, precision=run.train.precision))
     allowed = {name: getattr(changed.train, name) for name in RESUMABLE}
     same = replace(run, train=replace(run.train, **allowed))
     for name in MOVED:
@@ -214,6 +220,8 @@ def _go_on(run: Any, out: Path, data: DataSet, task: Task, say: Say) -> bool:
         speed = steps * run.train.batch / seconds
         task.report(out, written(run, config.dumps(run)), speed if steps else None)
         say(f"done: {steps} steps in {seconds:.0f} s, {speed:.0f} images/s" if steps else "done: no step was left")
+        if skips(task):
+            say(f"fp16 overflowed in {skips(task)} steps, which made no update and halved the scale of the loss")
     return True
 
 
@@ -222,6 +230,7 @@ def _introduce(run: Any, data: DataSet, task: Task, out: Path, say: Say) -> None
         *data.summary(),
         *task.about(),
         *([("starts from", run.start_from)] if run.start_from else []),
+        ("precision", str(next(iter(task.trained.values())).precision)),
         ("training", f"{run.train.steps:,} steps of {run.train.batch}"),
         ("run", str(out)),
     ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+
+from unsteep.networks.precision import Asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random."""
+    """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random.
+    `precision`: the network's (see `networks.precision`); of "auto", a run keeps what was taken."""
 
     steps: int = 10_000
     batch: int = 64
@@ -21,7 +23,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.9999
     flip: bool = False
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Asked = "float32"
     seed: int = 0
     preview_every: int = 1000
     checkpoint_every: int = 1000
