@@ -28,10 +28,11 @@ from rich.console import Console
 from speed import page
 from speed.libraries import LIBRARIES, Task
 from speed.rounds import Cell, measured
-from speed.shell import whole
+from speed.shell import Whole, whole
 from speed.sizes import SIZES
 
-from unsteep.benchmarks.machine import CEILINGS, Ceiling, Precision, Rate, bare, machine, rate_of
+from unsteep.benchmarks.machine import CEILINGS, Ceiling, Rate, bare, machine, rate_of
+from unsteep.core.precision import Precision
 from unsteep.pages.files import check_folder, write_json
 
 PRECISIONS = ("float32", "bf16")
@@ -71,6 +72,26 @@ def main() -> None:
     there = [name for name in chosen.libraries if find_spec(LIBRARIES[name].imports) is not None]
     there.sort(key=lambda name: name != "unsteep")  # the first
     cells: list[Cell] = []
+    wholes: list[Whole] = []
+    command = f"../peers/bin/python {shlex.join(sys.argv)}"
+
+    def kept() -> page.Results:
+        """Writes what there is so far."""
+        results = page.Results(
+            machine=found,
+            threads=chosen.threads,
+            rounds=chosen.rounds,
+            ceilings=ceilings,
+            cells=cells,
+            whole=wholes,
+            left_out=list(dict.fromkeys(left_out)),
+            versions={name: _version(name) for name in there if name != page.CONTROL},
+            seconds=time.monotonic() - began,
+        )
+        write_json({"command": command, **asdict(results)}, chosen.out / "results.json")
+        page.write(results, command, chosen.out)
+        return results
+
     for size in chosen.sizes:
         for batch in chosen.batches or SIZES[size].batches:
             for precision in precisions:
@@ -79,27 +100,14 @@ def main() -> None:
                 tasks += [of(library="unsteep", settings=tuple(chosen.settings))] if chosen.settings else []
                 console.print(f"{size}, batch {batch}, {precision}: {(time.monotonic() - began) / 60:.1f} min so far")
                 cells += measured(tasks, chosen.rounds, chosen.seconds, chosen.threads, left_out.append)
-    wholes = []
+                kept()
     if not chosen.no_shell:
         console.print(f"whole processes: {(time.monotonic() - began) / 60:.1f} min so far")
         with TemporaryDirectory() as folder:
             some = [name for name in there if name != page.CONTROL]
-            wholes = whole(some, min(chosen.rounds, 5), chosen.threads, Path(folder), left_out.append)
-    results = page.Results(
-        machine=found,
-        threads=chosen.threads,
-        rounds=chosen.rounds,
-        ceilings=ceilings,
-        cells=cells,
-        whole=wholes,
-        left_out=list(dict.fromkeys(left_out)),
-        versions={name: _version(name) for name in there if name != page.CONTROL},
-        seconds=time.monotonic() - began,
-    )
-    command = f"../peers/bin/python {shlex.join(sys.argv)}"
-    write_json({"command": command, **asdict(results)}, chosen.out / "results.json")
-    page.show(results, console)
-    console.print(f"wrote {page.write(results, command, chosen.out)}")
+            wholes += whole(some, min(chosen.rounds, 5), chosen.threads, Path(folder), left_out.append)
+    page.show(kept(), console)
+    console.print(f"wrote {chosen.out / 'index.html'}")
 
 
 def _ceiling(kind: Ceiling, precision: Precision, device: str) -> Rate:

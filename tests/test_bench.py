@@ -5,17 +5,21 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 import unsteep
 from command_line import made, unsteep_
-from unsteep.benchmarks.bench import ROUNDS, Autocast, Benchmark, ByPrecision, Speed, by_turns, sampling, training
-from unsteep.benchmarks.machine import CEILINGS, DTYPES, Machine, Precision, Rate, bare, machine, rate_of
+from unsteep.benchmarks.bench import ROUNDS, Benchmark, ByPrecision, Speed, by_turns, sampling, training
+from unsteep.benchmarks.machine import CEILINGS, DTYPES, Machine, Rate, bare, machine, rate_of
+from unsteep.core.precision import Precision
 from unsteep.recipes import digits
 from unsteep.training.classifying import ClassifierRun
+from unsteep.training.denoising import Run
 
 TINY = ("model.network.width=8", "model.network.groups=4", "model.network.attention=[]")
 
@@ -70,24 +74,28 @@ def test_precisions_take_turns_after_a_first_call_that_is_not_counted() -> None:
     assert called == ["float32", "bf16"] * (1 + ROUNDS)
 
 
-def test_the_network_alone_computes_in_half_precision() -> None:
-    seen: list[torch.dtype] = []
+@pytest.mark.filterwarnings("ignore:precision")
+@pytest.mark.parametrize("work", [training, sampling])
+def test_what_is_said_to_be_bf16_is(work: Any) -> None:
+    seen: set[torch.dtype] = set()
+    step = work(tiny(), digits().data.read("train"), "cpu", "bf16", False)
+    with register_module_forward_hook(lambda module, _, output: seen.add(output.dtype) if matches(module) else None):
+        step()
+    assert seen == {torch.bfloat16}
 
-    class Looks(nn.Module):
-        def forward(self, x: Tensor, noise_label: Tensor) -> Tensor:
-            seen.append((x.flatten(1) @ x.flatten(1).T).dtype)
-            return x
 
-    x = torch.zeros(2, 1, 4, 4)
-    assert Autocast(Looks(), torch.bfloat16)(x, torch.zeros(2)).dtype == torch.float32
-    assert seen == [torch.bfloat16]
-    assert (x.flatten(1) @ x.flatten(1).T).dtype == torch.float32
+def matches(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d)
+
+
+def tiny() -> Run:
+    run = digits()
+    network = replace(run.model.network, width=8, groups=2)
+    return replace(run, model=replace(run.model, network=network), train=replace(run.train, batch=5))
 
 
 def test_work_counts_examples() -> None:
-    run = digits()
-    network = replace(run.model.network, width=8, groups=4)
-    run = replace(run, model=replace(run.model, network=network), train=replace(run.train, batch=5))
+    run = tiny()
     data = run.data.read("train")
     for made_of in (training, sampling):
         step = made_of(run, data, "cpu", "float32", False)

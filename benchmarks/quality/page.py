@@ -17,12 +17,13 @@ from unsteep.metrics.interval import Interval
 from unsteep.pages import Page, plots
 from unsteep.pages.html import unbroken
 
-HEADER = ("recipe", "sampler", "weights", "steps", "FID", "KID", "recall", "sampling s")
+HEADER = ("recipe", "sampler", "weights", "steps", "FID", "KID", "recall", "CPU s")
 INTRODUCTION = """
 Each recipe is the one of its library's own example or tutorial, trained on one thread until the CPU seconds were spent;
 rates that anneal follow the time that is gone. All samples are measured by unsteep's own protocol against the same real
 pictures. The FID with its 95% interval: over seeds where there are several, of the sample where there is one.
-Sampling is in CPU seconds, preparations of a default solver among them.
+CPU seconds are
+those of sampling, preparations of a default solver among them.
 """
 
 

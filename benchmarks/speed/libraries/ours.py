@@ -6,7 +6,6 @@ from torch import Tensor
 
 from speed.libraries import Task
 from unsteep import DiTConfig, Run, UNetConfig
-from unsteep.benchmarks.bench import in_precision
 from unsteep.data import Given
 from unsteep.denoiser import Denoiser
 from unsteep.model import Model, ModelConfig
@@ -37,7 +36,7 @@ class Made:
         self.network = made.state.module.network
         denoiser = made.state.ema.module
         assert isinstance(denoiser, Denoiser)
-        self.model = in_precision(Model(denoiser, made.description), task.precision)
+        self.model = Model(denoiser, made.description).to(precision=task.precision)
         self._records = train(made, run.train)
 
     def train(self) -> None:

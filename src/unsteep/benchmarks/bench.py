@@ -8,18 +8,18 @@ the machine does meets both; a ratio is the median of the rounds' ratios.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unsteep.benchmarks.machine import CEILINGS, DTYPES, Ceiling, Machine, Precision, Rate, Work, bare, machine, rate_of
+from unsteep.benchmarks.machine import CEILINGS, DTYPES, Ceiling, Machine, Rate, Work, bare, machine, rate_of
 from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, number, whole
+from unsteep.core.precision import Precision
 from unsteep.core.protocols import DataSet
 from unsteep.denoiser import Denoiser
 from unsteep.model import Model
@@ -146,7 +146,8 @@ def by_turns(
     made: Callable[[Precision], Work], seconds: float, device: str, advance: Callable[[], object]
 ) -> ByPrecision:
     """The speed of some work in each precision. The first call, which allocates, is not counted."""
-    works = {precision: made(precision) for precision in DTYPES}
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that one of them is slow: it will be seen
+        works = {precision: made(precision) for precision in DTYPES}
     for work in works.values():
         work()
     rounds: dict[Precision, list[float]] = {precision: [] for precision in DTYPES}
@@ -173,7 +174,7 @@ def sampling(run: Run, data: DataSet, device: str, precision: Precision, trust: 
     """Steps of DDIM under the conditions of a training batch, counted in evaluations of the network."""
     task = run.made(data, device, trust)
     batch, _ = next(iter(task.parts(0)))
-    model = in_precision(Model(cast(Denoiser, task.state.ema.module), task.description), precision)
+    model = Model(cast(Denoiser, task.state.ema.module), task.description).to(precision=precision)
 
     def walks() -> Iterator[Step]:
         while True:
@@ -189,26 +190,6 @@ def sampling(run: Run, data: DataSet, device: str, precision: Precision, trust: 
 
 
 WORKS = {"training": training, "sampling": sampling}
-
-
-def in_precision(model: Model, precision: Precision) -> Model:
-    """The same model, whose network computes in it from now on."""
-    if precision != "float32":
-        model.denoiser.network = Autocast(model.denoiser.network, DTYPES[precision])
-    return model
-
-
-class Autocast(nn.Module):
-    """A network that computes in half precision, whose input is as it was."""
-
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.network, self.dtype = network, dtype
-
-    def forward(self, x: Tensor, noise_label: Tensor, **heard: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, self.dtype):
-            answer: Tensor = self.network(x, noise_label, **heard)
-        return answer
 
 
 def _gflop(step: Work) -> float:

@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 
 from unsteep import __version__
+from unsteep.core.precision import Precision
 
 Work = Callable[[], float]
-Precision = Literal["float32", "bf16"]
 Ceiling = Literal["matrix product", "3x3 convolution"]
 CEILINGS: tuple[Ceiling, ...] = get_args(Ceiling)
-DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
+DTYPES: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 SIDE = 768  # of the matrices
 PICTURES, CHANNELS, SIZE = 16, 64, 32  # of the convolution
 BUSY = 0.5  # load a core, from which timings say little
