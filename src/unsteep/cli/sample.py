@@ -101,7 +101,7 @@ def sample(
     settings
         Change one setting of the solver, as in --set eta=0.5 or --set variance=beta_tilde; may be repeated.
     grid
-        Which levels are visited: trailing, linspace, leading, quadratic, logsnr, karras, tuned, or the times
+        Which levels are visited: trailing, linspace, leading, quadratic, logsnr, karras, visible, tuned, or the times
         themselves, as 1,0.6,0.3,0.1,0; default: the solver's own, or trailing.
     tolerance
         Choose the steps for this error in place of --steps, with --solver heun or dormand-prince.

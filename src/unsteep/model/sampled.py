@@ -251,8 +251,8 @@ class Sampled:
         check_solver(solver, None, None)
         known = self.known(condition, guidance)
         if solver is None:
-            atoms, scale = self.space.levels is not None, guidance_of(guidance).frame_scale
-            return default_solver(known.frame, self.denoiser.schedule, steps, atoms=atoms, guidance=scale)
+            scale = guidance_of(guidance).frame_scale
+            return default_solver(known.frame, self.denoiser.schedule, steps, atoms=known.atoms, guidance=scale)
         return fitted(solver, known)
 
     @arithmetic()
@@ -261,7 +261,9 @@ class Sampled:
         given = self._given(condition)
         labels = None if given is None else given.get("label")
         return Known(
-            frame=frame_of(self.statistics, labels, guidance_of(guidance).frame_scale), variance=self.reverse_variance
+            frame=frame_of(self.statistics, labels, guidance_of(guidance).frame_scale),
+            variance=self.reverse_variance,
+            atoms=self.space.levels is not None,
         )
 
     def denoise(

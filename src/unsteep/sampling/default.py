@@ -3,8 +3,8 @@
 A `GaussianFrame` in the frame of the training data, by class where there are classes. On data with a density none of
 few calls is spent at t = 1, whose answer is the data's mean: up to twelve, and up to six where the run is guided. Such
 data also end smoothly, from ten calls on. Networks of pictures were seen to err at t = 1, so that the call there pays,
-and their values are those of a grid, so that they end with the denoiser. A model that brings no statistics gets UniPC
-of order 2, on the grid of log-SNR: what came next on trained networks.
+and their values are those of a grid, so that they end with the denoiser. A model that brings no statistics gets the
+frame of standard deviation 0.5, whose mean is not that of what is sampled: with a call at t = 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from unsteep.sampling.grids import grid as laid
 from unsteep.sampling.loop import Solver
 from unsteep.sampling.traits import traits
 from unsteep.sampling.tuning import tuned_levels
-from unsteep.sampling.unipc import UniPC
 
 Grid = Spacing | Literal["tuned"] | Sequence[float] | NoiseLevel
 FEW, FEW_GUIDED, SMOOTH = 12, 6, 10  # calls
@@ -41,11 +40,9 @@ def default_solver(
 ) -> Solver:
     """For so many steps, and data that take the values of a grid (`atoms`) or not. `frame`: that of the data, if it is
     known."""
-    if frame is None:
-        return UniPC(order=2)
     whole = levels_of(schedule)
     spare = whole is None or steps < whole  # a free start takes one level more
-    free = spare and not atoms and steps <= (FEW_GUIDED if guidance > 1 else FEW)
+    free = frame is not None and spare and not atoms and steps <= (FEW_GUIDED if guidance > 1 else FEW)
     smooth = not atoms and steps >= SMOOTH
     return GaussianFrame(start="free" if free else "call", end="smooth" if smooth else "denoiser", frame=frame)
 

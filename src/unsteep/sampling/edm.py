@@ -5,6 +5,10 @@ In X = x / alpha and s = sigma / alpha the flow is dX/ds = eps, whatever the sch
     Euler   X_nxt = X + (s_nxt - s) eps                       the same step as DDIM's
     Heun    X_nxt = X + (s_nxt - s) (eps + eps_nxt) / 2       eps_nxt: called at Euler's point; order 2, two calls
 
+A long step from much noise, in which s falls more than e^1.3-fold, takes eps as linear in 1 / s in place of s: so it
+goes where data begin to show, and half of eps_nxt would count far too much there. From s < 1, where eps is nearly a
+line in s, it must be the longer for that by 1 / s. Such steps come of grids of few levels, never of refining one.
+
 `churn` = gamma first adds noise that lifts s to s (1 + gamma), where s lies in [churn_min, churn_max], and the step
 goes on from there: their S_churn / steps. The last step adds none. The step from no signal, or an overlong one, is
 DDIM's, and the step to no noise the denoiser itself.
@@ -24,8 +28,10 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
-from unsteep.sampling.exponential import at_an_end, first_order, overlong
+from unsteep.sampling.exponential import advance, at_an_end, first_order, half_logsnr, overlong, weights
 from unsteep.sampling.loop import At
+
+LONG = 1.3  # in the half log-SNR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +111,21 @@ class Heun(Euler):
         memory: Any,
         at: At | None,
     ) -> tuple[Tensor, Estimate, None]:
+        long = _long(now, nxt)
         x, now = self._churned(x, now, nxt, noise, at)
         estimate = denoise(x, now)
         predicted = first_order(estimate, nxt)
         if at_an_end(now, nxt) or overlong(now, nxt):
             return predicted, estimate, None
+        eps_nxt = denoise(predicted, nxt).eps
+        if long:
+            shares = weights("eps", (half_logsnr(now), half_logsnr(nxt)), now, nxt, torch.exp)
+            return advance(estimate, nxt, estimate.eps, [eps_nxt], shares[1:]), estimate, None
         ds = nxt.sigma / nxt.alpha - now.sigma / now.alpha
-        correction = (denoise(predicted, nxt).eps - estimate.eps) / 2
+        correction = (eps_nxt - estimate.eps) / 2
         return predicted + like(nxt.alpha * ds, x) * correction, estimate, None
+
+
+def _long(now: NoiseLevel, nxt: NoiseLevel) -> bool:
+    start, end = half_logsnr(now), half_logsnr(nxt)
+    return float(end - start - start.clamp(min=0)) > LONG

@@ -32,7 +32,7 @@ from unsteep.core.level import NoiseLevel, like
 
 Form = Literal["x0", "eps", "v"]
 LONG = 5.0  # in l: a difference of two eps counts e^5 times in x
-_POINTS, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(32))
+POINTS, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(32))
 
 
 def at_an_end(now: NoiseLevel, nxt: NoiseLevel) -> bool:
@@ -68,7 +68,7 @@ def weights(
     """The weights (k,), float64, of the values at `nodes` (k values of l), for the polynomial through them in
     `variable`(l): its exact integral over the step, by Gauss-Legendre quadrature."""
     start, end = half_logsnr(now), half_logsnr(nxt)
-    half = (start + end) / 2 + (end - start) / 2 * _POINTS
+    half = (start + end) / 2 + (end - start) / 2 * POINTS
     match form:
         case "x0":
             kernel = nxt.alpha * torch.exp(half - end)
@@ -77,7 +77,7 @@ def weights(
         case "v":
             kernel = -nxt.scale / (2 * torch.cosh(half))
     basis = lagrange(variable(torch.stack([*nodes])), variable(half))
-    return (end - start) / 2 * (basis * kernel) @ _WEIGHTS
+    return (end - start) / 2 * (basis * kernel) @ WEIGHTS
 
 
 def steady(weigh: Callable[[Sequence[Tensor]], Tensor], nodes: Sequence[Tensor]) -> Tensor:

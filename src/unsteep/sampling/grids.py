@@ -6,6 +6,8 @@
     quadratic  steps 1 + (linspace(0, sqrt(0.8 T), N))^2  DDIM's for CIFAR-10 (Song et al. 2021, appendix D.2)
     logsnr     uniform in log-SNR                         (Lu et al. 2022)
     karras     sigma/alpha^(1/7) uniform                  (Karras et al. 2022, eq. 5)
+    visible    as logsnr, but t = 1 alone above sigma/alpha = 20 where it lies above 1000, as on the cosine chain: there
+               data of the scale of 1 show nothing, and levels would be spent
 
 A schedule that is no chain counts as one of 1000 steps where the rule needs T. On a chain every level is a level of the
 chain, those that would share one spread over the levels beside it, and sigma is the one of the time that the network is
@@ -26,8 +28,9 @@ from unsteep.core.arguments import MOST_STEPS, shown, whole
 from unsteep.core.level import NoiseLevel
 from unsteep.core.schedules import Schedule, finite_range, levels_of, schedule_of, steps_of
 
-Spacing = Literal["trailing", "linspace", "leading", "quadratic", "logsnr", "karras"]
+Spacing = Literal["trailing", "linspace", "leading", "quadratic", "logsnr", "karras", "visible"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
+SHOWS, FAR = 20.0, 1000.0  # sigma/alpha below which data show; above which a grid that goes evenly there goes too far
 SNR_OF_NOISE = 0.01  # a first level with more signal than this is not pure noise
 
 
@@ -83,8 +86,10 @@ def _noisy(schedule: Schedule, n: int, spacing: Spacing) -> NoiseLevel:
         case "quadratic":
             roots = torch.linspace(0, math.sqrt(0.8 * total), n, dtype=torch.float64).flip(0)
             return schedule((1 + (roots**2).floor()).clamp(max=total) / total)
-        case "logsnr":
+        case "logsnr" | "visible":
             low, high = finite_range(schedule)
+            if spacing == "visible" and math.exp(-low / 2) > FAR:
+                low = -2 * math.log(SHOWS)
             return _from_one(schedule, torch.linspace(low, high, n, dtype=torch.float64))
         case "karras":
             low, high = finite_range(schedule)

@@ -18,10 +18,12 @@ S = TypeVar("S")
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """`frame`: that of the data that is sampled, None where nothing was measured. `variance`: of the model's reverse
-    steps by name, or by None the model's own; ValueError for one that the model cannot have."""
+    steps by name, or by None the model's own; ValueError for one that the model cannot have. `atoms`: whether data take
+    the values of a grid, as pixels do, or have a density."""
 
     frame: Frame | None
     variance: Callable[[ReverseVariance | None], Variance]
+    atoms: bool = True
 
 
 @runtime_checkable

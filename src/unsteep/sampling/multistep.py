@@ -8,14 +8,15 @@ half log-SNR l, and integrated exactly: exponential Adams-Bashforth, of which
     DPM++ M    Lu et al. 2022b: the form of x0. Order 2 takes the extrapolated value in the middle of the step;
                order 3 as published lacks a factor 2 in its second difference and is of second order
 
-The first steps have fewer values and lower order; a step from no signal or to no noise is DDIM's.
+The first steps have fewer values and lower order; a step from no signal or to no noise is DDIM's. LMS alone, whose
+polynomial in sigma/alpha reaches to 0, can end as it goes: of its own order where data have a density.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -26,16 +27,20 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
 from unsteep.sampling.exponential import (
+    POINTS,
+    WEIGHTS,
     Form,
     advance,
     at_an_end,
     combine,
     first_order,
     half_logsnr,
+    lagrange,
     steady,
     weights,
 )
 from unsteep.sampling.grids import Spacing
+from unsteep.sampling.known import Known
 from unsteep.sampling.loop import At
 
 History = tuple[tuple[Tensor, Tensor], ...]  # (l, value) of the last calls, oldest first
@@ -53,7 +58,7 @@ class DEIS:
 
     order: Literal[1, 2, 3, 4] = 3
     form: Form = "eps"
-    spacing: ClassVar[Spacing] = "logsnr"
+    spacing: ClassVar[Spacing] = "visible"
     flows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -83,14 +88,23 @@ class DEIS:
 
 @dataclass(frozen=True, kw_only=True)
 class LMS:
-    """Adams-Bashforth of `order` 1 to 4 for d(x / alpha) = eps d(sigma / alpha), on uneven steps."""
+    """Adams-Bashforth of `order` 1 to 4 for d(x / alpha) = eps d(sigma / alpha), on uneven steps.
+
+    `end`: with the denoiser, or "smooth", with the polynomial that leads there; a `Model` puts what suits its data, as
+    they are values of a grid or have a density, in place of None, which is the denoiser.
+    """
 
     order: Literal[1, 2, 3, 4] = 4
-    spacing: ClassVar[Spacing] = "logsnr"
+    end: Literal["denoiser", "smooth"] | None = None
+    spacing: ClassVar[Spacing] = "visible"
     flows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checked(self)
+
+    def fitted(self, known: Known) -> Self:
+        """With the end that suits the data, unless it was given one."""
+        return self if self.end else replace(self, end="denoiser" if known.atoms else "smooth")
 
     def step(
         self,
@@ -103,13 +117,27 @@ class LMS:
         at: At | None,
     ) -> tuple[Tensor, Estimate, History | None]:
         estimate = denoise(x, now)
-        if at_an_end(now, nxt):
+        smooth = self.end == "smooth" and memory is not None
+        if bool(now.alpha == 0) or (bool(nxt.sigma == 0) and not smooth):
             return first_order(estimate, nxt), estimate, None
         history = remember(memory, estimate, "eps", self.order)
         nodes, values = zip(*history, strict=True)
-        shares = steady(lambda some: weights("eps", some, now, nxt, lambda half: torch.exp(-half)), nodes)
+        weigh = _to_no_noise if bool(nxt.sigma == 0) else _over
+        shares = steady(lambda some: weigh(some, now, nxt), nodes)
         values = values[-len(shares) :]
         return advance(estimate, nxt, values[-1], values[:-1], shares[:-1]), estimate, history
+
+
+def _over(nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+    """The weights of eps, (k,), by its polynomial in sigma / alpha."""
+    return weights("eps", nodes, now, nxt, lambda half: torch.exp(-half))
+
+
+def _to_no_noise(nodes: Sequence[Tensor], now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+    """The same where sigma / alpha ends at 0, and its logarithm nowhere."""
+    s = now.sigma / now.alpha
+    basis = lagrange(torch.exp(-torch.stack([*nodes])), s * (1 + POINTS) / 2)
+    return -nxt.alpha * s / 2 * basis @ WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +146,7 @@ class DPMMultistep:
 
     order: Literal[2, 3] = 2
     published: bool = False
-    spacing: ClassVar[Spacing] = "logsnr"
+    spacing: ClassVar[Spacing] = "visible"
     flows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

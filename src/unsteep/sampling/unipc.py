@@ -42,7 +42,7 @@ class UniPC:
     order: Literal[1, 2, 3] = 3
     variant: Literal["bh1", "bh2"] = "bh2"
     corrector: bool = True
-    spacing: ClassVar[Spacing] = "logsnr"
+    spacing: ClassVar[Spacing] = "visible"
     flows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
