@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unsteep.networks.cross_attention import CrossAttention, Tokens
 from unsteep.networks.initialization import initialized
+from unsteep.networks.recomputing import cheap
 
 # Up to so many positions a CPU forms the whole (positions, positions) table: two batched products are as fast as the
 # fused kernel in float32 and twice as fast in bf16. Beyond, memory counts for more.
@@ -32,7 +33,8 @@ def conv3(channels_in: int, channels: int, *, gain: float = 1.0) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with the condition added between, plus the input (projected where the channels change)."""
+    """Two convolutions with the condition added between, plus the input (projected where the channels change). The
+    input is x, with `beside` as further channels if it is given."""
 
     def __init__(
         self, channels_in: int, channels: int, *, condition_features: int, groups: int, dropout: float
@@ -48,12 +50,17 @@ class ResidualBlock(nn.Module):
             nn.Identity() if channels_in == channels else initialized(nn.Conv2d(channels_in, channels, 1))
         )
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+    def forward(self, x: Tensor, condition: Tensor | None, *beside: Tensor) -> Tensor:
+        h = cheap(self, lambda *x: self.conv1(F.silu(self.norm1(joined(*x)))), x, *beside)
         if self.time_emb_proj is not None:
             h = h + self.time_emb_proj(condition)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.conv_shortcut(x) + h
+        h = cheap(self, lambda h: self.conv2(self.dropout(F.silu(self.norm2(h)))), h)
+        return cheap(self, lambda *x: self.conv_shortcut(joined(*x)), x, *beside) + h
+
+
+def joined(x: Tensor, *beside: Tensor) -> Tensor:
+    """x with what stands beside it as further channels."""
+    return torch.cat([x, *beside], dim=1) if beside else x
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -77,7 +84,7 @@ class Attention(nn.Module):
         self.cross = cross
 
     def forward(self, x: Tensor, text: Tokens | None = None) -> Tensor:
-        positions = self.group_norm(x).flatten(2).transpose(1, 2)
+        positions = self.group_norm(x).flatten(2).transpose(1, 2).contiguous()  # once, and not for each of the three
         heard = self.to_out(attend(self.to_q(positions), self.to_k(positions), self.to_v(positions)))
         x = x + heard.transpose(1, 2).unflatten(2, x.shape[2:])
         if self.cross is None:
@@ -100,7 +107,7 @@ class Downsample(nn.Module):
         self.conv = initialized(nn.Conv2d(channels, channels, 3, stride=2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        return cheap(self, lambda x: self.conv(F.pad(x, (0, 1, 0, 1))), x)
 
 
 class Upsample(nn.Module):
@@ -111,7 +118,7 @@ class Upsample(nn.Module):
         self.conv = conv3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return cheap(self, lambda x: self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")), x)
 
 
 class DownLevel(nn.Module):
@@ -162,9 +169,7 @@ class UpLevel(nn.Module):
 
     def forward(self, x: Tensor, skips: list[Tensor], condition: Tensor | None, text: Tokens | None = None) -> Tensor:
         for resnet, attention in zip(self.resnets, self.attentions, strict=True):
-            if skips:
-                x = torch.cat([x, skips.pop()], dim=1)
-            x = attention(resnet(x, condition), text)
+            x = attention(resnet(x, condition, *([skips.pop()] if skips else [])), text)
         for upsample in self.upsamplers:
             x = upsample(x)
         return x

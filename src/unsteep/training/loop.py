@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unsteep.core.noise import Draw
 from unsteep.data.batch import Batch
+from unsteep.networks.recomputing import recomputing
 from unsteep.objectives import Loss, Objective
 from unsteep.training.ema import EMA
 from unsteep.training.settings import TrainConfig
@@ -33,6 +34,8 @@ class State:
     def __init__(self, module: nn.Module, config: TrainConfig, objective: Objective) -> None:
         self.module = module
         self.ema = EMA(module, config.ema)
+        if config.checkpointing:
+            recomputing(module)
         self.optimizer = torch.optim.AdamW(
             module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )

@@ -9,7 +9,9 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random."""
+    """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random.
+    `checkpointing`: blocks of the network are computed again for the gradient, for less memory and a third more
+    time."""
 
     steps: int = 10_000
     batch: int = 64
@@ -22,6 +24,7 @@ class TrainConfig:
     ema: float = 0.9999
     flip: bool = False
     precision: Literal["float32", "bf16"] = "float32"
+    checkpointing: bool = False
     seed: int = 0
     preview_every: int = 1000
     checkpoint_every: int = 1000
