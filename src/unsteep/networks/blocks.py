@@ -84,12 +84,16 @@ class Attention(nn.Module):
         self.cross = cross
 
     def forward(self, x: Tensor, text: Tokens | None = None) -> Tensor:
-        positions = self.group_norm(x).flatten(2).transpose(1, 2).contiguous()  # once, and not for each of the three
-        heard = self.to_out(attend(self.to_q(positions), self.to_k(positions), self.to_v(positions)))
+        heard = cheap(self, self._heard, x)
         x = x + heard.transpose(1, 2).unflatten(2, x.shape[2:])
         if self.cross is None:
             return x
         return self.cross(x.flatten(2).transpose(1, 2), text).transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def _heard(self, x: Tensor) -> Tensor:
+        """What each position hears from the others, (b, positions, c)."""
+        positions = self.group_norm(x).flatten(2).transpose(1, 2).contiguous()  # once, and not for each of the three
+        return self.to_out(attend(self.to_q(positions), self.to_k(positions), self.to_v(positions)))
 
 
 class NoAttention(nn.Module):

@@ -32,7 +32,7 @@ def cheap(of: nn.Module, function: Callable[..., Tensor], *inputs: Tensor) -> Te
 
 def recomputing(module: nn.Module) -> None:
     """Lets the networks within `module` compute their blocks again for the gradient. ValueError where none can."""
-    networks = [one for one in module.modules() if hasattr(one, "recomputable")]
+    networks: list[Any] = [one for one in module.modules() if hasattr(one, "recomputable")]
     if not networks:
         raise ValueError(
             "checkpointing: no network here says which of its blocks may be computed again; set it to false, or give "
