@@ -13,7 +13,7 @@ from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP
 from unsteep.data import Examples
 from unsteep.sampling import Frame, default_solver, frame_of, initial_noise, levels_for, sample
-from unsteep.training.statistics import Walk, deviations
+from unsteep.training.statistics import Walked, deviations
 from unsteep.training.statistics import frame as measured
 
 
@@ -234,7 +234,7 @@ def test_statistics_do_not_depend_on_how_many_examples_are_held_at_once(
     scale = torch.linspace(3, 0.1, dimensions) ** 4
     x = (torch.randn(90, dimensions, generator=draws) * scale).reshape(90, 1, 2, -1)
     data = Examples(x, torch.arange(90) % 3, ("a", "b", "c"), levels=None)
-    walk = Walk(data, torch.arange(90).flip(0), labelled=True, flip=flip)
+    walk = Walked(data, torch.arange(90).flip(0), labelled=True, flip=flip)
     whole = walk.frame(3)
     monkeypatch.setattr("unsteep.training.statistics.AT_ONCE", 7 * dimensions)
     parts = walk.frame(3)
@@ -252,7 +252,7 @@ def test_frames_of_sequences_do_not_depend_on_how_many_are_held_at_once(monkeypa
     x, lengths = torch.randn(40, 6, 2, generator=draws), torch.arange(40) % 5 + 2
     valid = torch.arange(6) < lengths[:, None]
     data = Examples(x, torch.arange(40) % 2, ("a", "b"), levels=None, valid=valid)
-    walk = Walk(data, torch.arange(40), labelled=True)
+    walk = Walked(data, torch.arange(40), labelled=True)
     whole = walk.frame_of_frames(2)
     torch.testing.assert_close(whole["std"], x[valid].double().std(0, correction=0).square().mean().sqrt()[None])
     monkeypatch.setattr("unsteep.training.statistics.AT_ONCE", 36)

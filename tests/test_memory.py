@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unsteep.cli import allocator
 from unsteep.core.chains import LinearBetas
 from unsteep.core.noise import Draw
 from unsteep.data.batch import Batch
@@ -22,8 +23,9 @@ from unsteep.training.loop import Single, State, train
 from unsteep.training.settings import TrainConfig
 
 PICTURE = (2, 8, 8)
+SMALL: dict[str, Any] = {"channels": 2, "size": 8, "width": 8, "groups": 2}
 NETWORKS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "unet": (UNetConfig(channels=2, size=8, width=8, groups=2, multipliers=(1, 2), attention=(4,), dropout=0.3), PICTURE),
+    "unet": (UNetConfig(**SMALL, multipliers=(1, 2), attention=(4,), dropout=0.3), PICTURE),
     "dit": (DiTConfig(channels=2, size=8, width=16, depth=3, heads=2), PICTURE),
     "sequence": (SequenceConfig(features=2, width=16, depth=3, dropout=0.3), (5, 2)),
     "mlp": (MLPConfig(features=3, width=16, depth=3), (3,)),
@@ -128,3 +130,20 @@ def test_samples_are_written_as_they_come(tmp_path: Path) -> None:
     assert x[:, 0, 0, 0].tolist() == [i // 4 for i in range(20)]
     assert labels is not None
     assert labels.tolist() == list(range(20))
+
+
+def test_the_allocator_is_left_alone_where_it_is_another_one_or_a_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    library = type("Library", (), {"mallopt": lambda self, name, value: calls.append((name, value)) or 1})()
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: library)
+    for name in allocator.OWN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
+    assert not allocator.keep_freed()
+    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")
+    assert not allocator.keep_freed()
+    assert calls == []
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_")
+    assert allocator.keep_freed()
+    assert {name for name, _ in calls} == {allocator.TRIM, allocator.MMAP}

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from unsteep import __version__
+from unsteep.cli.allocator import keep_freed
 
 app = App(
     name="unsteep",
@@ -48,6 +49,7 @@ for verb, summary in VERBS.items():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line on `arguments` (default: the process's own) and exits."""
     warnings.showwarning = _one_line
+    keep_freed()
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -45,7 +45,9 @@ def measure(data: DataSet, description: Description, flip: bool = False) -> dict
     numbers = max(1, torch.Size(space.shape).numel())
     chosen = permutation(len(data), seed=0, epoch=0)[: min(MEASURED, max(DIRECTIONS, NUMBERS // numbers))]
     walk = (
-        Walk(data, chosen) if isinstance(data, Examples) else Walk(in_memory(data, chosen), torch.arange(len(chosen)))
+        Walked(data, chosen)
+        if isinstance(data, Examples)
+        else Walked(in_memory(data, chosen), torch.arange(len(chosen)))
     )
     label = description.hearing("label")
     if label is not None:
@@ -68,11 +70,11 @@ def range_of(data: DataSet) -> Tensor:
 
 def frame(x0: Tensor, labels: Tensor | None = None, classes: int = 0) -> dict[str, Tensor]:
     """The Gaussian frame of x0 (n, *shape) in the model's space, and of each class where there are labels (n,)."""
-    return Walk(Examples(x0, labels), torch.arange(len(x0)), labels is not None).frame(classes)
+    return Walked(Examples(x0, labels), torch.arange(len(x0)), labels is not None).frame(classes)
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class Walked:
     """The examples at `index`, walked over in the model's space, a few at a time: all of them, in float64 and centred,
     would be many times what they are. `labelled`: by class, too. `flip`: each once more, mirrored."""
 
@@ -85,7 +87,7 @@ class Walk:
     def __len__(self) -> int:
         return len(self.index) * (1 + self.flip)
 
-    def of(self, label: int) -> Walk:
+    def of(self, label: int) -> Walked:
         """Those of one class."""
         assert self.data.labels is not None
         return replace(self, index=self.index[self.data.labels[self.index] == label], labelled=False)
@@ -146,7 +148,7 @@ class Walk:
     def frame_of_frames(self, classes: int = 0) -> dict[str, Tensor]:
         """The frame of sequences (n, frames, features), of what is valid, and of each class."""
 
-        def of(walk: Walk) -> tuple[Tensor, Tensor]:
+        def of(walk: Walked) -> tuple[Tensor, Tensor]:
             frames = sum(len(real) for real in walk._real())
             mean = _sum(real.sum(0) for real in walk._real()) / frames
             square = _sum((real - mean).square().sum() for real in walk._real()) / (frames * len(mean))
