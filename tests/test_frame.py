@@ -11,8 +11,9 @@ from unsteep.analytic import Mixture
 from unsteep.core.condition import Condition
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP
+from unsteep.data import Examples
 from unsteep.sampling import Frame, default_solver, frame_of, initial_noise, levels_for, sample
-from unsteep.training.statistics import deviations
+from unsteep.training.statistics import Walked, deviations
 from unsteep.training.statistics import frame as measured
 
 
@@ -220,3 +221,40 @@ class TestOfStatistics:
         assert one is not None
         assert other is not None
         assert (one.spread, one.reach) == (other.spread, other.reach)
+
+
+@pytest.mark.parametrize("dimensions", [12, 1100])
+@pytest.mark.parametrize("flip", [False, True])
+def test_statistics_do_not_depend_on_how_many_examples_are_held_at_once(
+    dimensions: int, flip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above and below the size at which the whole covariance is decomposed."""
+    monkeypatch.setattr("unsteep.training.statistics.DIRECTIONS", 8)  # fewer than the data span
+    draws = torch.Generator().manual_seed(0)
+    scale = torch.linspace(3, 0.1, dimensions) ** 4
+    x = (torch.randn(90, dimensions, generator=draws) * scale).reshape(90, 1, 2, -1)
+    data = Examples(x, torch.arange(90) % 3, ("a", "b", "c"), levels=None)
+    walk = Walked(data, torch.arange(90).flip(0), labelled=True, flip=flip)
+    whole = walk.frame(3)
+    monkeypatch.setattr("unsteep.training.statistics.AT_ONCE", 7 * dimensions)
+    parts = walk.frame(3)
+    assert len(list(walk.pieces())) == -(-len(walk) // 7)
+    for name in ("mean", "std", "class_mean", "class_std"):
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-5, atol=1e-6)
+    mirrored = torch.cat([x, x.flip(-1)]) if flip else x
+    torch.testing.assert_close(whole["mean"], mirrored.double().mean(0))
+    shared = (parts["basis"].T @ whole["basis"]).square().sum()
+    torch.testing.assert_close(shared, torch.tensor(float(whole["basis"].shape[1])), rtol=0.02, atol=0)
+
+
+def test_frames_of_sequences_do_not_depend_on_how_many_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, lengths = torch.randn(40, 6, 2, generator=draws), torch.arange(40) % 5 + 2
+    valid = torch.arange(6) < lengths[:, None]
+    data = Examples(x, torch.arange(40) % 2, ("a", "b"), levels=None, valid=valid)
+    walk = Walked(data, torch.arange(40), labelled=True)
+    whole = walk.frame_of_frames(2)
+    torch.testing.assert_close(whole["std"], x[valid].double().std(0, correction=0).square().mean().sqrt()[None])
+    monkeypatch.setattr("unsteep.training.statistics.AT_ONCE", 36)
+    for name, value in walk.frame_of_frames(2).items():
+        torch.testing.assert_close(value, whole[name])

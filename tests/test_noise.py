@@ -358,3 +358,10 @@ class TestDraw:
             draw = Draw(seed, step, torch.arange(6), 6)
             drawn += [*draw.uniform(purpose).tolist(), float(draw.shared(purpose))]
         assert len(set(drawn)) == len(drawn) == 2 * 4 * len(Purpose) * 7
+
+
+def test_noise_does_not_depend_on_how_many_blocks_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    like = torch.empty(3, 2, 31)
+    whole = NoiseSource(range(3)).normal(like, draw=4)
+    monkeypatch.setattr("unsteep.core.noise._BLOCKS", 5)
+    assert torch.equal(NoiseSource(range(3)).normal(like, draw=4), whole)

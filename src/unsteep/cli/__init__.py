@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 from cyclopts import App, CycloptsError, Parameter
 
 from unsteep import __version__
+from unsteep.cli.allocator import keep_freed
 
 app = App(
     name="unsteep",
@@ -54,6 +55,7 @@ for verb, summary in VERBS.items():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line on `arguments` (default: the process's own) and exits."""
     warnings.showwarning = _one_line
+    keep_freed()
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

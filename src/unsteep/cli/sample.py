@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,8 +176,8 @@ def sample(
     of = request(model, n, seed=seed, asks=asks, start=None if start is None else start[:n], **how)
     if out is not None:
         with counting(model, of.guidance) as calls:
-            samples = model.drawn(of, batch_size=batch, progress=True)
-        _write(model, out, samples, of.condition, None if given is None else given[:n])
+            parts = model.drawing(of, batch_size=batch, progress=True)
+            _write(model, out, parts, of.n, of.condition, None if given is None else given[:n])
         print(f"{n} samples in {out}, {calls.rows / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
@@ -243,21 +245,26 @@ def _usual(start: torch.Tensor | None, given: torch.Tensor | None) -> int:
     return 64 if given is None else len(given) if len(given) > 1 else 8
 
 
-def _write(model: Model, out: Path, samples: Any, condition: Condition | None, given: torch.Tensor | None) -> None:
+def _write(
+    model: Model, out: Path, parts: Iterator[Any], n: int, condition: Condition | None, given: torch.Tensor | None
+) -> None:
+    """n samples, that come in parts: into a folder or an array as they come, into one picture when all are there."""
     import torch
 
     labels = None if condition is None or not model.names else condition.get("label")
     labels = None if labels is None else labels.cpu()
-    names = None if labels is None else [model.names[i] for i in labels.tolist()]
     if out.suffix == ".npz":
-        from unsteep.pages.arrays import write_samples
+        from unsteep.pages.arrays import write_parts, write_samples
 
-        whole = samples.numpy() if isinstance(samples, torch.Tensor) else [one.numpy() for one in samples]
-        write_samples(out, whole, None if labels is None else labels.numpy())
+        numbers, first = None if labels is None else labels.numpy(), next(parts)
+        if isinstance(first, torch.Tensor):
+            write_parts(out, (part.numpy() for part in chain([first], parts)), n, numbers)
+        else:  # sequences, padded to the longest
+            write_samples(out, [one.numpy() for part in chain([first], parts) for one in part], numbers)
     elif out.suffix:
         from unsteep.pages import pictures
 
-        columns, tiles = None, model.space.tiles(samples)
+        columns, tiles = None, model.space.tiles(torch.cat(list(parts)))
         assert tiles is not None
         heard = model.description.hearing("picture")
         if given is not None and heard is not None:  # before the samples, or, of several, above theirs
@@ -267,14 +274,16 @@ def _write(model: Model, out: Path, samples: Any, condition: Condition | None, g
             tiles = torch.cat([shown[:, : tiles.shape[1]].expand(-1, tiles.shape[1], -1, -1), tiles])
         pictures.save(pictures.grid(tiles.numpy(), columns), out)
     else:
-        _write_folder(out, samples, names)
+        names = None if labels is None else [model.names[i] for i in labels.tolist()]
+        _write_folder(out, (picture for part in parts for picture in part), names)
 
 
-def _write_folder(out: Path, samples: torch.Tensor, names: list[str] | None) -> None:
+def _write_folder(out: Path, samples: Iterable[torch.Tensor], names: list[str] | None) -> None:
     """One PNG a sample, in a sub-folder for each class where there are classes: `train folder` reads it back."""
     from PIL import Image
 
-    for i, picture in enumerate(samples.permute(0, 2, 3, 1).numpy()):
+    for i, sample in enumerate(samples):
+        picture = sample.permute(1, 2, 0).numpy()
         where = out if names is None else out / names[i].replace("/", "-")
         where.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(where / f"{i:06d}.png")

@@ -27,6 +27,7 @@ _WORD = 0xFFFFFFFF
 _BROWNIAN_DRAW = 1 << 31  # draws from here on are the nodes of the Brownian path
 _BROWNIAN_DEPTH = 24  # the path is known at multiples of 2^-24 in t
 _PIECE = 1 << 13  # blocks of words turned into normal numbers at a time
+_BLOCKS = 1 << 18  # blocks of words made at a time, of all rows: temporaries take 200 bytes each
 _AT_ONCE = 1 << 18  # numbers of nodes to make in one call: fewer calls for small data, no more memory for large
 
 
@@ -117,18 +118,30 @@ class NoiseSource:
             yield from source._normal(each, draws, source.stream).reshape(len(some), *like.shape)
 
     def _normal(self, like: Tensor, draw: Tensor, stream: Tensor) -> Tensor:
-        a, b, c, d = (word.flatten() for word in self._words(like, draw, stream))
+        blocks, some = -(-like.shape[1:].numel() // 4), max(1, _BLOCKS // max(1, len(like)))
+        parts = [
+            self._normal_blocks(like, draw, stream, range(first, min(first + some, blocks)))
+            for first in range(0, max(1, blocks), some)
+        ]
+        return _shaped(parts[0] if len(parts) == 1 else torch.cat(parts, 1), like)
+
+    def _normal_blocks(self, like: Tensor, draw: Tensor, stream: Tensor, blocks: range) -> Tensor:
+        """The values of some blocks, (b, values), in the dtype of `like`."""
+        a, b, c, d = (word.flatten() for word in self._words(like, draw, stream, blocks))
         radial, angular = torch.stack([a, c], -1), torch.stack([b, d], -1)
         pieces = zip(radial.split(_PIECE), angular.split(_PIECE), strict=True)  # small enough for a cache
-        return _shaped(torch.cat([_box_muller(*piece) for piece in pieces]), like)
+        values = torch.cat([_box_muller(*piece) for piece in pieces])
+        return values.reshape(len(like), 4 * len(blocks)).to(like.dtype)
 
-    def _words(self, like: Tensor, draw: Tensor, stream: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks)."""
+    def _words(
+        self, like: Tensor, draw: Tensor, stream: Tensor, blocks: range | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Four random words for each block of four values: int64 in [0, 2^32), each (b, blocks). `blocks`: some."""
         self.check(like)
-        blocks = -(-like.shape[1:].numel() // 4)
+        blocks = range(-(-like.shape[1:].numel() // 4)) if blocks is None else blocks
         device = float64_device(like.device)  # the numbers are float64 till the end
         key, stream, draw = (v.to(device).reshape(-1, 1) for v in (self.seeds, stream, draw))
-        counter = torch.arange(blocks, device=device).expand(len(like), blocks)
+        counter = torch.arange(blocks.start, blocks.stop, device=device).expand(len(like), len(blocks))
         return philox((counter, draw, stream & _WORD, (stream >> 32) & _WORD), (key & _WORD, (key >> 32) & _WORD))
 
 

@@ -175,8 +175,13 @@ class Sampled:
 
     def drawn(self, of: Request, *, batch_size: int = 64, progress: bool = False) -> Any:
         """The samples of a request (see `sample`)."""
+        done = list(self.drawing(of, batch_size=batch_size, progress=progress))
+        return torch.cat(done) if isinstance(done[0], Tensor) else [one for part in done for one in part]
+
+    def drawing(self, of: Request, *, batch_size: int = 64, progress: bool = False) -> Iterator[Any]:
+        """The samples of a request, batch after batch, for more of them than fit into memory."""
         whole("batch_size", batch_size, 1, MOST_SAMPLES)
-        done, starts = [], range(0, of.n, batch_size)
+        starts = range(0, of.n, batch_size)
         with bar(progress, len(starts) * (of.steps or 1), "sampling") as advance:
             for first in starts:
                 part = of.select(slice(first, min(first + batch_size, of.n)))
@@ -188,8 +193,7 @@ class Sampled:
                     advance()
                 valid = None if part.condition is None else part.condition.get(VALID)
                 check_finite(x, part.seeds.start, valid)
-                done.append(self.space.decode(x, valid))
-        return torch.cat(done) if isinstance(done[0], Tensor) else [one for part in done for one in part]
+                yield self.space.decode(x, valid)
 
     def steps(self, of: Request) -> Iterator[Step]:
         """Every step of a request's samples, as one batch, in the model's units."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from unsteep.networks.cross_attention import CrossAttention, Tokens
 from unsteep.networks.initialization import initialized
+from unsteep.networks.recomputing import cheap
 
 # Up to so many positions a CPU forms the whole (positions, positions) table: two batched products are as fast as the
 # fused kernel in float32 and twice as fast in bf16. Beyond, memory counts for more.
@@ -38,7 +39,8 @@ def conv3(channels_in: int, channels: int, *, gain: float = 1.0) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with the condition added between, plus the input (projected where the channels change)."""
+    """Two convolutions with the condition added between, plus the input (projected where the channels change). The
+    input is x, with `beside` as further channels if it is given."""
 
     def __init__(
         self, channels_in: int, channels: int, *, condition_features: int, groups: int, dropout: float
@@ -59,12 +61,17 @@ class ResidualBlock(nn.Module):
         """Whether the second norm removes all that the condition adds: its groups are single channels."""
         return self.time_emb_proj is not None and self.norm2.num_groups == self.norm2.num_channels
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+    def forward(self, x: Tensor, condition: Tensor | None, *beside: Tensor) -> Tensor:
+        h = cheap(self, lambda *x: self.conv1(F.silu(self.norm1(joined(*x)))), x, *beside)
         if self.time_emb_proj is not None:
             h = h + self.time_emb_proj(condition)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.conv_shortcut(x) + h
+        h = cheap(self, lambda h: self.conv2(self.dropout(F.silu(self.norm2(h)))), h)
+        return cheap(self, lambda *x: self.conv_shortcut(joined(*x)), x, *beside) + h
+
+
+def joined(x: Tensor, *beside: Tensor) -> Tensor:
+    """x with what stands beside it as further channels."""
+    return torch.cat([x, *beside], dim=1) if beside else x
 
 
 class ModulatedBlock(nn.Module):
@@ -87,13 +94,19 @@ class ModulatedBlock(nn.Module):
             nn.Identity() if channels_in == channels else initialized(nn.Conv2d(channels_in, channels, 1))
         )
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        h = self.norm(x)
+    def forward(self, x: Tensor, condition: Tensor | None, *beside: Tensor) -> Tensor:
         if self.modulation is None:
-            return self.conv_shortcut(x) + self.conv2(self.dropout(F.silu(self.conv1(h))))
-        scale, shift, gate = self.modulation(condition)[:, :, None, None].split(self.sizes, dim=1)
-        h = self.conv2(self.dropout(F.silu(self.conv1(torch.addcmul(h + shift, h, scale)))))
-        return torch.addcmul(self.conv_shortcut(x), h, gate)
+            h = cheap(self, lambda *x: self.conv1(self.norm(joined(*x))), x, *beside)
+        else:
+            scale, shift, gate = self.modulation(condition)[:, :, None, None].split(self.sizes, dim=1)
+            h = cheap(self, lambda *x: self.conv1(self._modulated(*x)), scale, shift, x, *beside)
+        h = cheap(self, lambda h: self.conv2(self.dropout(F.silu(h))), h)
+        shortcut = cheap(self, lambda *x: self.conv_shortcut(joined(*x)), x, *beside)
+        return shortcut + h if self.modulation is None else torch.addcmul(shortcut, h, gate)
+
+    def _modulated(self, scale: Tensor, shift: Tensor, *x: Tensor) -> Tensor:
+        h = self.norm(joined(*x))
+        return torch.addcmul(h + shift, h, scale)
 
 
 BLOCKS = {"ddpm": ResidualBlock, "modulated": ModulatedBlock}
@@ -120,12 +133,16 @@ class Attention(nn.Module):
         self.cross = cross
 
     def forward(self, x: Tensor, text: Tokens | None = None) -> Tensor:
-        positions = self.group_norm(x).flatten(2).transpose(1, 2)
-        heard = self.to_out(attend(self.to_q(positions), self.to_k(positions), self.to_v(positions)))
+        heard = cheap(self, self._heard, x)
         x = x + heard.transpose(1, 2).unflatten(2, x.shape[2:])
         if self.cross is None:
             return x
         return self.cross(x.flatten(2).transpose(1, 2), text).transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def _heard(self, x: Tensor) -> Tensor:
+        """What each position hears from the others, (b, positions, c)."""
+        positions = self.group_norm(x).flatten(2).transpose(1, 2).contiguous()  # once, and not for each of the three
+        return self.to_out(attend(self.to_q(positions), self.to_k(positions), self.to_v(positions)))
 
 
 class NoAttention(nn.Module):
@@ -143,7 +160,7 @@ class Downsample(nn.Module):
         self.conv = initialized(nn.Conv2d(channels, channels, 3, stride=2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        return cheap(self, lambda x: self.conv(F.pad(x, (0, 1, 0, 1))), x)
 
 
 class Upsample(nn.Module):
@@ -154,7 +171,7 @@ class Upsample(nn.Module):
         self.conv = conv3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return cheap(self, lambda x: self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")), x)
 
 
 class DownLevel(nn.Module):
@@ -205,9 +222,7 @@ class UpLevel(nn.Module):
 
     def forward(self, x: Tensor, skips: list[Tensor], condition: Tensor | None, text: Tokens | None = None) -> Tensor:
         for resnet, attention in zip(self.resnets, self.attentions, strict=True):
-            if skips:
-                x = torch.cat([x, skips.pop()], dim=1)
-            x = attention(resnet(x, condition), text)
+            x = attention(resnet(x, condition, *([skips.pop()] if skips else [])), text)
         for upsample in self.upsamplers:
             x = upsample(x)
         return x

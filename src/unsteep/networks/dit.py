@@ -17,7 +17,7 @@ Chen et al. 2023 ("PixArt-alpha", section 2.3).
                           1152, 28, 16 (XL: 675M)           their table 1; the patch follows a slash: DiT-XL/2
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -198,3 +198,7 @@ class DiT(ConditionedNetwork):
             h = block(h, condition, tokens)
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)
         return from_patches(self.leave(modulated(h, shift, scale)), patch, rows)
+
+    def recomputable(self) -> Iterator[nn.Module]:
+        """The blocks (see `recomputing`)."""
+        return iter(self.blocks)

@@ -4,7 +4,7 @@ A convolution, the levels of the encoder, the middle; then GroupNorm, SiLU, the 
 layer that starts at zero, so that the untrained network holds all classes equally likely.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
@@ -102,3 +102,7 @@ class Encoder(ConditionedNetwork):
             h = level(h, condition)[-1]
         h = F.silu(self.norm_out(self.mid_block(h, condition)))
         return self.head(h.mean((2, 3)))
+
+    def recomputable(self) -> Iterator[nn.Module]:
+        """The blocks (see `recomputing`)."""
+        return (block for block in self.modules() if isinstance(block, ResidualBlock | Attention))

@@ -5,7 +5,7 @@ A linear layer to `width` features, `depth` residual blocks (LayerNorm, linear, 
 last LayerNorm and linear layer. Conditions are heard as in the U-Net; the untrained network answers 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Self
@@ -86,3 +86,7 @@ class MLP(ConditionedNetwork):
         for block in self.blocks:
             h = block(h, condition)
         return self.leave(self.norm(h)).reshape(len(x), -1, *x.shape[2:])
+
+    def recomputable(self) -> Iterator[nn.Module]:
+        """The blocks (see `recomputing`)."""
+        return iter(self.blocks)

@@ -11,7 +11,7 @@ and a norm and a linear layer that starts at zero: the untrained network answers
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -119,3 +119,7 @@ class SequenceTransformer(ConditionedNetwork):
         if valid is not None:
             answer = torch.where(valid[..., None], answer, 0)
         return torch.cat(answer.chunk(self.config.outputs, 2), 1)
+
+    def recomputable(self) -> Iterator[nn.Module]:
+        """The blocks (see `recomputing`)."""
+        return iter(self.blocks)

@@ -11,7 +11,7 @@ answers 0.
 the names and shapes of the published google/ddpm-cifar10-32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Self
@@ -38,6 +38,7 @@ from unsteep.networks.checks import check_at_least, check_filled, check_width, g
 from unsteep.networks.cross_attention import AnyText, CrossAttention
 from unsteep.networks.embedding import ConditionedNetwork
 from unsteep.networks.fitting import sizes_for_pictures
+from unsteep.networks.recomputing import cheap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,5 +233,10 @@ class UNet(ConditionedNetwork):
             skips = []
         for level in self.up_blocks:
             h = level(h, skips, condition, tokens)
-        h = F.pixel_shuffle(self.conv_out(F.silu(self.conv_norm_out(h))), self.config.stem)
+        h = cheap(self, lambda h: self.conv_out(F.silu(self.conv_norm_out(h))), h)
+        h = F.pixel_shuffle(h, self.config.stem)
         return h[:, :, : x.shape[2], : x.shape[3]]
+
+    def recomputable(self) -> Iterator[nn.Module]:
+        """The blocks (see `recomputing`)."""
+        return (block for block in self.modules() if isinstance(block, (*BLOCKS.values(), Attention)))

@@ -21,6 +21,7 @@ from unsteep.core.noise import Draw
 from unsteep.core.precision import arithmetic
 from unsteep.data.batch import Batch
 from unsteep.networks.precision import Decision, decided, run_in
+from unsteep.networks.recomputing import recomputing
 from unsteep.objectives import Loss, Objective
 from unsteep.training.ema import EMA
 from unsteep.training.settings import TrainConfig
@@ -36,6 +37,8 @@ class State:
     def __init__(self, module: nn.Module, config: TrainConfig, objective: Objective, shape: Sequence[int] = ()) -> None:
         self.module = module
         self.ema = EMA(module, config.ema)
+        if config.checkpointing:
+            recomputing(module)
         self.optimizer = torch.optim.AdamW(
             module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )

@@ -11,7 +11,8 @@ from unsteep.networks.precision import Asked
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random.
-    `precision`: the network's (see `networks.precision`); of "auto", a run keeps what was taken."""
+    `precision`: the network's (see `networks.precision`); of "auto", a run keeps what was taken. `checkpointing`:
+    blocks of the network are computed again for the gradient, for less memory and a third more time."""
 
     steps: int = 10_000
     batch: int = 64
@@ -24,6 +25,7 @@ class TrainConfig:
     ema: float = 0.9999
     flip: bool = False
     precision: Asked = "float32"
+    checkpointing: bool = False
     seed: int = 0
     preview_every: int = 1000
     checkpoint_every: int = 1000

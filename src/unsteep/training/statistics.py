@@ -14,12 +14,17 @@ deviation (1,), over what is real, without a basis.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+
 import torch
 from torch import Tensor
 
 from unsteep.core.noise import NoiseSource, permutation
 from unsteep.core.protocols import DataSet
-from unsteep.data.reading import batches, some
+from unsteep.data import Examples
+from unsteep.data.reading import batches, in_memory, some
 from unsteep.hearing import condition_of
 from unsteep.likelihood import measure_x0_error, probing_levels
 from unsteep.model import Description, Model
@@ -29,6 +34,7 @@ MEASURED = 10_000  # examples that the frame is measured on, at most, and at mos
 NUMBERS = 40_000_000  # numbers in them
 DIRECTIONS = 256  # of a frame, at most, and at most
 ENTRIES = 4_000_000  # numbers in them
+AT_ONCE = 1_000_000  # numbers in the model's space that are held at once while measuring
 EXACT = 1024  # dimensions up to which the whole covariance is decomposed
 
 
@@ -38,18 +44,16 @@ def measure(data: DataSet, description: Description, flip: bool = False) -> dict
     statistics = {"range": range_of(data)}
     numbers = max(1, torch.Size(space.shape).numel())
     chosen = permutation(len(data), seed=0, epoch=0)[: min(MEASURED, max(DIRECTIONS, NUMBERS // numbers))]
-    rows = data.rows(chosen)
-    x0 = space.encode(rows.x, rows.valid)
-    labels = None
+    walk = (
+        Walked(data, chosen)
+        if isinstance(data, Examples)
+        else Walked(in_memory(data, chosen), torch.arange(len(chosen)))
+    )
     label = description.hearing("label")
     if label is not None:
         statistics["label_counts"] = torch.tensor(label.counts)
-        labels = rows.label
-    if rows.valid is not None:
-        return statistics | frame_of_frames(x0, _whole(rows.valid, x0), labels, classes)
-    if flip:
-        x0, labels = torch.cat([x0, x0.flip(-1)]), None if labels is None else labels.repeat(2)
-    return statistics | frame(x0, labels, classes)
+    walk = replace(walk, labelled=label is not None, encode=space.encode, flip=flip and walk.data.valid is None)
+    return statistics | (walk.frame(classes) if walk.data.valid is None else walk.frame_of_frames(classes))
 
 
 def range_of(data: DataSet) -> Tensor:
@@ -66,70 +70,146 @@ def range_of(data: DataSet) -> Tensor:
 
 def frame(x0: Tensor, labels: Tensor | None = None, classes: int = 0) -> dict[str, Tensor]:
     """The Gaussian frame of x0 (n, *shape) in the model's space, and of each class where there are labels (n,)."""
-    rows, shape = x0.flatten(1).double(), x0.shape[1:]
-    mean = rows.mean(0)
-    if labels is None:
-        basis = directions(rows - mean)
-        return {"mean": mean.reshape(shape), "std": deviations(rows - mean, basis), "basis": basis}
-    members = [rows[labels == label] for label in range(classes)]
-    means = torch.stack([of.mean(0) if len(of) else mean for of in members])
-    basis = directions(rows - means[labels])
-    overall = deviations(rows - mean, basis)
-    stds = [deviations(of - m, basis) if len(of) > 1 else overall for of, m in zip(members, means, strict=True)]
-    return {
-        "mean": mean.reshape(shape),
-        "std": overall,
-        "basis": basis,
-        "class_mean": means.reshape(classes, *shape),
-        "class_std": torch.stack(stds),
-    }
+    return Walked(Examples(x0, labels), torch.arange(len(x0)), labels is not None).frame(classes)
 
 
-def frame_of_frames(x0: Tensor, valid: Tensor, labels: Tensor | None, classes: int) -> dict[str, Tensor]:
-    """The frame of sequences x0 (n, frames, features), of what is `valid` (n, frames), and of each class."""
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """The examples at `index`, walked over in the model's space, a few at a time: all of them, in float64 and centred,
+    would be many times what they are. `labelled`: by class, too. `flip`: each once more, mirrored."""
 
-    def of(which: Tensor) -> tuple[Tensor, Tensor]:
-        real = x0[which].double()[valid[which]]
-        mean = real.mean(0)
-        return mean[None], (real - mean).square().mean().sqrt()[None]
+    data: Examples
+    index: Tensor
+    labelled: bool = False
+    encode: Callable[[Tensor, Tensor | None], Tensor] = lambda x, valid: x
+    flip: bool = False
 
-    everyone = torch.ones(len(x0), dtype=torch.bool)
-    mean, std = of(everyone)
-    if labels is None:
-        return {"mean": mean, "std": std}
-    each = [of(labels == label) if bool((labels == label).any()) else (mean, std) for label in range(classes)]
-    class_mean, class_std = (torch.stack(parts) for parts in zip(*each, strict=True))
-    return {"mean": mean, "std": std, "class_mean": class_mean, "class_std": class_std}
+    def __len__(self) -> int:
+        return len(self.index) * (1 + self.flip)
+
+    def of(self, label: int) -> Walked:
+        """Those of one class."""
+        assert self.data.labels is not None
+        return replace(self, index=self.index[self.data.labels[self.index] == label], labelled=False)
+
+    def encoded(self, at: Tensor) -> Tensor:
+        """Examples in the model's space."""
+        return self.encode(self.data.x[at], None if self.data.valid is None else self.data.valid[at])
+
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(x (b, *shape), positions in the data (b,)) of all, in order."""
+        n = len(self.index)
+        for places in torch.arange(len(self)).split(max(1, AT_ONCE // max(1, self.shape.numel()))):
+            at, mirror = self.index[places % max(1, n)], places >= n
+            x = self.encoded(at)
+            yield (torch.cat([x[~mirror], x[mirror].flip(-1)]) if bool(mirror.any()) else x), at
+
+    @cached_property
+    def shape(self) -> torch.Size:
+        """Of one example in the model's space."""
+        return self.encoded(torch.tensor([0])).shape[1:]
+
+    def less(self, means: Tensor) -> Iterator[Tensor]:
+        """Rows (b, d) float64 less their mean: `means` (d,), or (classes, d), each row's that of its class."""
+        for x, at in self.pieces():
+            rows = x.flatten(1).double()
+            yield rows.sub_(means if means.ndim == 1 else means[self._labels(at)])
+
+    def _labels(self, at: Tensor) -> Tensor:
+        assert self.data.labels is not None
+        return self.data.labels[at]
+
+    def mean(self) -> Tensor:
+        """Of the rows, float64 (d,)."""
+        return _sum(x.flatten(1).double().sum(0) for x, _ in self.pieces()) / len(self)
+
+    def frame(self, classes: int = 0) -> dict[str, Tensor]:
+        """The Gaussian frame, and that of each class where there are labels."""
+        mean, shape, n = self.mean(), self.shape, len(self)
+        if not self.labelled:
+            basis = directions(lambda: self.less(mean), n, len(mean))
+            return {"mean": mean.reshape(shape), "std": _deviations(self.less(mean), n, basis), "basis": basis}
+        members = [self.of(label) for label in range(classes)]
+        means = torch.stack([of.mean() if len(of) else mean for of in members])
+        basis = directions(lambda: self.less(means), n, len(mean))
+        overall = _deviations(self.less(mean), n, basis)
+        stds = [
+            _deviations(of.less(m), len(of), basis) if len(of) > 1 else overall
+            for of, m in zip(members, means, strict=True)
+        ]
+        return {
+            "mean": mean.reshape(shape),
+            "std": overall,
+            "basis": basis,
+            "class_mean": means.reshape(classes, *shape),
+            "class_std": torch.stack(stds),
+        }
+
+    def frame_of_frames(self, classes: int = 0) -> dict[str, Tensor]:
+        """The frame of sequences (n, frames, features), of what is valid, and of each class."""
+
+        def of(walk: Walked) -> tuple[Tensor, Tensor]:
+            frames = sum(len(real) for real in walk._real())
+            mean = _sum(real.sum(0) for real in walk._real()) / frames
+            square = _sum((real - mean).square().sum() for real in walk._real()) / (frames * len(mean))
+            return mean[None], square.sqrt()[None]
+
+        mean, std = of(self)
+        if not self.labelled:
+            return {"mean": mean, "std": std}
+        members = [self.of(label) for label in range(classes)]
+        each = [of(walk) if len(walk) else (mean, std) for walk in members]
+        class_mean, class_std = (torch.stack(parts) for parts in zip(*each, strict=True))
+        return {"mean": mean, "std": std, "class_mean": class_mean, "class_std": class_std}
+
+    def _real(self) -> Iterator[Tensor]:
+        """Frames that are real (k, features), float64; those that `encode` padded on are none."""
+        assert self.data.valid is not None
+        for x, at in self.pieces():
+            valid = self.data.valid[at][:, : x.shape[1]]
+            yield x[:, : valid.shape[1]][valid].double()
 
 
-def _whole(valid: Tensor, x0: Tensor) -> Tensor:
-    """A mask for all frames of x0: those that were padded on are none."""
-    missing = x0.shape[1] - valid.shape[1]
-    return valid if missing <= 0 else torch.cat([valid, valid.new_zeros(len(valid), missing)], 1)
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one."""
+    return reduce(torch.add, parts)
 
 
-def directions(centred: Tensor) -> Tensor:
-    """The directions of most variance of `centred` (n, d), as columns (d, k), float32: by the covariance, or by
-    subspace iteration where that is too large."""
-    n, d = centred.shape
+def directions(centred: Callable[[], Iterable[Tensor]], n: int, d: int) -> Tensor:
+    """The directions of most variance of n centred rows, which `centred()` walks over in parts (b, d), as columns
+    (d, k), float32: by the covariance, or by subspace iteration where that is too large."""
     k = max(1, min(DIRECTIONS, ENTRIES // d, d))
     if d <= EXACT:
-        return torch.linalg.eigh(centred.T @ centred / n)[1][:, -k:].float()
-    centred = centred.float()
+        return torch.linalg.eigh(_sum(x.T @ x for x in centred()) / n)[1][:, -k:].float()
     q = NoiseSource([0]).normal(torch.empty(1, d, min(k + 16, d)), draw=0)[0]
     for _ in range(6):
-        q, _ = torch.linalg.qr(centred.T @ (centred @ q))
-    projected = centred @ q
+        q, _ = torch.linalg.qr(_sum(x.T @ (x @ q) for x in _floats(centred())))
+    projected = torch.cat([x @ q for x in _floats(centred())])
     return q @ torch.linalg.eigh(projected.T @ projected)[1][:, -k:]
+
+
+def _floats(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    return (part.float() for part in parts)
 
 
 def deviations(centred: Tensor, basis: Tensor) -> Tensor:
     """The standard deviation of `centred` (n, d) along each column of `basis` and, last, along all other directions:
     (k + 1,) float64."""
+    return _deviations([centred], len(centred), basis)
+
+
+def _deviations(centred: Iterable[Tensor], n: int, basis: Tensor) -> Tensor:
+    """`deviations` of n rows in parts."""
     d, k = basis.shape
-    along = ((centred @ basis.to(centred)) ** 2).mean(0)
-    rest = ((centred**2).mean(0).sum() - along.sum()).clamp(min=0) / max(1, d - k)
-    return torch.cat([along, rest[None]]).sqrt()
+    along, square = None, None
+    for x in centred:
+        basis = basis.to(x)
+        parts = ((x @ basis) ** 2).sum(0), (x**2).sum(0)
+        along, square = parts if along is None or square is None else (along + parts[0], square + parts[1])
+    assert along is not None
+    assert square is not None
+    rest = ((square / n).sum() - (along / n).sum()).clamp(min=0) / max(1, d - k)
+    return torch.cat([along / n, rest[None]]).sqrt()
 
 
 def probe(model: Model, data: DataSet) -> Tensor:

@@ -10,6 +10,7 @@ for tokens of any encoder.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +95,10 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             h = block(h, looks_at)
         return self.norm(h).masked_fill(~mask[:, :, None], 0.0)
+
+    def recomputable(self) -> Iterator[nn.Module]:
+        """The blocks (see `recomputing`)."""
+        return iter(self.blocks)
 
 
 class NullText(nn.Module):
