@@ -134,9 +134,9 @@ def test_the_check_finds_a_deaf_network() -> None:
 
 @pytest.mark.parametrize("run", [run_of("digits"), ClassifierRun(data=run_of("digits").data)])
 def test_a_deaf_network_is_refused_by_name_when_a_run_begins(run: Any, tmp_path: Path) -> None:
-    deaf = {"width": 8, "groups": 8, "multipliers": (1, 2)}
+    deaf: dict[str, Any] = {"width": 8, "groups": 8, "multipliers": (1, 2)}
     if isinstance(run, Run):
-        run = replace(run, model=replace(run.model, network=replace(run.model.network, **deaf)))
+        run = replace(run, model=replace(run.model, network=replace(run.model.network, **deaf, block="ddpm")))
     else:
         run = replace(run, network=replace(run.network, **deaf))
     with pytest.raises(ValueError, match=r"network\.groups: .*one channel a group"):

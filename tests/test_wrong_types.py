@@ -486,6 +486,20 @@ CASES: dict[str, Case] = {
         },
         "recipe|device|/dev/null|data|start_from|array",
     ),
+    "bench": Case(
+        unsteep.bench,
+        {
+            "recipe_or_run": "nonsense",
+            "data": None,
+            "settings": (),
+            "batches": (1,),
+            "seconds": 0.0,
+            "device": "cpu",
+            "trust": False,
+            "progress": False,
+        },
+        "recipe|device|data|start_from|array|nonsense",
+    ),
     "Run": Case(lambda **how: unsteep.Run(data=None, **how), {"start_from": ""}),
     "Simple": Case(unsteep.Simple, {}),
     "evaluate": Case(
@@ -515,7 +529,7 @@ CASES: dict[str, Case] = {
         "evaluate|metrics|device|data|unknown|array|expected|n:",
     ),
 }
-REFUSED = {"train", "evaluate"}  # their right calls cost too much here: one argument of each is a wrong name
+REFUSED = {"train", "bench", "evaluate"}  # their right calls cost too much here: one argument of each is a wrong name
 SLOW = {"tune_grid": 15, "invert": 15, "fill": 40, "evaluate": 40}  # examples, where calls take long
 NEVER = {"DataSet": "a protocol", "Model": "tested by its methods"}
 

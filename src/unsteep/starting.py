@@ -47,13 +47,7 @@ def train(
         flag(name, value)
     if not callable(say):
         raise ValueError(f"say: expected a function of a text, as print, got {shown(say)}; give one")
-    if isinstance(settings, str):
-        raise ValueError(f'settings: expected a list, as ["train.steps=500"], got one text {settings!r}')
-    rows = isinstance(settings, Iterable) and not isinstance(settings, range) and getattr(settings, "ndim", None) != 0
-    listed = list(settings) if rows else [settings]
-    if not all(isinstance(one, str) for one in listed):
-        raise ValueError(f'settings: expected a list of texts, as ["train.steps=500"], got {shown(settings)}; give one')
-    keys = [*listed, *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
+    keys = [*texts(settings), *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
     if resume:
         if force or start_from is not None:
             raise ValueError("resume: goes on with a run as it is; leave out force and start_from")
@@ -103,7 +97,7 @@ def configured(
             run = run.started_from(first)
             if hasattr(run.data, "sized"):
                 run = replace(run, data=run.data.sized(first.space.shape))
-    run = override(run, settings, trust=trust)
+    run = override(run, texts(settings), trust=trust)
     return run if held is None else replace(run, data=run.data.holding(held.data))  # which no setting can say
 
 
@@ -111,6 +105,17 @@ def opened(out: Path, device: str) -> Any:
     """What a run trained: a model, or what its configuration opens in the place of one, as a classifier."""
     own = getattr(runs.read_run(out), "opened", None)
     return load(out, device=device) if own is None else own(out, device)
+
+
+def texts(settings: Iterable[str]) -> list[str]:
+    """Settings, as --set takes them. ValueError for what is no list of texts."""
+    if isinstance(settings, str):
+        raise ValueError(f'settings: expected a list, as ["train.steps=500"], got one text {settings!r}')
+    rows = isinstance(settings, Iterable) and not isinstance(settings, range) and getattr(settings, "ndim", None) != 0
+    found: list[Any] = list(settings) if rows else [settings]
+    if not all(isinstance(one, str) for one in found):
+        raise ValueError(f'settings: expected a list of texts, as ["train.steps=500"], got {shown(settings)}; give one')
+    return found
 
 
 HELD = "given"  # where a recipe would read from, had its data not been given

@@ -163,8 +163,8 @@ def test_the_chain_and_the_variance_of_a_model_are_its_own() -> None:
     ("command", "words"),
     [
         ("evaluate runs/a --metrics fdi", "unknown metric 'fdi'; choose fid, kid, precision"),
-        ("evaluate runs/a --metrics fid lpips", "(--lpips TRUNK HEADS)"),
-        ("evaluate runs/a --metrics clip-score", "(--clip FOLDER, --prompts FILE)"),
+        ("evaluate runs/a --metrics fid lpips", "--lpips TRUNK HEADS"),
+        ("evaluate runs/a --metrics clip-score", "--clip FOLDER and --prompts FILE"),
         ("evaluate runs/a --features domains", "expected domain, inception=FILE or pretrained=FOLDER"),
         ("evaluate runs/a --features inception=absent.pth", "absent.pth"),
         ("evaluate runs/a --solver dimm", "unknown solver 'dimm'; did you mean ddim"),

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 from torch.utils.flop_counter import FlopCounterMode
 
 from unsteep.benchmarks.machine import CEILINGS, DTYPES, Ceiling, Machine, Rate, Work, bare, machine, rate_of
-from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, number, whole
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, number, shown, whole
 from unsteep.core.precision import Precision
 from unsteep.core.protocols import DataSet
 from unsteep.denoiser import Denoiser
@@ -113,6 +113,9 @@ def bench(
     where anything does not fit.
     """
     number("seconds", seconds, 0.0)
+    flag("progress", progress)
+    if not isinstance(batches, Sequence) or isinstance(batches, str | bytes):
+        raise ValueError(f"batches: expected a list of whole numbers, got {shown(batches)}; give one, as [16, 64]")
     sizes = [whole("batches", one, 1, MOST_SAMPLES) for one in batches]
     run = _run_of(recipe_or_run, data, settings, flag("trust", trust))
     where, began = chosen_device(device), time.monotonic()

@@ -67,7 +67,7 @@ def chosen_device(name: str) -> str:
 
 def run_in(model: Model, precision: Precision, rows: int) -> None:
     """Runs a model in the precision of --precision, for so many samples at a time, and says which and why."""
-    model.to(precision=precision, rows=rows)
+    model.to(precision=precision, rows=max(1, rows))  # fewer are refused by the verb, by their name
     if precision != "float32":
         print(f"precision  {model.took}")
 

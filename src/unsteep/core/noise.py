@@ -54,6 +54,7 @@ class NoiseSource:
     def normal(self, like: Tensor, draw: int) -> Tensor:
         """Standard normal numbers of the shape, device and dtype of `like` (b, ...). Draw d is always the same."""
         whole("draw", draw, 0, _WORD)
+        self.check(like)
         return self._normal(like, torch.tensor(draw), self.stream)
 
     def uniform(self, like: Tensor, draw: int) -> Tensor:

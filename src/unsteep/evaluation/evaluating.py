@@ -237,10 +237,10 @@ def pairwise_of(
     `prompts`: one for each picture) of the pictures kept, opened here, so that a wrong file is refused before the work;
     None where `metrics` name neither. ValueError where one is named and its weights are not."""
     if "lpips" in metrics and lpips is None:
-        raise ValueError("metrics: lpips needs two files of weights, a trunk and its heads (lpips=TRUNK HEADS)")
+        raise ValueError("metrics: lpips needs two files of weights, a trunk and its heads: give lpips=TRUNK HEADS")
     if "clip-score" in metrics and (clip is None or prompts is None):
         raise ValueError(
-            "metrics: clip-score needs a CLIP model and a line for each picture (clip=FOLDER, prompts=FILE)"
+            "metrics: clip-score needs a CLIP model and a line for each picture: give clip=FOLDER and prompts=FILE"
         )
     if "lpips" not in metrics and "clip-score" not in metrics:
         return None
