@@ -1,7 +1,7 @@
 """The C library's allocator, told to keep what a step frees for the next one.
 
-glibc gives memory back when 64 MB lie free at the end of its heap, and the next step asks for it again, page by page: 7
-to 8% of the CPU time of training a small network. Blocks of 32 MB and more go back at once, as they do anyway by
+glibc gives memory back when 64 MB lie free at the end of its heap, and the next step asks for it again, page by page: 4
+to 6% of the CPU time of training a small network. Blocks of 32 MB and more go back at once, as they do anyway by
 default: large networks would otherwise take half as much memory again. Elsewhere nothing is done.
 """
 
