@@ -375,7 +375,7 @@ def test_each_choice_is_in_the_protocol() -> None:
     assert left != right
     other = Model(model().description.build(), model().description)
     assert replace(drawn(), model=other).facts()["model"] != usual["model"]
-    assert usual["solver"] == "UniPC(order=2, variant='bh2', corrector=True) (default)"
+    assert usual["solver"] == "GaussianFrame(order=3, corrector=True, start='call', end='denoiser') (default)"
 
 
 def test_the_default_solver_is_named_for_the_steps_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

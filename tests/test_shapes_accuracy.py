@@ -164,7 +164,7 @@ def test_a_text_model_is_asked_and_its_calls_counted() -> None:
     facts = dict(shapes_accuracy.protocol(model, [found], 2))
     assert weights_digest(model) in facts["model"]
     assert facts["steps"] == "2"
-    assert facts["solver"].startswith("UniPC(order=2")
+    assert facts["solver"].startswith("GaussianFrame(")
 
 
 # The page

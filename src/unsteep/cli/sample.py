@@ -264,13 +264,15 @@ def _write(
     elif out.suffix:
         from unsteep.pages import pictures
 
-        columns, tiles = None, model.space.tiles(torch.cat(list(parts)))
+        drawn = list(parts)
+        whole = torch.cat(drawn) if isinstance(drawn[0], torch.Tensor) else [one for part in drawn for one in part]
+        columns, tiles = None, model.space.tiles(whole)
         assert tiles is not None
         heard = model.description.hearing("picture")
         if given is not None and heard is not None:  # before the samples, or, of several, above theirs
             columns = len(given) if len(given) > 1 else None
-            whole = heard.aligned.fitted(given, heard.channels, heard.height, heard.width)
-            shown = ((whole.float() / (255 if whole.dtype == torch.uint8 else 65535)) * 255).round().to(torch.uint8)
+            beside = heard.aligned.fitted(given, heard.channels, heard.height, heard.width)
+            shown = ((beside.float() / (255 if beside.dtype == torch.uint8 else 65535)) * 255).round().to(torch.uint8)
             tiles = torch.cat([shown[:, : tiles.shape[1]].expand(-1, tiles.shape[1], -1, -1), tiles])
         pictures.save(pictures.grid(tiles.numpy(), columns), out)
     else:
