@@ -19,7 +19,9 @@ FRAME = Frame.of(torch.zeros(2), torch.tensor([0.5]))
 @pytest.mark.parametrize(
     ("steps", "atoms", "guidance", "start", "end"),
     [
-        (5, True, 1.0, "call", "denoiser"),
+        (5, True, 1.0, "free", "denoiser"),
+        (6, True, 1.0, "call", "denoiser"),
+        (5, True, 2.0, "call", "denoiser"),
         (20, True, 1.0, "call", "denoiser"),
         (5, False, 1.0, "free", "smooth"),
         (12, False, 1.0, "free", "smooth"),

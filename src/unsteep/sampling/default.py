@@ -2,8 +2,8 @@
 
 A `GaussianFrame` in the frame of the training data, by class where there are classes. On data with a density no call is
 spent at t = 1, whose answer is the data's mean; where the run is guided, none of up to twelve. Such data also end
-smoothly. Networks of pictures were seen to err at t = 1, so that the call there pays, and their values are those of a
-grid, so that they end with the denoiser. A model that brings no statistics gets the frame of standard deviation 0.5,
+smoothly. Networks of pictures err at t = 1, so that the call there pays, but for five calls and fewer; and their values
+are those of a grid, so that they end with the denoiser. A model that brings no statistics gets the frame of standard deviation 0.5,
 whose mean is not that of what is sampled: with a call at t = 1.
 """
 
@@ -25,7 +25,7 @@ from unsteep.sampling.traits import traits
 from unsteep.sampling.tuning import tuned_levels
 
 Grid = Spacing | Literal["tuned"] | Sequence[float] | NoiseLevel
-FEW_GUIDED = 12  # calls
+FEW_GUIDED, FEW_PICTURES = 12, 5  # calls
 
 
 @runtime_checkable
@@ -42,7 +42,10 @@ def default_solver(
     known."""
     whole = levels_of(schedule)
     spare = whole is None or steps < whole  # a free start takes one level more
-    free = frame is not None and spare and not atoms and (guidance <= 1 or steps <= FEW_GUIDED)
+    most = FEW_GUIDED if guidance > 1 else steps
+    if atoms:
+        most = FEW_PICTURES if guidance <= 1 else 0
+    free = frame is not None and spare and steps <= most
     return GaussianFrame(start="free" if free else "call", end="denoiser" if atoms else "smooth", frame=frame)
 
 
