@@ -3,8 +3,8 @@
 A `GaussianFrame` in the frame of the training data, by class where there are classes. On data with a density no call is
 spent at t = 1, whose answer is the data's mean; where the run is guided, none of up to twelve. Such data also end
 smoothly. Networks of pictures err at t = 1, so that the call there pays, but for five calls and fewer; and their values
-are those of a grid, so that they end with the denoiser. A model that brings no statistics gets the frame of standard deviation 0.5,
-whose mean is not that of what is sampled: with a call at t = 1.
+are those of a grid, so that they end with the denoiser. A model that brings no statistics gets the frame of standard
+deviation 0.5, whose mean is not that of what is sampled: with a call at t = 1.
 """
 
 from __future__ import annotations
