@@ -19,14 +19,16 @@ FRAME = Frame.of(torch.zeros(2), torch.tensor([0.5]))
 @pytest.mark.parametrize(
     ("steps", "atoms", "guidance", "start", "end"),
     [
-        (5, True, 1.0, "call", "denoiser"),
+        (5, True, 1.0, "free", "denoiser"),
+        (6, True, 1.0, "call", "denoiser"),
+        (5, True, 2.0, "call", "denoiser"),
         (20, True, 1.0, "call", "denoiser"),
-        (5, False, 1.0, "free", "denoiser"),
+        (5, False, 1.0, "free", "smooth"),
         (12, False, 1.0, "free", "smooth"),
-        (13, False, 1.0, "call", "smooth"),
-        (6, False, 2.0, "free", "denoiser"),
-        (7, False, 2.0, "call", "denoiser"),
-        (7, False, 0.0, "free", "denoiser"),
+        (50, False, 1.0, "free", "smooth"),
+        (12, False, 2.0, "free", "smooth"),
+        (13, False, 2.0, "call", "smooth"),
+        (7, False, 0.0, "free", "smooth"),
     ],
 )
 def test_by_calls_data_and_guidance(steps: int, atoms: bool, guidance: float, start: str, end: str) -> None:

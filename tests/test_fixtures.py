@@ -90,6 +90,7 @@ CASES: dict[str, Callable[[], Tensor]] = {
     **{f"digits {name}": digits(name) for name in ("ddim", "ancestral", "heun", "dpmpp-2m", "gaussian-frame")},
     "digits by default": digits(None),
     "digits by default, guided": digits(None, steps=5, guidance=2.0),
+    "vectors by default": lambda: end(unsteep.load(FIXTURES / "vectors"), steps=6),
     "vectors unipc": lambda: vectors("unipc"),
     "vectors euler-maruyama": lambda: vectors("euler-maruyama"),
     "text, guided": lambda: text(**FIRST),

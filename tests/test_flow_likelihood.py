@@ -142,6 +142,15 @@ class TestTolerance:
         assert errors[0] > 10 * errors[1] > 100 * errors[2]
         assert evaluations[0] < evaluations[1] < evaluations[2]
 
+    @pytest.mark.parametrize("name", ["flow", "vp", "interpolated"])
+    def test_as_it_comes_it_is_within_1e_6(self, name: str) -> None:
+        """In float64; in single precision it takes no more calls than its digits are worth."""
+        x, schedule = PLANE.sample(6, seed=5), SCHEDULES[name]
+        first = schedule.inverse(9.0)
+        got = likelihood(PLANE, x, schedule, first=first)
+        close(got.log_prob, smoothed(PLANE, first).log_prob(x, CLEAN), atol=1e-6)
+        assert likelihood(PLANE, x.float(), schedule, first=first).nfe < got.nfe / 2
+
     def test_neighbours_move_an_answer_by_less_than_it(self) -> None:
         x = PLANE.sample(5, seed=4)
         x[0] += 4  # the flow of this one needs other steps

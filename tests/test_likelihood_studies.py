@@ -208,6 +208,17 @@ class TestLikelihood:
             assert b[1].half == pytest.approx(a[1].half, abs=1e-4)
         assert narrow.nats == pytest.approx(2 * math.log(2))
 
+    def test_a_model_measures_them_so_too(self) -> None:
+        """By Jacobi's rule, with scales that differ, in L_0 alone."""
+        x = rows_of(12).x
+        narrow, wide = (
+            oracle(Vectors(mean=(0.0, 0.0), std=std), BETAS(steps=20)).likelihood(x * torch.tensor(std))
+            for std in ((1.0, 1.0), (3.0, 0.2))
+        )
+        more = math.log(3.0) + math.log(0.2)
+        torch.testing.assert_close(wide.total() - narrow.total(), torch.full((12,), more).double(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(wide.decoder - narrow.decoder, torch.full((12,), more).double(), atol=1e-4, rtol=0)
+
     def test_the_flow_of_known_data(self) -> None:
         """The density of x with the noise of step 1 in it, for these very examples."""
         data, first = rows_of(40), self.model.denoiser.schedule(1 / 20)

@@ -141,7 +141,6 @@ def likelihood(
     with counting(model, doing="flow", total=None, shown=progress and flow) as flowed:
         if flow:
             flow_nats = _flow(model, examples, condition, seed, batch_size)
-    volume = torch.as_tensor(model.space.log_volume(examples.valid), dtype=torch.float64).to(bound.prior.device)
 
     def bits(nats: Tensor) -> Interval:
         return Interval.of(bound.per_dim(nats).cpu())
@@ -155,11 +154,11 @@ def likelihood(
         )
     mean, half = intervals(_by_time(bound.per_dim(bound.kl).cpu(), columns))
     return Likelihood(
-        bound=bits(bound.total() + volume),
+        bound=bits(bound.total()),
         prior=prior,
         kl=bits(bound.kl @ bound.weights),
-        decoder=bits(bound.decoder + volume),
-        flow=None if flow_nats is None else bits((flow_nats + volume.cpu()).to(bound.prior)),
+        decoder=bits(bound.decoder),
+        flow=None if flow_nats is None else bits(flow_nats.to(bound.prior)),
         t=_by_time(levels.t[bound.steps].expand(bound.kl.shape), columns).mean(0),
         step_mean=mean,
         step_half=half,
@@ -185,7 +184,7 @@ def likelihood(
             "seed": seed,
             "version": version("unsteep"),
         },
-        each=bound.per_dim(bound.total() + volume).cpu(),
+        each=bound.per_dim(bound.total()).cpu(),
     )
 
 
@@ -262,7 +261,8 @@ def levels_of(model: Model, steps: int) -> NoiseLevel:
 
 
 def _flow(model: Model, examples: Examples, condition: Condition | None, seed: int, batch_size: int) -> Tensor:
-    """-log p of each example in nats, float64 (n,): a density of vectors, of pictures a bound on a probability."""
+    """-log p of each example in nats, float64 (n,): a density of vectors in their own units, of pictures a bound on a
+    probability."""
     space, done = model.space, []
     for start in range(0, len(examples), batch_size):
         rows = slice(start, start + batch_size)
@@ -275,7 +275,7 @@ def _flow(model: Model, examples: Examples, condition: Condition | None, seed: i
         denoise = model.denoise(heard, clip=False)  # clipping would put kinks in the flow
         answer = flow_log_prob(denoise, x, model.denoiser.schedule, divergence="hutchinson", noise=noise)
         done.append(-answer.log_prob.cpu() - volume * x[0].numel())
-    return torch.cat(done)
+    return torch.cat(done) + torch.as_tensor(space.log_volume(examples.valid), dtype=torch.float64)
 
 
 def _by_time(values: Tensor, columns: int) -> Tensor:

@@ -49,16 +49,19 @@ def flow_log_prob(
     *,
     divergence: Literal["exact", "hutchinson"] = "exact",
     noise: NoiseSource | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
     first: NoiseLevel | None = None,
     prior: Callable[[Tensor], Tensor] | None = None,
 ) -> FlowLikelihood:
     """log p(x) for continuous data x (b, ...), dequantized where the data are discrete. A chain is interpolated.
 
     `first`: the cleanest level, default t = 1/1000 or step 1 of a chain; the answer is the density of data with that
-    little noise. `noise`: for Hutchinson's signs. `prior`: log-density of x at t = 1 if it is not the standard one.
+    little noise. `tolerance` of a step: default 1e-8 in float64, which leaves a log_prob within 1e-6, and 1e-5 in other
+    types, which hold no more digits. `noise`: for Hutchinson's signs. `prior`: log-density of x at t = 1 if it is not
+    the standard one.
     """
     check_some(x)
+    tolerance = (1e-8 if x.dtype == torch.float64 else 1e-5) if tolerance is None else tolerance
     schedule = continuous(schedule)
     low = schedule.inverse(finite_range(schedule)[1]) if first is None else first
     high = schedule(1.0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from unsteep.core.arguments import MOST_SAMPLES, choice, flag, whole
-from unsteep.core.condition import Condition
+from unsteep.core.condition import VALID, Condition
 from unsteep.core.level import NoiseLevel, check_cleaner, level_of
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import Space
@@ -89,4 +90,7 @@ def bounded(
                 parts.append(bound(denoise, x0, levels, counted, chosen, noise, steps, weights))
                 advance()
             done.append(BoundTerms.of_draws(parts))
-    return BoundTerms.of_examples(done)
+    terms_of_all = BoundTerms.of_examples(done)
+    valid = None if condition is None else condition.get(VALID)
+    volume = torch.as_tensor(model.space.log_volume(valid), dtype=torch.float64).to(terms_of_all.decoder.device)
+    return replace(terms_of_all, decoder=terms_of_all.decoder + volume)  # of numbers in the data's own units

@@ -46,7 +46,8 @@ class Model(Sampled):
         batch_size: int = 64,
         progress: bool = False,
     ) -> BoundTerms:
-        """The variational bound on the likelihood of examples in the data's own units, every term of it, in nats.
+        """The variational bound on the likelihood of examples in the data's own units, every term of it, in nats: of
+        the probability of pictures of whole numbers, of the density of other data per unit of each of their numbers.
 
         `condition` of n rows, or labels (n,). `levels`: default, every step of the chain. `terms`: evaluate only so
         many of the KLs for each example, one in each of as many strata of the chain; unbiased. `draws` of the noise

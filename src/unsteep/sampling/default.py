@@ -1,10 +1,10 @@
 """The solver and the grid where none is asked for, chosen by measurement (`benchmarks/solvers.py` and its page).
 
-A `GaussianFrame` in the frame of the training data, by class where there are classes. On data with a density none of
-few calls is spent at t = 1, whose answer is the data's mean: up to twelve, and up to six where the run is guided. Such
-data also end smoothly, from ten calls on. Networks of pictures were seen to err at t = 1, so that the call there pays,
-and their values are those of a grid, so that they end with the denoiser. A model that brings no statistics gets the
-frame of standard deviation 0.5, whose mean is not that of what is sampled: with a call at t = 1.
+A `GaussianFrame` in the frame of the training data, by class where there are classes. On data with a density no call is
+spent at t = 1, whose answer is the data's mean; where the run is guided, none of up to twelve. Such data also end
+smoothly. Networks of pictures err at t = 1, so that the call there pays, but for five calls and fewer; and their values
+are those of a grid, so that they end with the denoiser. A model that brings no statistics gets the frame of standard
+deviation 0.5, whose mean is not that of what is sampled: with a call at t = 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from unsteep.sampling.traits import traits
 from unsteep.sampling.tuning import tuned_levels
 
 Grid = Spacing | Literal["tuned"] | Sequence[float] | NoiseLevel
-FEW, FEW_GUIDED, SMOOTH = 12, 6, 10  # calls
+FEW_GUIDED, FEW_PICTURES = 12, 5  # calls
 
 
 @runtime_checkable
@@ -42,9 +42,11 @@ def default_solver(
     known."""
     whole = levels_of(schedule)
     spare = whole is None or steps < whole  # a free start takes one level more
-    free = frame is not None and spare and not atoms and steps <= (FEW_GUIDED if guidance > 1 else FEW)
-    smooth = not atoms and steps >= SMOOTH
-    return GaussianFrame(start="free" if free else "call", end="smooth" if smooth else "denoiser", frame=frame)
+    most = FEW_GUIDED if guidance > 1 else steps
+    if atoms:
+        most = FEW_PICTURES if guidance <= 1 else 0
+    free = frame is not None and spare and steps <= most
+    return GaussianFrame(start="free" if free else "call", end="denoiser" if atoms else "smooth", frame=frame)
 
 
 def levels_for(
