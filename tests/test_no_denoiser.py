@@ -1,5 +1,7 @@
 """What is given to a sampler in place of a denoiser is refused in words; a denoiser's own mistake is its own."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,3 +40,26 @@ def test_a_solver_that_fails_is_not_the_denoisers_fault() -> None:
 
     with pytest.raises(AttributeError, match="nothing"):
         unsteep.sample(denoise, X, LEVELS, Broken(), unsteep.NoiseSource([0, 1]))
+
+
+def test_what_a_solver_of_ones_own_returns_is_looked_at() -> None:
+    class Forgetful:
+        def step(self, *given: object) -> None:
+            return None
+
+    with pytest.raises(ValueError, match=r"solver: expected step\(\) to return \(x, estimate, memory\), got None"):
+        list(unsteep.trajectory(NETWORK.build(), X, LEVELS, Forgetful(), unsteep.NoiseSource(range(2))))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bare:
+    """A source that reads no data set."""
+
+    def read(self, split: str = "train") -> Tensor:
+        return torch.zeros(8, 1, 8, 8)
+
+
+def test_what_a_source_of_ones_own_reads_is_looked_at(tmp_path: Path) -> None:
+    run = unsteep.Run(data=Bare())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"data: expected read\(\) to give a DataSet"):
+        unsteep.train(run, out=tmp_path / "run", steps=1)

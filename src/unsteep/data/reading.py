@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import shown
 from unsteep.core.protocols import DataSet, Rows
 from unsteep.data.examples import Examples
 
@@ -71,7 +72,9 @@ def captions_of(data: DataSet) -> Sequence[str]:
 
 
 def shape_of(data: DataSet) -> tuple[int, ...]:
-    """The shape of one raw example. ValueError where there is none."""
+    """The shape of one raw example. ValueError where there is none, and for what is no data set."""
+    if not callable(getattr(data, "rows", None)):
+        raise ValueError(f"data: expected read() to give a DataSet, with rows(index), got {shown(data)}; return one")
     if len(data) == 0:
         raise ValueError(f"data: expected at least one example, got none ({data.source}); give some")
     return tuple(data.rows(torch.tensor([0])).x.shape[1:])

@@ -119,10 +119,15 @@ def _steps(
     for i in range(len(levels) - 1):
         with torch.no_grad(), arithmetic():  # inside the loop: a generator must not leave them on in the caller's code
             try:
-                x, estimate, memory = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
+                made = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
             except (AttributeError, TypeError):
                 _check_denoise(denoise, x, levels[i])
                 raise
+        if not isinstance(made, tuple) or len(made) != 3:
+            raise ValueError(
+                f"solver: expected step() to return (x, estimate, memory), got {shown(made)}; return these"
+            )
+        x, estimate, memory = made
         yield Step(x, estimate, levels[i + 1])
 
 
