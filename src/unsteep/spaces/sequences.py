@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import checked, rows_of, scaled
+from unsteep.core.level import wide
 from unsteep.core.protocols import DataSet
 from unsteep.spaces.standardized import restored, standardized
 
@@ -87,7 +88,7 @@ class Sequences:
     def log_volume(self, valid: Tensor | None = None) -> float | Tensor:
         """The sum of the logarithms of the scales over the real frames, nats: (b,) where `valid` is given."""
         frame = sum(map(math.log, self.std))
-        return frame * self.frames if valid is None else frame * valid.sum(1).double()
+        return frame * self.frames if valid is None else frame * wide(valid.sum(1))
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, frames, features) are no such sequences."""
