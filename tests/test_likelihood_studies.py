@@ -500,7 +500,7 @@ class TestCommandLine:
             (["digits", "-n", 1], "at least 2"),
             (["digits", "--out", "rows.npy"], "is a file"),
             (["nowhere"], "nowhere"),
-            (["rows"], "held nothing out"),
+            (["rows"], "is held out, to test on"),
             (["rows", "--data", "three.npy", "--split", "all"], "3 rows"),
             (["digits", "--split", "dev"], "split"),
         ],

@@ -404,7 +404,7 @@ def test_a_stem_takes_in_squares_of_pixels() -> None:
 
 def test_attention_can_follow_the_size() -> None:
     for side, attended in ((64, (16, 8)), (20, (12, 6, 3)), (8, (8, 4, 2, 1))):
-        config = UNetConfig(channels=1, size=side, width=8, multipliers=(1, 1, 1, 1), attention=None)
+        config = UNetConfig(channels=1, size=side, width=8, multipliers=(1, 1, 1, 1), attention="auto")
         assert config.attended == attended
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.building import batches_for
-from tests.test_recipes import RECIPES, data_of, run_of
 from torch import Tensor, nn
 
+from building import batches_for
+from test_recipes import RECIPES, data_of, run_of
 from unsteep.core.level import add_noise
 from unsteep.data import Examples
 from unsteep.networks import UNetConfig

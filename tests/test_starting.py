@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset
 import unsteep
 import unsteep.training.run
 from command_line import made, unsteep_
-from unsteep.data import Given
+from unsteep.data import Digits, Given, as_dataset
 from unsteep.model import Model
 
 SETTINGS = [
@@ -256,3 +257,62 @@ def test_classes_that_are_not_heard_are_said(tmp_path: Path) -> None:
         settings = ["model.network.width=8", f"condition.label={heard}"]
         unsteep.train("digits", out=tmp_path / heard, steps=1, batch=2, settings=settings, say=said.append)
         assert any("condition.label=true" in line for line in said) == (heard == "false")
+
+
+def items(labels: list[Any]) -> list[tuple[torch.Tensor, Any]]:
+    return [(torch.zeros(1, 8, 8, dtype=torch.uint8), label) for label in labels]
+
+
+@pytest.mark.parametrize(
+    "labels", [[0.7, 0.2], [0, -1], ["cat", "dog"], [[1, 0], [0, 1]], [torch.tensor(0.5)] * 2, [True, False]], ids=str
+)
+def test_labels_that_number_no_class_are_refused(labels: list[Any], tmp_path: Path) -> None:
+    """Not cut to whole numbers, and not in torch's words."""
+    data, settings = items(labels), ["condition.label=true"]
+    with pytest.raises(ValueError, match=r"label: expected the number of a class, from 0"):
+        unsteep.train("array", data=data, out=tmp_path / "run", steps=1, settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ((4, 2, 9, 3), (2, 9, 3)),  # channels first, whatever the width
+        ((4, 2, 5, 1), (2, 5, 1)),
+        ((4, 2, 1, 1), (2, 1, 1)),
+        ((4, 16, 8, 8), (16, 8, 8)),
+        ((4, 3, 8, 3), (3, 8, 3)),
+        ((4, 8, 8, 3), (3, 8, 8)),  # but square colours last
+        ((4, 30, 20, 3), (3, 30, 20)),  # and where channels would be too many
+        ((4, 17, 8, 8), None),
+        ((4, 20, 20, 20), None),
+    ],
+)
+def test_tensors_have_their_channels_first(given: tuple[int, ...], read: tuple[int, ...] | None) -> None:
+    x = torch.randint(0, 256, given, dtype=torch.uint8)
+    if read is None:
+        with pytest.raises(ValueError, match="expected uint8"):
+            as_dataset(x)
+        return
+    data: Any = as_dataset(x)
+    assert tuple(data.x.shape[1:]) == read
+    assert ("channels last" in data.source) == (read != given[1:])
+    assert torch.equal(data.x, x if read == given[1:] else x.permute(0, 3, 1, 2))
+
+
+def test_a_run_does_not_overwrite_what_it_starts_from(tmp_path: Path) -> None:
+    small = ["model.network.width=8"]
+    unsteep.train("digits", out=tmp_path / "run", steps=1, batch=2, settings=small)
+    [checkpoint] = (tmp_path / "run" / "checkpoints").glob("step-*")
+    before = sorted(tmp_path.rglob("*"))
+    for source in (tmp_path / "run", checkpoint):
+        with pytest.raises(ValueError, match=r"out: .*from which the run starts; choose another"):
+            unsteep.train("digits", out=tmp_path / "run", steps=1, batch=2, start_from=source, force=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_space_is_held_against_the_data_before_the_first_step(tmp_path: Path) -> None:
+    run = unsteep.Run(data=Digits(), space=unsteep.Vectors(mean=(0.0,) * 3, std=(1.0,) * 3))
+    with pytest.raises(ValueError, match=r"^(space|data|model\.network): "):
+        unsteep.train(run, out=tmp_path / "run", steps=1)
+    assert not (tmp_path / "run").exists()

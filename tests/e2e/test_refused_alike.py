@@ -104,6 +104,38 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], Any], str]] = {
         of_model(lambda m: unsteep.invert(m, PHOTO[None], tolerance=-1.0)),
         "invert run photo.png --tolerance -1",
     ),
+    "steps beside a grid of times": (
+        of_model(lambda m: m.sample(2, steps=5, grid=[1, 0.5, 0])),
+        "sample run -n 2 --steps 5 --grid 1,0.5,0",
+    ),
+    "a jump where nothing is walked again": (
+        of_model(lambda m: unsteep.fill(m, PHOTO, MASK, method="pigdm", jump=2)),
+        "fill run photo.png --mask mask.png --method pigdm --jump 2",
+    ),
+    "resamples where nothing is walked again": (
+        of_model(lambda m: unsteep.fill(m, PHOTO, MASK, method="pigdm", resamples=2)),
+        "fill run photo.png --mask mask.png --method pigdm --resamples 2",
+    ),
+    "a jump over all steps": (
+        of_model(lambda m: unsteep.fill(m, PHOTO, MASK, steps=3, jump=20)),
+        "fill run photo.png --mask mask.png --steps 3 --jump 20",
+    ),
+    "a solver of a way without one": (
+        of_model(lambda m: unsteep.interpolate(m, PHOTO, PHOTO, method="slerp", solver="ddim")),
+        "interpolate run photo.png photo.png --method slerp --solver ddim",
+    ),
+    "a step of a way without one": (
+        of_model(lambda m: unsteep.interpolate(m, PHOTO, PHOTO, method="slerp", step=100)),
+        "interpolate run photo.png photo.png --method slerp --step 100",
+    ),
+    "classes of pictures that are there": (
+        lambda: unsteep.evaluate("classes", "classes", metrics=["kid"], label="cats"),
+        "evaluate classes --data classes --metrics kid --label cats",
+    ),
+    "steps of pictures that are there": (
+        lambda: unsteep.evaluate("classes", "classes", metrics=["kid"], steps=5),
+        "evaluate classes --data classes --metrics kid --steps 5",
+    ),
     "a run that is there": (training("digits", out="run"), "train digits --out run"),
     "no run to go on with": (training("digits", out="none", resume=True), "train digits --out none --resume"),
     "a recipe without data": (training("folder"), "train folder --out new"),

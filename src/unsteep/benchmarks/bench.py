@@ -88,7 +88,7 @@ class Benchmark:
         for what in FORWARD:
             gains = [speed.found.gain for speed in self.speeds if speed.what == what]
             ends = dict.fromkeys(f"{end(gain.value for gain in gains):.2f}" for end in (min, max))
-            noisy = any(gain.low < 1 < gain.high for gain in gains)
+            noisy = all(gain.low < 1 < gain.high for gain in gains)
             said.append(f"{what}: bf16 has {' to '.join(ends)} times the speed of float32{' (noise)' * noisy}")
         if self.machine.busy:
             said.append("the machine was busy: measure again when it is quiet")

@@ -24,7 +24,7 @@ def fill(
     steps: int | None = None,
     solver: str | None = None,
     jump: int | None = None,
-    resamples: int = 5,
+    resamples: int | None = None,
     seed: int = 0,
     batch: int = 64,
     out: Path = Path("filled.png"),
@@ -56,11 +56,12 @@ def fill(
     steps
         Steps of the solver; default 50 for repaint and 20 for pigdm, or the chain's where it has fewer.
     solver
-        As in unsteep sample; default: ancestral, of variance beta_tilde. For repaint one that remembers nothing.
+        As in unsteep sample; default: ancestral, of variance beta_tilde. For repaint a
+        multistep method is its first step, since nothing is remembered from step to step.
     jump
         For repaint: how many steps a stretch has; default: a tenth of all.
     resamples
-        For repaint: how often each stretch is walked.
+        For repaint: how often each stretch is walked; default 5.
     seed
         The first filling's seed.
     batch

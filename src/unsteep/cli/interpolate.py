@@ -29,7 +29,7 @@ def interpolate(
     step: Annotated[list[int] | None, Several] = None,
     frames: int = 9,
     steps: int = 0,
-    solver: str = "ancestral",
+    solver: str | None = None,
     label: str | None = None,
     seed: Annotated[list[int] | None, Several] = None,
     method: str = "both",
@@ -57,7 +57,7 @@ def interpolate(
     steps
         Solver steps from there down; 0: every step of the chain.
     solver
-        ancestral or ddim, for the latents of --method latent; slerp is DDIM's.
+        As in unsteep sample, for --method latent; default: ancestral. slerp is DDIM's.
     label
         A class by number or name, for every frame; default: no class.
     seed
@@ -87,6 +87,9 @@ def interpolate(
     if method not in METHODS:
         raise ValueError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")
     chosen = chosen_solver(solver, None, [], None)
+    for name, value in (("step", step), ("solver", solver), ("seed", seed)):
+        if value and method == "slerp":
+            raise ValueError(f"--{name}: slerp goes through t = 1 by DDIM and draws nothing; leave it out")
     by_suffix(out, pictures.FORMATS, "a picture")
     shares(frames)
     model = load(run, device=chosen_device(device), trust=trust)

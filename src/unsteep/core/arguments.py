@@ -121,10 +121,15 @@ def integers(name: str, value: Any) -> Tensor:
     return torch.tensor(list(each), dtype=torch.int64)
 
 
-def rows_of(x: Any, what: str, name: str = "data") -> Tensor:
-    """Examples (n, ...), in words: `what`. ValueError for what is no tensor of real numbers."""
+def rows_of(x: Any, what: str, name: str = "data", *, shape: tuple[int, ...] = ()) -> Tensor:
+    """Examples (n, ...), in words: `what`. ValueError for what is no tensor of real numbers, and for one example alone,
+    of this shape."""
     if not isinstance(x, Tensor) or not x.ndim or x.is_complex() or x.layout != torch.strided:
         raise ValueError(f"{name}: expected a tensor of {what}, got {shown(x)}; convert it, as torch.as_tensor(x)")
+    if shape and tuple(x.shape) == shape:
+        raise ValueError(
+            f"{name}: expected a batch (n, {', '.join(map(str, shape))}) of them, got one alone, {shape}; give x[None]"
+        )
     return x
 
 

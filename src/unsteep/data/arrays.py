@@ -96,10 +96,11 @@ def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood
     if array.ndim not in (3, 4) or not (floating or array.dtype in (np.uint8, np.uint16)):
         raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
     pictures = channels_first(array, name, tensor)
+    last = ", channels last" if array.ndim == 4 and pictures is not array else ""
     if array.dtype == np.uint16:
-        return Understood(pictures, WORDS, (0, WORDS - 1), "16-bit pictures")
+        return Understood(pictures, WORDS, (0, WORDS - 1), f"16-bit pictures{last}")
     if not floating:
-        return Understood(pictures, BYTES, (0, BYTES - 1), "pictures of bytes")
+        return Understood(pictures, BYTES, (0, BYTES - 1), f"pictures of bytes{last}")
     low, high = float(array.min()), float(array.max())
     if low < -1 or high > 1:
         raise ValueError(
@@ -110,23 +111,29 @@ def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood
     values = (pictures.astype(np.float64) - ends[0]) * ((BYTES - 1) / (ends[1] - ends[0]))
     whole = np.rint(values)
     if float(np.abs(values - whole).max()) < GRID * (BYTES - 1):
-        return Understood(whole.astype(np.uint8), BYTES, (0, BYTES - 1), f"float pictures read as {words}")
-    meaning = f"continuous float pictures in {words}"
+        return Understood(whole.astype(np.uint8), BYTES, (0, BYTES - 1), f"float pictures read as {words}{last}")
+    meaning = f"continuous float pictures in {words}{last}"
     return Understood(np.ascontiguousarray(pictures, np.float32), None, ends, meaning)
 
 
 def channels_first(array: np.ndarray, name: str, tensor: bool = False) -> np.ndarray:
-    """(n, c, h, w) of any layout accepted. Where both ends could be channels, grey and colour go before others, and
-    then the last axis before the second, in a `tensor` of torch the second."""
+    """(n, c, h, w) of any layout accepted. A `tensor` of torch has channels first, but for square pictures of one or
+    three last, and for more channels than there can be. Elsewhere, where both ends could be channels, grey and colour
+    go before others, and then the last axis before the second."""
     if array.ndim == 3:
         return array[:, None]
-    first, last = array.shape[1], array.shape[3]
-    likely = () if tensor else ((4, 2),)
-    both = first in range(1, MOST_CHANNELS + 1) and last in range(1, MOST_CHANNELS + 1)
-    if both and not {first, last} & {1, 3} and array.shape[2] == last != first:  # square pictures, channels first
-        return array
-    for counts in ((1, 3), *likely, range(1, MOST_CHANNELS + 1)):
-        if first in counts and (tensor or last not in counts):
+    first, across, last = array.shape[1:]
+    able = range(1, MOST_CHANNELS + 1)
+    if tensor:
+        if first in able and not (first == across and last in (1, 3) and first not in (1, 3)):
+            return array
+        if last in (1, 3, 4):
+            return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+        raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
+    if first in able and last in able and not {first, last} & {1, 3} and across == last != first:
+        return array  # square pictures, channels first
+    for counts in ((1, 3), (4, 2), able):
+        if first in counts and last not in counts:
             return array
         if last in counts:
             return np.ascontiguousarray(array.transpose(0, 3, 1, 2))

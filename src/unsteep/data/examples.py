@@ -129,7 +129,8 @@ class Examples:
     def summary(self) -> list[tuple[str, str]]:
         """Rows (name, text) to print before training: what was read, how much, of what kind."""
         wide = self.x.to(torch.int32) if self.x.dtype == torch.uint16 else self.x
-        low, high = wide.min().item(), wide.max().item()
+        real = wide if self.valid is None else wide[self.valid]  # what pads a sequence has no part in it
+        low, high = real.min().item(), real.max().item()
         rows = [("source", self.source), ("count", f"{len(self):,}"), *shaped(tuple(self.x.shape[1:]))]
         if self.levels is None or self.x.ndim != 4:
             rows.append(("value range", f"{low:.4g} to {high:.4g}"))

@@ -25,7 +25,7 @@ from rich.progress import Progress
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose, shorten
 from unsteep.data.examples import BYTES, WORDS, Examples
-from unsteep.data.pictures import SUFFIXES, Crop, load_picture, reason, shape_of
+from unsteep.data.pictures import SUFFIXES, Crop, converted, load_picture, reason, shape_of
 
 IN_MEMORY = 2 << 30  # bytes; a larger array lies in a temporary file, which the system pages in as needed
 CHUNK = 512  # pictures decoded ahead of the one being stored
@@ -124,13 +124,14 @@ class Folder:
                 x, kept = x[whole], [kept[i] for i in whole]
             bad, aligned = [*bad, *bad_beside], torch.from_numpy(given)
         size = " x ".join(map(str, self.shape[1:]))
+        done = converted(root / files[chosen.index[kept[0]]], channels=self.channels, bits=self.bits)
         return Examples(
             torch.from_numpy(x),
             None if chosen.labels is None else chosen.labels[kept],
             chosen.names,
             files=tuple(files[i] for i in chosen.index[kept]),
             skipped=(*skipped, *bad),
-            source=f"{root}, {'cropped' if self.crop == 'center' else 'stretched'} to {size}",
+            source=", ".join([str(root), f"{'cropped' if self.crop == 'center' else 'stretched'} to {size}", *done]),
             levels=BYTES if self.bits == 8 else WORDS,
             aligned=aligned,
         )

@@ -92,6 +92,16 @@ def as_dataset(data: Any, axes: int | None = None) -> DataSet:
     )
 
 
+def numbered(label: Any, name: str) -> Tensor:
+    """The number of a class, int64 (1,). ValueError for what is no whole number of at least 0."""
+    number = (
+        label.item() if isinstance(label, Tensor | np.ndarray | np.generic) and np.prod(label.shape) == 1 else label
+    )
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ValueError(f"{name}: expected the number of a class, from 0, got {shown(label)}; number the classes")
+    return torch.tensor([number])
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """A torch `Dataset`, or any sequence of items, by position. Float pictures are read by what the first of them say,
@@ -132,7 +142,9 @@ class Items:
             return None
         known = getattr(self.items, "targets", None)
         if known is not None and len(known) == len(self):
-            return torch.as_tensor(known).long()
+            return torch.cat(
+                [numbered(one, "targets") for one in (known.tolist() if hasattr(known, "tolist") else known)]
+            )
         return torch.cat([self._labelled(i) for i in range(len(self))])
 
     @cached_property
@@ -206,7 +218,7 @@ class Items:
             return Rows(
                 x=self._laid(x)[None],
                 valid=None if given.get("valid") is None else torch.as_tensor(given["valid"])[None].bool(),
-                label=None if label is None else torch.as_tensor(label).long().reshape(1),
+                label=None if label is None else numbered(label, "label"),
                 caption=None if given.get("caption") is None else (str(given["caption"]),),
                 beside=None if given.get("beside") is None else torch.as_tensor(given["beside"])[None],
             )

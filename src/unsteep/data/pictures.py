@@ -69,21 +69,25 @@ def shape_of(path: Path) -> tuple[int, int]:
 
 def changed(path: Path, *, height: int, width: int, channels: int = 3, bits: int = 8) -> str:
     """What `load_picture` changes in a picture, in words; empty where it is taken as it is."""
-    with Image.open(path, formats=FORMATS) as image:
-        mode, many = image.mode, "A" in image.getbands() or "transparency" in image.info
     across, down = shape_of(path)
-    done = []
-    if across * height != down * width:
-        done.append("cropped to its middle")
+    done = converted(path, channels=channels, bits=bits)
     if (across, down) != (width, height):
-        done.append(f"scaled to {width} x {height}")
-    if many and channels != 4:
-        done.append("laid on white")
-    if channels == 1 and mode not in ("1", "L", "LA") and not mode.startswith("I"):
-        done.append("made grey")
-    if mode.startswith("I") and bits == 8:
-        done.append("brought to 8 bits")
+        done.insert(0, f"scaled to {width} x {height}")
+    if across * height != down * width:
+        done.insert(0, "cropped to its middle")
     return f"{across} x {down} pixels, {', '.join(done)}" if done else ""
+
+
+def converted(path: Path, *, channels: int = 3, bits: int = 8) -> list[str]:
+    """What it does to the values of a picture, from its head alone."""
+    with Image.open(path, formats=FORMATS) as image:
+        mode, clear = image.mode, "A" in image.getbands() or "transparency" in image.info
+    done = {
+        "laid on white": clear and channels != 4,
+        "made grey": channels == 1 and mode not in ("1", "L", "LA") and not mode.startswith("I"),
+        "brought to 8 bits": mode.startswith("I") and bits == 8,
+    }
+    return [words for words, is_so in done.items() if is_so]
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -181,9 +181,11 @@ def check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int 
             raise ValueError(f"metrics: {name} needs samples with classes, and these have none; leave it out")
     if subject.n < FEWEST or len(real.reference) < FEWEST or real.floor_of(FEWEST) < FEWEST:
         least = FEWEST if real.training is not None else 4 * FEWEST  # half for features, a quarter against another
+        training = "" if real.training is None else f" beside {2 * FEWEST} for training"  # half of them for features
+        found = "" if real.training is None else f" beside {len(real.training)}"
         raise ValueError(
-            f"evaluate: expected at least {FEWEST} samples and {least} real pictures, got {subject.n} and "
-            f"{len(real.reference)}"
+            f"evaluate: expected at least {FEWEST} samples and {least} real pictures{training}, got {subject.n} and "
+            f"{len(real.reference)}{found}"
         )
     if replicates < 1 or (replicates > 1 and not isinstance(subject, Drawn)):
         raise ValueError(f"replicates: expected at least 1, of a model; got {replicates}")

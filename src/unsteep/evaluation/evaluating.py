@@ -99,6 +99,9 @@ def evaluate(
         }  # fmt: skip
         of, real = _model(subject, data, split, n, seed, label, how, resize, where, precision, trust)
     else:
+        asked = {"label": label, "guidance": guidance, "steps": steps, "solver": solver, "grid": grid}
+        for idle in (name for name, value in asked.items() if value is not None and value != 1.0):
+            raise ValueError(f"{idle}: is of what a model draws, and these are pictures; leave it out")
         of, real = _pictures(subject, data, split, n, resize, in_order)
     engine.check(of, real, metrics, replicates)
     if isinstance(of, Drawn):

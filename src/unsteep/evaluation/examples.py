@@ -47,8 +47,8 @@ def open_split(run: Path, source: Source, split: Split = "test") -> DataSet:
     """A split of a source of the run's. ValueError where nothing was held out."""
     if split == "test" and getattr(source, "holdout", 1) == 0:
         raise ValueError(
-            f"split: {run} held nothing out of its data, to test on; take split=train, or other data, whole, with "
-            "split=all"
+            f"split: nothing of the data of {run} is held out, to test on (data.holdout=0); take split=train, or other "
+            "data, whole, with split=all"
         )
     data: Any = source.read(split)
     if split == "all" or "source" not in settings_of(data):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from unsteep.core.noise import Draw
 
 ELSEWHERE = {  # what is asked for in other ways than conditions
+    "batch": "batch_size=...",
+    "precision": "model.to(precision=...) before",
     "tolerance": "solver=unsteep.Adaptive(tolerance=...)",
     **dict.fromkeys(
         ("interval", "rescale", "threshold", "negative", "classifier", "weaker"),
@@ -75,11 +77,12 @@ def _deaf(name: str, hears: Sequence[Hears]) -> str:
         if kind.name == name:
             return f"this model {kind.lacks}"
     if name in ELSEWHERE:
-        return f"no condition; give {ELSEWHERE[name]}"
+        return f"no keyword of this call; give {ELSEWHERE[name]}"
     close = difflib.get_close_matches(name, [one.name for one in hears], 1)
     if close:
         return f"unknown; did you mean {close[0]}?"
-    return f"this model does not hear it, but {', '.join(one.name for one in hears) or 'nothing'}; leave it out"
+    told = f"what can be asked is {', '.join(one.name for one in hears)}" if hears else "this model hears no condition"
+    return f"no keyword of this call, and no condition of this model; {told}"
 
 
 __all__ = ["AnyHears", "Label", "Length", "Noised", "Picture", "Prompt", "asked", "condition_of"]

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from unsteep.core.level import NoiseLevel, add_noise, like, step_variances
 from unsteep.core.noise import NoiseSource
+from unsteep.core.precision import arithmetic
 from unsteep.denoiser import Denoise
 from unsteep.inverse.operators import Mask
 from unsteep.sampling.loop import At, Solver, Step, initial_noise
@@ -90,7 +91,7 @@ def _walk(
             x = _noised(x, levels[here], levels[start], own)
         for i in range(start, stop):
             now, nxt, drawn = levels[i], levels[i + 1], own.at(i + 1)
-            with torch.no_grad():  # inside the loop: see `sampling.loop`
+            with torch.no_grad(), arithmetic():  # inside the loop: see `sampling.loop`
                 x, estimate, _ = solver.step(denoise, x, now, nxt, drawn, None, at)
                 x = torch.where(mask, add_noise(x0, drawn.normal(x0, _KNOWN_DRAW), nxt), x)
             yield Step(x, estimate, nxt)

@@ -31,6 +31,7 @@ from unsteep.sampling import Step, initial_noise, trajectory
 Method = Literal["repaint", "pigdm"]
 METHODS: tuple[Method, ...] = ("repaint", "pigdm")
 REPAINT_STEPS = 50
+RESAMPLES = 5
 
 
 def fill(
@@ -47,7 +48,7 @@ def fill(
     steps: int | None = None,
     solver: Any = None,
     jump: int | None = None,
-    resamples: int = 5,
+    resamples: int | None = None,
     seed: int = 0,
     batch_size: int = 64,
     progress: bool = False,
@@ -59,9 +60,9 @@ def fill(
     `mask`: bool, of the example's shape, or 1 along a dimension, or of its last two: true where to fill in. `label`,
     `prompt`, `given` (an aligned picture) and `others`: as of `Model.sample`; what is not named is none. `steps`:
     default 50 for repaint and 20 for pigdm, or the chain's where it has fewer. `solver`: default, ancestral with the
-    variance beta_tilde; for repaint one that remembers nothing. `jump`: steps of a stretch that is walked again,
-    default a tenth; `resamples`: how often. ValueError where nothing or everything is to be filled in, and for what
-    does not fit the model.
+    variance beta_tilde; for repaint, where nothing is remembered from step to step, a multistep method is its first
+    step. `jump`: steps of a stretch that is walked again, default a tenth; `resamples`: how often, default 5; both for
+    repaint alone. ValueError where nothing or everything is to be filled in, and for what does not fit the model.
     """
     kind("model", model, Model, "a model", "open one with unsteep.load")
     if not isinstance(method, str) or method not in METHODS:
@@ -70,11 +71,17 @@ def fill(
     original = one_of(model, picture, "picture")
     known = known_by(model, mask, tuple(original.shape))
     usual = min(REPAINT_STEPS, steps_of(model.denoiser.schedule)) if method == "repaint" else model.default_steps
-    resamples, n = whole("resamples", resamples, 1, MOST_STEPS), whole("n", n, most=MOST_SAMPLES)
+    n = whole("n", n, most=MOST_SAMPLES)
+    for name, value in (("jump", jump), ("resamples", resamples)):
+        if value is not None and method != "repaint":
+            raise ValueError(f"{name}: {method} walks no stretch again; leave it out, or take method=repaint")
+    resamples = RESAMPLES if resamples is None else whole("resamples", resamples, 1, MOST_STEPS)
     asks = {"label": label, "prompt": prompt, **others}
     steps = usual if steps is None else steps
     of = after(model, original, n, asks, given, seed=seed, guidance=guidance, steps=steps, solver=solver)
     jump = max(1, steps // 10) if jump is None else whole("jump", jump, 1)
+    if method == "repaint" and resamples > 1 and jump >= steps:
+        raise ValueError(f"jump: expected fewer than the {steps} steps, got {jump}; take more steps, or resamples=1")
     each = sum(stop - start for start, stop in passes(steps, jump, resamples)) if method == "repaint" else steps
     x0, done = model.encoded(original[None]), []
     with bar(progress, -(-n // batch_size) * each, "filling in") as advance:

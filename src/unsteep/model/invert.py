@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unsteep.core.arguments import MOST_SAMPLES, kind, whole
+from unsteep.core.arguments import MOST_SAMPLES, kind, shown, whole
 from unsteep.core.condition import Condition
 from unsteep.model.model import Model
 from unsteep.model.request import request
@@ -51,7 +51,7 @@ def invert(
     kind("model", model, Model, "a model", "open one with unsteep.load")
     whole("batch_size", batch_size, 1, MOST_SAMPLES)
     if not isinstance(examples, Tensor) or not examples.ndim or len(examples) == 0:
-        raise ValueError("data: expected a tensor of at least one example, got none; give some")
+        raise ValueError(f"data: expected a tensor of at least one example, got {shown(examples)}; give some")
     model.space.check(examples)
     if examples.is_floating_point() and not bool(examples.isfinite().all()):
         raise ValueError("examples: expected finite numbers, got NaN or infinite ones; fill them in first")

@@ -227,6 +227,8 @@ def check_solver(solver: Any, steps: int | None, grid: Grid | None) -> None:
         )
     if steps is not None:
         whole("steps", steps, 1, MOST_STEPS)
+    if steps is not None and grid is not None and not isinstance(grid, str) and len(grid) != steps + 1:
+        raise ValueError(f"steps: the grid has {len(grid) - 1} of its own, got {steps}; leave one of the two out")
     if isinstance(solver, Driver):
         for name, value in (("steps", steps), ("grid", grid)):
             if value is not None:

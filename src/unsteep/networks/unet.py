@@ -59,8 +59,8 @@ class UNetConfig:
     """Channels of each level in units of `width`; each level is half the size of the one before."""
     blocks: int = 2
     """Residual blocks of a level of the encoder; the decoder's levels have one more."""
-    attention: tuple[int, ...] | None = (16,)
-    """Sizes, along the longer side, of the feature maps with attention, among `level_sizes`; none: all up to 16."""
+    attention: tuple[int, ...] | Literal["auto"] = (16,)
+    """Sizes, along the longer side, of the feature maps with attention, among `level_sizes`; auto: all up to 16."""
     groups: int | None = None
     """Groups of every GroupNorm, a divisor of `width`; none: at most 32, of four channels at least."""
     block: Literal["ddpm", "modulated"] = "ddpm"
@@ -102,7 +102,7 @@ class UNetConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1), got {self.dropout}")
         if self.size:
-            for asked in self.attention or ():
+            for asked in () if self.attention == "auto" else self.attention:
                 if asked not in self.level_sizes:
                     there_are = ", ".join(map(str, self.level_sizes))
                     raise ValueError(f"attention: expected sizes among {there_are}, got {asked}; [] is none at all")
@@ -126,7 +126,7 @@ class UNetConfig:
     @property
     def attended(self) -> tuple[int, ...]:
         """Sizes of the feature maps with attention."""
-        return tuple(size for size in self.level_sizes if size <= 16) if self.attention is None else self.attention
+        return tuple(size for size in self.level_sizes if size <= 16) if self.attention == "auto" else self.attention
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For pictures (c, h, w), and classes, text and aligned pictures that are heard."""

@@ -48,7 +48,7 @@ def folder(path: str = "") -> Run:
     return Run(
         data=Folder(path=path),
         model=ModelConfig(
-            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=None, dropout=0.1), prediction="v"
+            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention="auto", dropout=0.1), prediction="v"
         ),
         train=TrainConfig(steps=50_000, batch=32, flip=True),
     )
@@ -82,7 +82,7 @@ def captions(path: str = "") -> Run:
     """Your own pictures with captions: a.png with a.txt, a CSV or JSON lines; resized to 64x64."""
     if not path:
         raise ValueError("this recipe reads pictures with captions: give their folder with data=DIR")
-    network = UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=None, dropout=0.1)
+    network = UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention="auto", dropout=0.1)
     return Run(
         data=Captions(path=path),
         condition=Conditioning(text="bpe", drop=0.1),
@@ -99,7 +99,7 @@ def upscale(path: str = "") -> Run:
         data=Folder(path=path),
         condition=Conditioning(picture="low-resolution:16", drop=0.1),
         model=ModelConfig(
-            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention=None, dropout=0.1), prediction="v"
+            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention="auto", dropout=0.1), prediction="v"
         ),
         train=TrainConfig(steps=50_000, batch=32, flip=True),
     )
@@ -107,7 +107,7 @@ def upscale(path: str = "") -> Run:
 
 def emoji(path: str = "") -> Run:
     """The emoji of Noto Color Emoji by their Unicode names, at 32x32; --data gives another font file."""
-    network = UNetConfig(width=64, multipliers=(1, 2, 2), attention=None, dropout=0.1)
+    network = UNetConfig(width=64, multipliers=(1, 2, 2), attention="auto", dropout=0.1)
     return Run(
         data=Emoji(path=path, size=32) if path else Emoji(size=32),
         condition=Conditioning(text="bpe", drop=0.1),

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.core.noise import NoiseSource
+from unsteep.core.precision import arithmetic
 from unsteep.core.schedules import Schedule, levels_of, steps_of
 from unsteep.denoiser import Denoise
 from unsteep.sampling.loop import At, Solver, sample
@@ -78,7 +79,7 @@ def invert(denoise: Denoise, x0: Tensor, levels: NoiseLevel) -> Tensor:
     To first order in the spacing of the levels; one evaluation less than there are steps. Runs under no_grad.
     """
     x = x0
-    with torch.no_grad():
+    with torch.no_grad(), arithmetic():
         for i in range(len(levels) - 1, 0, -1):
             noisier, cleaner = levels[i - 1].like(x), levels[i]
             if bool(cleaner.sigma == 0):

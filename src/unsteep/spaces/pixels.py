@@ -109,7 +109,7 @@ class Pixels:
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, ...) are no pictures of this size and kind."""
-        rows_of(x, self.describe())
+        rows_of(x, self.describe(), shape=self.shape)
         if tuple(x.shape[1:]) != self.shape:
             got = " x ".join(map(str, x.shape[1:]))
             raise ValueError(

@@ -92,7 +92,7 @@ class Sequences:
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, frames, features) are no such sequences."""
-        rows_of(x, self.describe())
+        rows_of(x, self.describe(), shape=(*x.shape[:1], len(self.mean)) if x.ndim == 2 else ())
         if x.ndim != 3 or x.shape[2] != len(self.mean) or x.shape[1] > self.frames:
             raise ValueError(
                 f"data: expected {self.describe()}, as the model was trained on, got examples of shape "

@@ -60,7 +60,7 @@ class Vectors:
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, ...) are no rows of so many finite numbers."""
-        rows_of(x, self.describe())
+        rows_of(x, self.describe(), shape=self.shape)
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(
                 f"data: expected {self.describe()}, as the model was trained on, got examples of shape "

@@ -55,6 +55,13 @@ class Run:
         fit."""
         shape_of(data)  # refuses data without an example
         space = space_of(data) if self.space is None else self.space.fitted(data)
+        first = data.rows(torch.tensor([0]))
+        made = tuple(space.encode(first.x, *(() if first.valid is None else (first.valid,))).shape[1:])
+        if made != tuple(space.shape):
+            raise ValueError(
+                f"space: {type(space).__name__} makes {made} of an example of these data, and says that its shape is "
+                f"{tuple(space.shape)}; name a space for such data, or leave it out"
+            )
         if self.train.flip and len(space.shape) != 3:
             raise ValueError(f"train.flip: these data are {space.describe()}, not pictures; set train.flip=false")
         if self.train.flip and not getattr(self.data, "mirrors", True):

@@ -35,6 +35,10 @@ class State:
     example, which says how much work there is."""
 
     def __init__(self, module: nn.Module, config: TrainConfig, objective: Objective, shape: Sequence[int] = ()) -> None:
+        if next(module.parameters(), None) is None:
+            raise ValueError(
+                f"model.network: {type(module).__name__} has no weight to train; register some as parameters"
+            )
         self.module = module
         self.ema = EMA(module, config.ema)
         if config.checkpointing:

@@ -68,6 +68,9 @@ def start(
         raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
     if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out: {out} exists and is not a run; choose another")
+    source = Path(run.start_from).resolve() if run.start_from else None
+    if source is not None and out.resolve() in (source, *source.parents):
+        raise ValueError(f"out: {out} holds {run.start_from}, from which the run starts; choose another")
     data = run.data.read("train") if data is None else data
     task = run.made(data, device, trust)
     if not run.start_from:

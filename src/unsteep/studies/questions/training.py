@@ -83,7 +83,7 @@ def architecture(run: Run, counts: Counts, steps: int, device: str) -> Study:
         Variant("whole-again", "the same with another seed", with_seed(run, run.train.seed + 1)),
         *(changed(name, says, **settings) for name, (says, settings) in parts.items()),
     ]
-    if "no-attention" in parts and network.attention:
+    if "no-attention" in parts and network.attention not in ((), "auto"):
         finer = 2 * network.attention[-1]
         words = f"attention at {finer} x {finer}, too"
         variants.insert(3, changed("more-attention", words, attention=(finer, *network.attention)))
