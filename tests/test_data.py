@@ -166,6 +166,14 @@ def test_the_summary_tells_what_was_read():
     assert rows["classes"] == "1 (3: 7)"
 
 
+def test_classes_without_an_example_are_said():
+    labels = torch.tensor([0, 3, 3])
+    data = Examples(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), labels, tuple("abcde"))
+    assert any(text.startswith("3 of them without an example") for _, text in data.summary())
+    with pytest.raises(ValueError, match=r"^valid: expected a tensor of bool"):
+        Examples(torch.zeros(3, 4, 2), valid=torch.ones(3, 4))
+
+
 # Idx files
 
 

@@ -338,6 +338,11 @@ def test_under_every_guidance(kind: str, given: Callable[[], Any], own: int, all
     assert (alone.rows, calls.rows) == (own * steps * drawn, all_of_it * steps * drawn)
 
 
+def test_no_metric_is_no_question() -> None:
+    with pytest.raises(ValueError, match=r"^metrics: expected at least one, got none"):
+        unsteep.evaluate(model(), bars(60, 0), n=12, metrics=[])
+
+
 def test_the_protocol_says_all_that_the_numbers_depend_on() -> None:
     features, subject = Quarters(), drawn(guidance=1.5, solver=DDIM(), grid="linspace")
     found = evaluate(replace(subject, weights="averaged"), REAL, features, ("fid",), seed=3)
@@ -505,6 +510,12 @@ def test_metrics_by_weights_of_their_own() -> None:
         (bars(30, 2), ("fdi",), {}, f"unknown metric 'fdi'; choose {', '.join(METRICS)}"),
         (bars(9, 2), ("fid",), {}, "at least 10 samples and 10 real pictures, got 9 and 300"),
         (bars(30, 2), ("fid",), {"real": Real(bars(37, 0))}, "at least 10 samples and 40 real pictures, got 30 and 37"),
+        (
+            bars(30, 2),
+            ("fid",),
+            {"real": Real(bars(100, 0), training=bars(8, 1))},
+            "at least 10 samples and 10 real pictures beside 20 for training, got 30 and 100 beside 8",
+        ),
         (bars(30, 2), ("fid",), {"replicates": 2}, "replicates: expected at least 1, of a model; got 2"),
         (bars(30, 2), ("memorization",), {"real": Real(bars(90, 0))}, "memorization needs training pictures"),
         (bars(30, 2), ("accuracy",), {"real": Real(bars(90, 0))}, "accuracy needs training pictures"),

@@ -257,6 +257,11 @@ def test_what_sample_refuses(kind: str, how: dict[str, Any], words: str, request
         request.getfixturevalue(kind).sample(**how)
 
 
+def test_a_class_is_no_name_of_a_solver(unlabelled: Model) -> None:
+    with pytest.raises(ValueError, match=r"^solver: expected a name, got 'mine:Own', which names a class; give an ins"):
+        unlabelled.sample(1, solver="mine:Own")
+
+
 def test_the_whole_range_of_seeds(unlabelled: Model) -> None:
     first, second = (unlabelled.sample(1, seed=s, steps=1) for s in (-(2**63), 2**63 - 1))
     assert not torch.equal(first, second)

@@ -393,6 +393,12 @@ READY = object.__new__(Unready)
 
 
 @dataclass(frozen=True)
+class Deaf(Straight):
+    def __call__(self) -> float:  # type: ignore[override]
+        return 0.0
+
+
+@dataclass(frozen=True)
 class Unmade(metaclass=Watched):
     calls: int = 1
     top: float = 1.0
@@ -425,6 +431,7 @@ CHECKED = [
     ("BARE", FROZEN % "no dataclass"),
     ("Unready", FROZEN % "no dataclass"),
     ("Unmade", CURVE % "without __call__(); add __call__() to it"),
+    ("Deaf", CURVE % "whose __call__() does not take t; declare __call__(self, t)"),
     ("refused", NO_CLASS % "a function"),
     ("STEEP", NO_CLASS % "an instance of Steep"),
     ("READY", NO_CLASS % "an instance of Unready"),
@@ -924,6 +931,8 @@ def test_a_second_process_opens_it_with_trust_or_imported_and_not_otherwise(fold
     assert not (here / "ran").exists()
     assert python(code.format(before="", option="trust=True"), cwd=here) == steep
     assert python(code.format(before="import own_mine", option=""), cwd=here) == steep
+    assert python(code.format(before="", option="trust='file'"), cwd=here, path=here) == steep  # said by the user
+    assert "got none; install it" in python(code.format(before="", option="trust='file'"), cwd=here, path=Path())
     (here / "own_mine.py").rename(path / "own_mine.py")
     assert python(code.format(before="", option="trust='file'"), cwd=here, path=path) == steep
     assert "which is not imported" in python(code.format(before="", option=""), cwd=here, path=path)

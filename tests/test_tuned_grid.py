@@ -384,6 +384,16 @@ def test_killed_at_any_moment_it_verifies(tmp_path: Path, stop: int, monkeypatch
     assert same(load_tensors(path, "statistics"), (before | NEW if stop == 2 else before) | {"late": torch.ones(1)})
 
 
+def test_a_grid_of_levels_says_how_many_steps_there_are() -> None:
+    """The default solver, whose constants follow the number of steps, is that of the grid's."""
+    model = tiny()
+    how: Any = {"grid": model.levels("linspace", 4, DDIM()), "guidance": 1.0}
+    few, many = model.resolved(steps=4), model.resolved(steps=1000)
+    assert few != many  # on a chain of 1000 levels, no free start has one to spare then
+    assert torch.equal(model.sample(2, **how), model.sample(2, **how, solver=few))
+    assert not torch.equal(model.sample(2, **how), model.sample(2, **how, solver=many))
+
+
 def test_a_kept_grid_is_found_again(tmp_path: Path) -> None:
     model = tiny()
     model.save(tmp_path / "model")

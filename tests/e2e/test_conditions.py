@@ -92,7 +92,7 @@ def test_a_classifier_of_data_that_hold_nothing_out_is_told_how_to() -> None:
     code, _, err = unsteep_(*asked)
     assert (code, err.count("\n")) == (2, 1)
     assert "take --split train, or other data, whole, with --split all" in err
-    assert "right on average" in made(*asked, "--split", "train")
+    assert "levels, all seen in training" in made(*asked, "--split", "train")
     assert "right on average" in made(*asked, "--set", "data.holdout=0.5", "--force")
 
 

@@ -35,9 +35,9 @@ def train_classifier(
     control
         Train the same classifier without noise, too, to show what noise in training is worth.
     n
-        Unseen pictures that the accuracy is measured on.
+        How many pictures the accuracy is measured on.
     split
-        Which pictures these are: test, train or all.
+        Which pictures these are: test, which it has not seen, train or all.
     seed
         Of the noise they are measured with.
     """
@@ -55,7 +55,8 @@ def train_classifier(
     source = labelled_source(run, data, trust or "file")
     schedule = read_run(run, trust or "file").schedule
     chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings)
-    unseen = open_split(run, chosen.data, split)
+    measured = open_split(run, chosen.data, split)
+    familiar = {"test": "", "train": ", all seen in training", "all": ", most seen in training"}[split]
     wanted = {"with noise": (chosen, out)}
     if control:
         wanted["without noise"] = (with_noise(chosen, False), out / CONTROL)
@@ -70,10 +71,10 @@ def train_classifier(
         if not (resume((), folder, device=where) if begun else start(config, folder, force=force, device=where)):
             return 130
         opened, (_, described) = open_classifier(folder, where), read_classifier(folder)
-        found[name] = by_level(opened.module, unseen, described.space, config.objective.schedule, n=n, seed=seed)
+        found[name] = by_level(opened.module, measured, described.space, config.objective.schedule, n=n, seed=seed)
     facts = [
-        ("data", unseen.source),
-        ("measured on", f"{min(n, len(unseen))} pictures, noise of seeds {seed} and up"),
+        ("data", measured.source),
+        ("measured on", f"{min(n, len(measured))} pictures{familiar}, noise of seeds {seed} and up"),
         ("training", f"{chosen.train.steps:,} steps of {chosen.train.batch}, seed {chosen.train.seed}"),
         ("classes", ", ".join(described.names)),
     ]
@@ -83,6 +84,6 @@ def train_classifier(
     words += [] if split == "test" else ["--split", split]
     page = write(found, out, facts, shlex.join([*words, "-n", str(n), "--seed", str(seed), "--out", str(out)]))
     for name, levels in found.items():
-        print(f"{name:>14}  {levels.mean:.1%} right on average over {len(levels.times)} levels")
+        print(f"{name:>14}  {levels.mean:.1%} right on average over {len(levels.times)} levels{familiar}")
     print(f"\nlook at  {page}")
     return 0

@@ -84,6 +84,8 @@ class Examples:
         if not low <= high:
             raise ValueError(f"range: expected low <= high, got {low} and {high}; give them in this order")
         kind("source", self.source, str, "a text")
+        if isinstance(self.valid, Tensor) and self.valid.dtype != torch.bool:
+            raise ValueError(f"valid: expected a tensor of bool (n, frames), got {self.valid.dtype}; give valid.bool()")
         if self.labels is not None:
             integers("labels", kind("labels", self.labels, Tensor, "a tensor int64 (n,)", "convert it"))
 
@@ -143,6 +145,8 @@ class Examples:
             counts = torch.bincount(self.labels, minlength=len(self.names)).tolist()
             shares = [f"{name}: {count:,}" for name, count in zip(self.names, counts, strict=True)]
             rows.append(("classes", f"{len(counts):,} ({shorten(shares, SHOWN_CLASSES)})"))
+            if empty := counts.count(0):
+                rows.append(("", f"{empty:,} of them without an example: a network learns nothing of these"))
         if self.captions:
             different = [f'"{caption}"' for caption in dict.fromkeys(self.captions)]
             rows.append(("captions", f"{len(different):,} different: {shorten(different, SHOWN_CAPTIONS)}"))

@@ -28,7 +28,7 @@ CONTROL = "without-noise"
 
 @dataclass(frozen=True)
 class ByLevel:
-    """The share of unseen pictures named rightly at each of `times`."""
+    """The share of pictures named rightly at each of `times`."""
 
     times: tuple[float, ...]
     accuracy: tuple[Interval, ...]
@@ -80,7 +80,7 @@ def write(found: Mapping[str, ByLevel], out: Path, facts: Sequence[tuple[str, st
         )
         for name, one in found.items()
     }
-    title = "Unseen pictures named rightly, by noise"
+    title = "Pictures named rightly, by noise"
     plots.lines(out / "accuracy.png", series, xlabel="$t$", ylabel="accuracy", title=title)
     names = list(found)
     page = Page("A classifier of noisy pictures", _verdict(found))

@@ -181,8 +181,9 @@ def check(subject: Subject, real: Real, metrics: Sequence[str], replicates: int 
             raise ValueError(f"metrics: {name} needs samples with classes, and these have none; leave it out")
     if subject.n < FEWEST or len(real.reference) < FEWEST or real.floor_of(FEWEST) < FEWEST:
         least = FEWEST if real.training is not None else 4 * FEWEST  # half for features, a quarter against another
-        training = "" if real.training is None else f" beside {2 * FEWEST} for training"  # half of them for features
-        found = "" if real.training is None else f" beside {len(real.training)}"
+        training = found = ""
+        if real.training is not None and len(real.training) < 2 * FEWEST:  # half of them for features
+            training, found = f" beside {2 * FEWEST} for training", f" beside {len(real.training)}"
         raise ValueError(
             f"evaluate: expected at least {FEWEST} samples and {least} real pictures{training}, got {subject.n} and "
             f"{len(real.reference)}{found}"

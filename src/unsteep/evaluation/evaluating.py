@@ -92,6 +92,8 @@ def evaluate(
         or not all(isinstance(one, str) for one in metrics)
     ):
         raise ValueError(f'metrics: expected a list of names, got {shown(metrics)}; give one, as ["fid"]')
+    if not metrics:
+        raise ValueError('metrics: expected at least one, got none; give some, as ["fid"]')
     of: Subject
     if isinstance(subject, Model) or (isinstance(subject, str | Path) and is_model(Path(subject))):
         how: dict[str, Any] = {
@@ -99,8 +101,9 @@ def evaluate(
         }  # fmt: skip
         of, real = _model(subject, data, split, n, seed, label, how, resize, where, precision, trust)
     else:
-        asked = {"label": label, "guidance": guidance, "steps": steps, "solver": solver, "grid": grid}
-        for idle in (name for name, value in asked.items() if value is not None and value != 1.0):
+        asked = {"label": label, "steps": steps, "solver": solver, "grid": grid}
+        asked["guidance"] = None if isinstance(guidance, int | float) and guidance == 1 else guidance
+        for idle in (name for name, value in asked.items() if value is not None):
             raise ValueError(f"{idle}: is of what a model draws, and these are pictures; leave it out")
         of, real = _pictures(subject, data, split, n, resize, in_order)
     engine.check(of, real, metrics, replicates)

@@ -110,7 +110,8 @@ def request(
     if without:
         check_null(model)
     chosen = solver_named(solver) if isinstance(solver, str) else solver
-    check_solver(chosen, steps, grid)
+    asked_for = grid_asked(grid)
+    check_solver(chosen, steps, asked_for)
     _check_guidance(model, guided, given, without, clip)
     if start is not None and tuple(floats("start", start).shape) != (n, *model.space.shape):
         raise ValueError(f"start: expected latents of shape {(n, *model.space.shape)}, got {tuple(start.shape)}")
@@ -121,11 +122,18 @@ def request(
         condition=given,
         guidance=guided,
         solver=chosen,
-        steps=None if isinstance(chosen, Driver) else model.default_steps if steps is None else steps,
-        grid=grid_asked(grid),
+        steps=None if isinstance(chosen, Driver) else _steps(model, steps, asked_for),
+        grid=asked_for,
         clip=clip,
         start=start,
     ).to(model.device)
+
+
+def _steps(model: Sampled, steps: int | None, grid: Grid | None) -> int:
+    """How many there are: what is asked for, else those of a grid of levels, else the model's own number."""
+    if steps is not None or grid is None or isinstance(grid, str):
+        return model.default_steps if steps is None else steps
+    return len(grid) - 1
 
 
 def seeds(first: int, n: int) -> range:
@@ -227,8 +235,10 @@ def check_solver(solver: Any, steps: int | None, grid: Grid | None) -> None:
         )
     if steps is not None:
         whole("steps", steps, 1, MOST_STEPS)
-    if steps is not None and grid is not None and not isinstance(grid, str) and len(grid) != steps + 1:
-        raise ValueError(f"steps: the grid has {len(grid) - 1} of its own, got {steps}; leave one of the two out")
+    if steps is not None and grid is not None and not isinstance(grid, str):
+        own = len(grid) - 1
+        if steps != own and not (solver is None and steps == own - 1):  # the default solver's free start makes no call
+            raise ValueError(f"steps: the grid has {own} of its own, got {steps}; leave one of the two out")
     if isinstance(solver, Driver):
         for name, value in (("steps", steps), ("grid", grid)):
             if value is not None:

@@ -81,7 +81,7 @@ def tune_grid(
     solver = solver_named(solver) if isinstance(solver, str) else solver
     schedule, began = model.denoiser.schedule, time.monotonic()
     labels = model.labels_of(2 * seeds, None, seed)
-    how: Any = {"guidance": guidance, "steps": steps}
+    how: Any = {"guidance": guidance}
     chosen = model.resolved(solver, labels, guidance, steps)
     own = model.levels(None, steps, chosen)
     starts = [own]

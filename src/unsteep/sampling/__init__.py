@@ -69,6 +69,8 @@ def solver_named(name: str) -> Solver:
     """The solver of this name, with its usual settings. ValueError for an unknown one, with the nearest."""
     if not isinstance(name, str):
         raise ValueError(f"solver: expected a name, got {shown(name)}; known: {', '.join(SOLVERS)}")
+    if ":" in name:
+        raise ValueError(f"solver: expected a name, got {name!r}, which names a class; give an instance of it")
     if name not in SOLVERS:
         close = difflib.get_close_matches(name, SOLVERS, n=2)
         meant = f"did you mean {' or '.join(close)}? " if close else ""

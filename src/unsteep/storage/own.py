@@ -199,7 +199,10 @@ def _path(*, current_folder: bool) -> Iterator[None]:
 
 
 def _is_here(entry: str) -> bool:
-    """Whether an entry of Python's path is the current folder, under whatever name."""
+    """Whether an entry of Python's path is the current folder, under whatever name; not where the user put it there by
+    its whole name."""
+    if os.path.isabs(entry) and entry in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        return False
     try:
         return os.path.samefile(entry or os.curdir, os.curdir)
     except OSError:  # there is none such

@@ -67,6 +67,9 @@ def faults(cls: type, protocol: type) -> tuple[str, str] | None:
         elif kind == "method" and not (callable(given[0]) or hasattr(type(given[0]), "__get__")):
             got.append(f"whose {name} is no method")
             do.append(f"make {name} a method")
+        elif kind == "method" and not _takes(given[0], wants := _parameters(protocol, name)):
+            got.append(f"whose {name}() does not take {listing(list(wants))}")
+            do.append(f"declare {name}(self, {', '.join(wants)})")
         elif kind == "value" and _is_method(given[0]):
             got.append(f"whose {name} is a method")
             do.append(f"put @property above {name}")
@@ -91,6 +94,34 @@ def _given(cls: type, name: str) -> tuple[Any] | None:
             return (member,)
     field = is_dataclass(cls) and any(field.name == name for field in fields(cls))
     return (None,) if field else None
+
+
+def _parameters(protocol: type, name: str) -> dict[str, Any]:
+    """What a protocol's method is called with: name -> kind, in its order; none for a method it does not declare."""
+    declared = _given_by(protocol, name)
+    if not inspect.isfunction(declared):
+        return {}
+    told = list(inspect.signature(declared).parameters.values())[1:]
+    return {p.name: p.kind for p in told if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+def _given_by(protocol: type, name: str) -> Any:
+    found = [vars(cls)[name] for cls in protocol.__mro__ if name in vars(cls)]
+    return getattr(found[0], "__func__", found[0]) if found else None
+
+
+def _takes(member: Any, wants: dict[str, Any]) -> bool:
+    """Whether a method can be called with these; True of what is no plain function, which only a call would tell."""
+    function = getattr(member, "__func__", member)
+    if not inspect.isfunction(function):
+        return True
+    bound = () if isinstance(member, staticmethod) else (None,)
+    by_name = {name: None for name, kind in wants.items() if kind is inspect.Parameter.KEYWORD_ONLY}
+    try:
+        inspect.signature(function).bind(*bound, *[None] * (len(wants) - len(by_name)), **by_name)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_method(member: Any) -> bool:

@@ -56,6 +56,7 @@ class Run:
         shape_of(data)  # refuses data without an example
         space = space_of(data) if self.space is None else self.space.fitted(data)
         first = data.rows(torch.tensor([0]))
+        space.check(first.x)
         made = tuple(space.encode(first.x, *(() if first.valid is None else (first.valid,))).shape[1:])
         if made != tuple(space.shape):
             raise ValueError(
