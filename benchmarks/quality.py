@@ -27,7 +27,7 @@ from rich.console import Console
 from speed.rounds import environment
 
 import unsteep
-from unsteep.benchmarks.machine import machine
+from unsteep.core.machine import machine
 from unsteep.data import Idx
 from unsteep.evaluation.evaluate import Evaluation
 from unsteep.pages import grid, save

@@ -31,7 +31,8 @@ from speed.rounds import Cell, measured
 from speed.shell import Whole, whole
 from speed.sizes import SIZES
 
-from unsteep.benchmarks.machine import CEILINGS, Ceiling, Rate, bare, machine, rate_of
+from unsteep.benchmarks.machine import CEILINGS, Ceiling, Rate, bare, rate_of
+from unsteep.core.machine import machine
 from unsteep.core.precision import Precision
 from unsteep.pages.files import check_folder, write_json
 

@@ -15,7 +15,8 @@ from torch.nn.modules.module import register_module_forward_hook
 import unsteep
 from command_line import made, unsteep_
 from unsteep.benchmarks.bench import ROUNDS, Benchmark, ByPrecision, Speed, by_turns, sampling, training
-from unsteep.benchmarks.machine import CEILINGS, DTYPES, Machine, Rate, bare, machine, rate_of
+from unsteep.benchmarks.machine import CEILINGS, DTYPES, Rate, bare, rate_of
+from unsteep.core.machine import Machine, machine
 from unsteep.core.precision import Precision
 from unsteep.recipes import digits
 from unsteep.training.classifying import ClassifierRun

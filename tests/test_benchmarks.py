@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from unsteep.benchmarks.machine import Rate, machine
+from unsteep.benchmarks.machine import Rate
+from unsteep.core.machine import machine
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -29,7 +29,7 @@ from unsteep.objectives import Importance, Loss, Simple, Stratified
 from unsteep.storage.checkpoint import load_tensors, step_folders
 from unsteep.storage.lock import RunLock
 from unsteep.storage.manifest import Corrupt
-from unsteep.training import denoising
+from unsteep.training import clock, denoising
 from unsteep.training import run as runs
 from unsteep.training.batches import Batches
 from unsteep.training.conditioning import Conditioning
@@ -171,7 +171,7 @@ def test_an_objective_that_learns_resumes_with_what_it_learned(
     assert learning.objective.times.probabilities().tolist() == [0.5, 0.5]  # the configuration learns nothing
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_within_the_step(
     number: signal.Signals, run: Run, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +187,32 @@ def test_a_signal_saves_within_the_step(
     assert runs.resume([], out, say=said.append)
     assert f"resuming {out} at step 4 of 8" in said
     same_end(out, unbroken)
+
+
+def test_by_the_clock_it_saves_and_shows_itself_and_ends_alike(
+    run: Run, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a minute has always passed. The page is there at once, and tells what to type; what is trained is the same
+    to the bit."""
+    pages = list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(clock.Clock, "due", property(lambda self: True))
+        calling(6, lambda: pages.append((tmp_path / "run" / "report.html").read_text()), patch)
+        runs.start(run, tmp_path / "run", say=silent)
+    previews = [path.name for path in sorted((tmp_path / "run" / "previews").iterdir())]
+    assert previews == [f"step-{step:08d}.png" for step in range(1, STEPS)]
+    for words in ("5 of 8 steps", "On the way", "Training examples", "--resume", "device", "versions", "begun", "left"):
+        assert words in pages[0]
+    same_end(tmp_path / "run", unbroken)
+
+
+def test_it_goes_on_when_nobody_listens(run: Run, unbroken: Path, tmp_path: Path) -> None:
+    def gone(_: str) -> None:
+        if (tmp_path / "run").exists():
+            raise BrokenPipeError
+
+    assert runs.start(run, tmp_path / "run", say=gone)
+    same_end(tmp_path / "run", unbroken)
 
 
 def test_a_second_interrupt_stops_at_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from rich.table import Table
 from speed.rounds import Cell
 from speed.shell import Whole
 from speed.sizes import SIZES
-from unsteep.benchmarks.machine import Machine, Rate
+from unsteep.benchmarks.machine import Rate
 from unsteep.benchmarks.page import shown
+from unsteep.core.machine import Machine
 from unsteep.pages import Page, plots
 from unsteep.pages.html import unbroken
 

@@ -30,7 +30,16 @@ TINY = [  # a chain of few steps, so that the pictures of a report are drawn in 
     *(part for name, value in NETWORK.items() for part in ("--set", f"model.network.{name}={value}")),
     *(part for name, value in TRAIN.items() for part in ("--set", f"train.{name}={value}")),
 ]
-PICTURES = {"samples.png", "forward.png", "reverse.gif", "estimates.png", "loss.png", "schedule.png", "report.html"}
+PICTURES = {
+    "samples.png",
+    "real.png",
+    "forward.png",
+    "reverse.gif",
+    "estimates.png",
+    "loss.png",
+    "schedule.png",
+    "report.html",
+}
 
 
 @dataclass(frozen=True)

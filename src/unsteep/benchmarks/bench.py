@@ -17,8 +17,9 @@ from typing import Any, Literal, cast
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from unsteep.benchmarks.machine import CEILINGS, DTYPES, Ceiling, Machine, Rate, Work, bare, machine, rate_of
+from unsteep.benchmarks.machine import CEILINGS, DTYPES, Ceiling, Rate, Work, bare, rate_of
 from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, number, shown, whole
+from unsteep.core.machine import Machine, machine
 from unsteep.core.precision import Precision
 from unsteep.core.protocols import DataSet
 from unsteep.denoiser import Denoiser

@@ -55,6 +55,8 @@ img.drawing { background: #fff; }
 figcaption, caption { color: var(--soft); font: 0.9rem/1.45 var(--sans); text-align: left; }
 figcaption { margin-top: 0.6rem; max-width: 42rem; }
 caption { padding-bottom: 0.5rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: 1.6rem 0; }
+.row figure { margin: 0; flex: 0 1 14rem; min-width: 9rem; }
 .scroll { overflow-x: auto; margin: 1.6rem 0; }
 table { border-collapse: collapse; font: 0.92rem/1.4 var(--sans); font-variant-numeric: tabular-nums; }
 th, td { padding: 0.38rem 1.4rem 0.38rem 0; text-align: left; vertical-align: baseline; }
@@ -99,6 +101,12 @@ class Page:
         """A picture, given as an image or as the path of a .png, .jpg, .gif, .webp or .svg, and its caption."""
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{_img(picture, caption)}{below}</figure>")
+        return self
+
+    def row(self, pictures: Sequence[tuple[PathLike | Image.Image, str]]) -> "Page":
+        """Pictures side by side, each with its caption; they wrap where they do not fit."""
+        shown = (f"<figure>{_img(one, said)}<figcaption>{escape(said)}</figcaption></figure>" for one, said in pictures)
+        self._parts.append(f'<div class="row">{"".join(shown)}</div>')
         return self
 
     def table(self, rows: Sequence[Sequence[Cell]], header: Sequence[str], caption: str | None = None) -> "Page":

@@ -23,14 +23,14 @@ from unsteep.networks.precision import Asked, decided, run_in
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives.classification import Classification
 from unsteep.opening import chosen_device
-from unsteep.pages import Page, pictures, plots
+from unsteep.pages import pictures
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_tensors, load_text
 from unsteep.storage.manifest import verify
 from unsteep.training.batches import Batches
-from unsteep.training.log import read_log
 from unsteep.training.loop import Parts, State
+from unsteep.training.page import note, write
 from unsteep.training.settings import TrainConfig
 from unsteep.training.tasks import parameters, seeded
 
@@ -108,6 +108,8 @@ class ClassifierRun:
 class ClassifierTask:
     """A classifier on its way."""
 
+    kind = "Classifier"
+
     def __init__(
         self,
         run: ClassifierRun,
@@ -163,21 +165,11 @@ class ClassifierTask:
             shown = tiles.unflatten(0, (len(LEVELS), -1)).numpy()
             pictures.save(pictures.strip(shown, row_labels=labels, column_labels=names), path)
 
-    def report(self, out: Path, configuration: str, speed: float | None) -> None:
-        log = read_log(out / "log.jsonl")
-        steps, losses = [r["step"] for r in log], [r["loss"] for r in log]
-        plots.loss_curve(out / "loss.png", steps, losses, learning_rate=[r["learning_rate"] for r in log])
-        page = Page(f"Classifier {out.name}", f"{parameters(self.trained):,} parameters, {log[-1]['step']:,} steps")
+    def report(self, out: Path) -> None:
         self.preview(out / "named.png")
         if (out / "named.png").exists():
-            page.section("What it takes pictures for").figure(
-                out / "named.png", "Training pictures at ever more noise; at the left, how many it names rightly."
-            )
-        page.section("Training").figure(out / "loss.png")
-        speeds = [] if speed is None else [("speed", f"{speed:.0f} images/s")]
-        page.facts([*speeds, *self.data.summary()])
-        page.section("Configuration").code(configuration)
-        page.write(out / "report.html")
+            note(out, "named.png", "Training pictures at ever more noise; at the left, how many it names rightly.")
+        write(out, steps=self.run.train.steps, finished=True)
 
     def about(self) -> list[tuple[str, str]]:
         return [("classifier", f"{parameters(self.trained):,} parameters")]

@@ -123,6 +123,8 @@ class Run:
 class DenoisingTask:
     """A denoiser on its way."""
 
+    kind = "Run"
+
     def __init__(
         self, run: Run, data: DataSet, description: Description, state: State, device: torch.device | str
     ) -> None:
@@ -171,8 +173,8 @@ class DenoisingTask:
     def preview(self, path: Path) -> None:
         preview(self.model, path, self.data)
 
-    def report(self, out: Path, configuration: str, speed: float | None) -> None:
-        report(self.model, out, self.data, configuration, speed)
+    def report(self, out: Path) -> None:
+        report(self.model, out, self.data, self.run.train.steps, self.run.train.batch)
 
     def about(self) -> list[tuple[str, str]]:
         rows = [("network", f"{parameters(self.trained):,} parameters")]

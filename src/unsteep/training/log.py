@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from unsteep.training.clock import clock_of
 from unsteep.training.loop import Record
 
 
@@ -45,26 +48,52 @@ class Log:
         self._file.close()
 
 
+class Times:
+    """When steps were done: lines of `times.jsonl`, apart from the log, which is the same for the same run. A sitting
+    is a process that trained: the first line of each says `begins`."""
+
+    EVERY = 10.0  # seconds between lines
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path, self._said = path, 0.0
+        self._write(step, begins=True)
+
+    def mark(self, step: int, *, last: bool = False) -> None:
+        """A step was done. Seldom a line, but for the last."""
+        if last or time.monotonic() - self._said >= self.EVERY:
+            self._write(step)
+
+    def _write(self, step: int, **more: bool) -> None:
+        self._said = time.monotonic()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "at": round(time.time(), 2), **more}) + "\n")
+
+    @staticmethod
+    def spent(path: Path) -> tuple[float, float, float] | None:
+        """When the first sitting began and the last line was written, seconds of Unix time, and the seconds that all
+        sittings took; None where nothing was written."""
+        lines = read_log(path)
+        if not lines:
+            return None
+        pairs = itertools.pairwise(lines)
+        seconds = sum(max(0.0, b["at"] - a["at"]) for a, b in pairs if not b.get("begins"))
+        return lines[0]["at"], lines[-1]["at"], seconds
+
+
 class Progress:
-    """Loss, images/s and time left while training: a live line on a terminal, else a plain line now and then."""
+    """Loss, speed and time left while training: a live line on a terminal, else a plain line now and then. Whoever
+    reads them may go away: training goes on."""
 
     def __init__(self, done: int, total: int, batch: int, stream: TextIO | None = None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
         self._console = Console(file=stream or sys.stderr)
         self._total, self._batch, self._first = total, batch, done
         self._began = self._said = time.monotonic()
         self._loss = 0.0
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-        )
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
         self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task("training", total=total, completed=done, state="")
 
@@ -81,17 +110,17 @@ class Progress:
         """Shows the step that was just done. The loss shown is averaged over the last steps."""
         steps = record.step - self._first
         self._loss += (record.loss - self._loss) * max(1 / steps, 0.02)
-        seconds = time.monotonic() - self._began
-        state = f"loss {self._loss:.4f}  {steps * self._batch / seconds:.0f} images/s"
+        each = (time.monotonic() - self._began) / steps
+        left = (self._total - record.step) * each
+        state = f"loss {self._loss:.4f}  {speed(each, self._batch)}  {clock_of(left)} left"
         self._bar.update(self._task, completed=record.step, state=state)
         last = record.step == self._total
         if not self._console.is_terminal and (time.monotonic() - self._said > 10 or last):
             self._said = time.monotonic()
-            left = (self._total - record.step) * seconds / steps
-            self._console.print(f"step {record.step} of {self._total}  {state}  {_clock(left)} left", highlight=False)
+            with suppress(OSError):
+                print(f"step {record.step} of {self._total}  {state}", file=self._console.file, flush=True)
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+def speed(seconds: float, batch: int) -> str:
+    """That of steps of so many seconds: images a second, or where a step takes one or more, seconds a step."""
+    return f"{batch / seconds:.0f} images/s" if seconds < 1 else f"{seconds:.2g} s/step"

@@ -1,7 +1,8 @@
-"""The pictures and the page that show what a denoiser has become."""
+"""The pictures that show what a denoiser has become."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -18,41 +19,66 @@ from unsteep.data.reading import some
 from unsteep.hearing import condition_of
 from unsteep.model import Model
 from unsteep.pages import animation, pictures, plots
-from unsteep.pages.html import Page
 from unsteep.sampling import Ancestral, Step
-from unsteep.training.log import read_log
+from unsteep.training.page import REAL, note, write
 
 COLUMNS = 8
 STAGES = 10  # pictures along the forward and the reverse process
 STEPS = 50  # of a sampler, where the chain has as many
+PREVIEW = 20  # of a preview's
+FEWEST = 10  # that show anything
+SHARE = 0.1  # of the work of training, at most, for the pictures at its end
 CLOUD = 1000  # samples where each is a point
 
 
 def preview(model: Model, path: Path, data: DataSet) -> None:
-    """A sheet of samples from fixed seeds, so that successive previews show the same samples getting better."""
-    samples_sheet(model, path, data, rows=4)
+    """A sheet of samples from fixed seeds, so that successive previews show the same samples getting better; beside
+    the first, one of training examples in the run's folder."""
+    samples_sheet(model, path, data, rows=4, steps=PREVIEW)
+    real = path.parent.parent / REAL
+    if not real.exists():
+        real_sheet(model, real, data)
 
 
-def samples_sheet(model: Model, path: Path, data: DataSet, rows: int = 8) -> None:
+def real_sheet(model: Model, path: Path, data: DataSet) -> None:
+    """Training examples, shown as samples are, where each can be a picture and none stands beside its samples."""
+    if model.description.beyond_classes or model.space.tiles(_decoded(model, data)) is None:
+        return
+    rows = data.rows(permutation(len(data), seed=0, epoch=0)[: 4 * COLUMNS])
+    decoded = model.space.decode(model.space.encode(rows.x, rows.valid), rows.valid)
+    pictures.save(model.space.show(decoded, columns=COLUMNS), path)
+
+
+def samples_sheet(
+    model: Model, path: Path, data: DataSet, rows: int = 8, *, steps: int | None = None, most: float = math.inf
+) -> int:
     """Samples as the space shows them; where each can be a picture, one row for each caption or aligned picture, of
     some examples, or for each class (of the first twenty), where the model hears any. An aligned picture and the
-    example's own stand first in their row."""
-    space = model.space
+    example's own stand first in their row. How many steps were taken: `steps`, or as many as usual, or so many that all
+    need at most `most` network evaluations."""
+    space, usual = model.space, _steps(model) if steps is None else min(steps, _steps(model))
     if model.description.beyond_classes and space.tiles(_decoded(model, data)) is not None:
-        _sheet_of_examples(model, path, data, rows)
-        return
+        taken = _afford(usual, most, rows * COLUMNS)
+        _sheet_of_examples(model, path, data, rows, taken)
+        return taken
     if space.tiles(_decoded(model, data)) is None:
         n = min(CLOUD, 1000)
-        sheet = space.show(
-            model.sample(n, steps=_steps(model), batch_size=n), data=data.rows(torch.arange(min(n, len(data)))).x
-        )
-        pictures.save(sheet, path)
-        return
+        taken = _afford(usual, most, n)
+        samples = model.sample(n, steps=taken, batch_size=n)
+        pictures.save(space.show(samples, data=data.rows(torch.arange(min(n, len(data)))).x), path)
+        return taken
     names = model.names[:20]
     n = COLUMNS * (len(names) or rows)
+    taken = _afford(usual, most, n)
     labels = [i for i in range(len(names)) for _ in range(COLUMNS)] or None
-    samples = model.sample(n, label=labels, steps=_steps(model))
+    samples = model.sample(n, label=labels, steps=taken)
     pictures.save(space.show(samples, columns=COLUMNS, row_labels=names or None), path)
+    return taken
+
+
+def _afford(usual: int, most: float, n: int) -> int:
+    """Steps for n samples in at most `most` network evaluations: as many as usual, but a few at least."""
+    return int(min(usual, max(FEWEST, most // n)))
 
 
 def _decoded(model: Model, data: DataSet) -> Any:
@@ -61,12 +87,12 @@ def _decoded(model: Model, data: DataSet) -> Any:
     return model.space.decode(model.space.encode(rows.x, rows.valid), rows.valid)
 
 
-def _sheet_of_examples(model: Model, path: Path, data: DataSet, rows: int) -> None:
+def _sheet_of_examples(model: Model, path: Path, data: DataSet, rows: int, steps: int) -> None:
     shown, picture, space = _examples(data, rows), model.description.hearing("picture"), model.space
     n = len(shown)
     beside = COLUMNS - 2 if picture else COLUMNS
     condition = condition_of(model.description.hears, shown.rows(torch.arange(n).repeat_interleave(beside)))
-    samples = model.sample(n * beside, condition=condition, steps=_steps(model))
+    samples = model.sample(n * beside, condition=condition, steps=steps)
     tiles = space.tiles(samples)
     assert tiles is not None
     whole = shown.rows(torch.arange(n))
@@ -111,11 +137,13 @@ def forward_strip(model: Model, data: DataSet, path: Path) -> None:
     pictures.save(pictures.strip(sheet.numpy(), column_labels=[f"t = {float(level.t):.2g}" for level in levels]), path)
 
 
-def reverse_pictures(model: Model, movie: Path, strip: Path, data: DataSet) -> None:
-    """The reverse process of a few samples: x_t as an animation, and the estimates of x0 as a strip."""
+def reverse_pictures(model: Model, movie: Path, strip: Path, data: DataSet, most: float = math.inf) -> int:
+    """The reverse process of a few samples: x_t as an animation, and the estimates of x0 as a strip. How many steps
+    were taken: see `samples_sheet`."""
     n = 16 if not model.names else min(len(model.names), 20)
     condition = _conditions(model, data, n)
-    steps = list(model.trajectory(0, n, condition, steps=_steps(model), solver=Ancestral()))
+    taken = _afford(_steps(model), most, n)
+    steps = list(model.trajectory(0, n, condition, steps=taken, solver=Ancestral()))
     film(model, steps, movie, condition)
     chosen = [steps[round(i)] for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()]
     valid = None if condition is None or VALID not in condition else condition[VALID][:4].cpu()
@@ -123,6 +151,7 @@ def reverse_pictures(model: Model, movie: Path, strip: Path, data: DataSet) -> N
     sheet = torch.stack([tiles for tiles in rows if tiles is not None], 1)
     times = [f"t = {float(step.estimate.level.t):.2g}" for step in chosen]
     pictures.save(pictures.strip(sheet.numpy(), column_labels=times), strip)
+    return taken
 
 
 def shown(x_t: Tensor, level: NoiseLevel) -> Tensor:
@@ -140,37 +169,25 @@ def film(model: Model, steps: list[Step], path: Path, condition: Condition | Non
     animation.gif(drawn.numpy(), path, captions=[f"t = {float(step.level.t):.2f}" for step in steps])
 
 
-def report(model: Model, out: Path, data: DataSet, configuration: str, speed: float | None) -> None:
-    """Draws everything into the run's folder and writes `report.html`, which holds it all. `speed`: examples/s."""
-    log = read_log(out / "log.jsonl")
-    steps, losses = [r["step"] for r in log], [r["loss"] for r in log]
-    rates = [r["learning_rate"] for r in log]
-    plots.loss_curve(out / "loss.png", steps, losses, learning_rate=rates)
+def report(model: Model, out: Path, data: DataSet, steps: int, batch: int) -> None:
+    """Draws everything into the folder of a run of so many steps, and writes its page. The pictures cost at most a
+    tenth of the network's work in training, but for the fewest steps that show anything."""
+    _draw(model, out, data, SHARE * 3 * steps * batch)  # the gradient costs two evaluations more
+    write(out, steps=steps, finished=True)
+
+
+def _draw(model: Model, out: Path, data: DataSet, left: float) -> None:
+    """The pictures, for about `left` network evaluations."""
     plots.schedule_plot(out / "schedule.png", {"schedule": curves(model.denoiser.schedule)}, title="Noise schedule")
-    final = sum(losses[-100:]) / len(losses[-100:])
-    parameters = sum(p.numel() for p in model.denoiser.parameters())
-    page = Page(f"Run {out.name}", f"{parameters:,} parameters, {log[-1]['step']:,} steps")
-    samples_sheet(model, out / "samples.png", data)
-    if model.space.tiles(_decoded(model, data)) is not None:
-        forward_strip(model, data, out / "forward.png")
-        reverse_pictures(model, out / "reverse.gif", out / "estimates.png", data)
-        taken = _steps(model)
-        page.section("Samples").figure(
-            out / "samples.png", f"{taken} steps, seeds from 0, averaged weights{_rows_of(model)}."
-        )
-        page.section("Forward process", "Training examples and the same noise, more and more of it.")
-        page.figure(out / "forward.png")
-        page.section("Reverse process", f"From noise to samples in {taken} ancestral steps.")
-        page.figure(out / "reverse.gif")
-        page.figure(out / "estimates.png", "The network's estimate of x0 on the way: structure first, detail later.")
-    else:
-        page.section("Samples").figure(out / "samples.png", "The first two features of data and samples.")
-    page.section("Training").figure(out / "loss.png")
-    speeds = [] if speed is None else [("speed", f"{speed:.0f} images/s")]
-    page.facts([("loss, mean of the last 100 steps", f"{final:.4f}"), *speeds, *data.summary()])
-    page.section("Schedule").figure(out / "schedule.png")
-    page.section("Configuration").code(configuration)
-    page.write(out / "report.html")
+    taken = samples_sheet(model, out / "samples.png", data, most=left * 2 / 3)
+    real_sheet(model, out / REAL, data)
+    if model.space.tiles(_decoded(model, data)) is None:
+        note(out, "samples.png", "The first two features of data and samples.")
+        return
+    note(out, "samples.png", f"{taken} steps, seeds from 0, averaged weights{_rows_of(model)}.")
+    forward_strip(model, data, out / "forward.png")
+    taken = reverse_pictures(model, out / "reverse.gif", out / "estimates.png", data, most=left / 3)
+    note(out, "reverse.gif", f"From noise to samples in {taken} ancestral steps.")
 
 
 def _rows_of(model: Model) -> str:

@@ -1,10 +1,10 @@
 """A run: one typed configuration, and the folder in which it trains, stops, resumes and shows its results.
 
     run.toml                    the configuration; its `type` says what is trained, a denoiser where there is none
-    log.jsonl                   one line a step
+    log.jsonl                   one line a step; times.jsonl says when
     checkpoints/step-00001000/  weights, their average, optimizer, statistics, a manifest; the newest few are kept
     previews/                   what the averaged weights give while training
-    samples.png, ... report.html   what the task draws at the end
+    samples.png, ... report.html   what the task draws at the end; report.html from the first preview on
 
 Nothing is written before the data are read and the model is built, so a mistake in the configuration leaves nothing.
 """
@@ -17,11 +17,12 @@ import signal
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from unsteep.core.machine import machine
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
 from unsteep.pages.files import replacing
@@ -29,10 +30,12 @@ from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text, prune
 from unsteep.storage.lock import RunLock
 from unsteep.storage.schema import spelled
-from unsteep.training import checkpoints
+from unsteep.training import checkpoints, page
 from unsteep.training.classifying import ClassifierRun
+from unsteep.training.clock import Clock
 from unsteep.training.denoising import Run
-from unsteep.training.log import Log, Progress
+from unsteep.training.forecast import Forecast
+from unsteep.training.log import Log, Progress, Times, speed
 from unsteep.training.loop import Diverged, skips, train
 from unsteep.training.tasks import Configuration, Task
 
@@ -46,6 +49,7 @@ class _Written:
     run: AnyRun
 
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
 MOVED = ("path", "aligned")  # of data, which may lie elsewhere: their digest is compared
 
@@ -189,27 +193,37 @@ def _holding(source: Any, data: Any) -> Any:
 
 def _go_on(run: Any, out: Path, data: DataSet, task: Task, say: Say) -> bool:
     digest, began, first = data.digest, time.monotonic(), task.step
+    say, device = _heard(say), next(iter(task.trained.values())).device
+    page.begin(out, f"{task.kind} {out.name}", _described(run, data, task), str(device), run.train.batch)
 
     def save() -> None:
         checkpoints.save(out / "checkpoints", task, task.texts(), task.statistics, digest)
         prune(out / "checkpoints", run.train.keep)
 
     with interruptible() as interrupted:
-        log = Log(out / "log.jsonl", task.step)
+        log, times, clock = Log(out / "log.jsonl", task.step), Times(out / "times.jsonl", task.step), Clock()
+        forecast = Forecast(task.step, run.train.steps)
         try:
             with Progress(task.step, run.train.steps, run.train.batch) as progress:
                 for record in train(task, run.train):
                     log.write(record)
                     progress.update(record)
+                    for line in forecast.after(record.step, device):
+                        say(line)
                     last, stop = record.step == run.train.steps, interrupted()
+                    times.mark(record.step, last=last or stop)
                     if last:
                         task.finish()
-                    if record.step % run.train.checkpoint_every == 0 or last or stop:
-                        save()
+                    due = clock.due and not last
+                    with clock.showing() if due else nullcontext():
+                        if record.step % run.train.checkpoint_every == 0 or last or stop or due:
+                            save()
+                        if not (last or stop) and (due or record.step % run.train.preview_every == 0):
+                            task.preview(out / "previews" / f"step-{record.step:08d}.png")
+                            page.write(out, steps=run.train.steps)
                     if stop and not last:
+                        page.write(out, steps=run.train.steps)
                         break
-                    if record.step % run.train.preview_every == 0 and not last:
-                        task.preview(out / "previews" / f"step-{record.step:08d}.png")
         except Diverged as diverged:
             good = latest(out / "checkpoints")
             where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
@@ -220,30 +234,52 @@ def _go_on(run: Any, out: Path, data: DataSet, task: Task, say: Say) -> bool:
             say(f"stopped at step {task.step} and saved; go on with: unsteep train --resume --out {out}")
             return False
         seconds, steps = time.monotonic() - began, task.step - first
-        speed = steps * run.train.batch / seconds
-        task.report(out, written(run, config.dumps(run)), speed if steps else None)
-        say(f"done: {steps} steps in {seconds:.0f} s, {speed:.0f} images/s" if steps else "done: no step was left")
+        task.report(out)
+        told = f"done: {steps} steps in {seconds:.0f} s, {speed(seconds / steps, run.train.batch)}" if steps else ""
+        say(told or "done: no step was left")
         if skips(task):
             say(f"fp16 overflowed in {skips(task)} steps, which made no update and halved the scale of the loss")
     return True
 
 
-def _introduce(run: Any, data: DataSet, task: Task, out: Path, say: Say) -> None:
-    rows = [
+def _heard(say: Say) -> Say:
+    """`say`, where nobody may listen any more: a run does not end with the pipe that it is told through."""
+
+    def told(text: str) -> None:
+        with suppress(BrokenPipeError):
+            say(text)
+
+    return told
+
+
+def _described(run: Any, data: DataSet, task: Task) -> list[tuple[str, str]]:
+    """Rows (name, text): what is trained on what, and what in it cannot be meant."""
+    train = run.train
+    odd = []
+    if train.warmup >= train.steps:
+        odd.append(f"a warm-up of {train.warmup:,} steps never reaches the full rate; set train.warmup lower")
+    if train.ema and train.steps < 1 / (1 - train.ema) / 2:
+        odd.append(f"the average reaches back {1 / (1 - train.ema):,.0f} steps, beyond the start; set train.ema lower")
+    return [
         *data.summary(),
         *task.about(),
         *([("starts from", run.start_from)] if run.start_from else []),
         ("precision", str(next(iter(task.trained.values())).precision)),
-        ("training", f"{run.train.steps:,} steps of {run.train.batch}"),
-        ("run", str(out)),
+        ("training", f"{train.steps:,} steps of {train.batch}"),
+        *(("mind", one) for one in odd),
     ]
-    for name, value in rows:
+
+
+def _introduce(run: Any, data: DataSet, task: Task, out: Path, say: Say) -> None:
+    rows = [("device", machine(str(next(iter(task.trained.values())).device)).brief), *_described(run, data, task)]
+    for name, value in [*rows, ("run", str(out))]:
         say(f"{name:>12}  {value}")
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and SIGTERM into a question that is asked between steps. A second Ctrl-C stops at once."""
+    """Turns Ctrl-C, SIGTERM and a closed terminal into a question that is asked between steps. A second Ctrl-C stops at
+    once."""
     caught: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -252,7 +288,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         caught.append(number)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, note) for number in STOPPING}
     except ValueError:  # not in the main thread, where signals cannot be had: nothing to interrupt
         before = {}
     try:

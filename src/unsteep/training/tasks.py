@@ -23,6 +23,8 @@ class Task(Protocol):
     """What a run trains (see `loop.Trains`), and what is kept and shown of it."""
 
     step: int
+    kind: str
+    """What is trained, as the title of its page begins."""
 
     @property
     def trained(self) -> Mapping[str, State]: ...
@@ -56,8 +58,8 @@ class Task(Protocol):
         """A picture of how far it has come."""
         ...
 
-    def report(self, out: Path, configuration: str, speed: float | None) -> None:
-        """Pictures and report.html in the run's folder. `speed`: examples a second."""
+    def report(self, out: Path) -> None:
+        """At the end: draws what it has become into the run's folder, and writes its page (see `training.page`)."""
         ...
 
     def about(self) -> list[tuple[str, str]]:

@@ -1,0 +1,55 @@
+"""When a run saves itself and shows what it has become, by the clock: beside every so many steps.
+
+The first time after a minute, then after ever longer waits up to ten minutes, and never so often that this takes more
+than a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+FIRST, MOST = 60.0, 600.0  # seconds
+GROWTH = 1.5
+SHARE = 0.1  # of the time, at most
+
+
+class Clock:
+    """`due` says whether it is time; what is then done stands `with clock.showing():`. `now`: seconds, rising."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._wait = now, FIRST
+        self._next = now() + FIRST
+
+    @property
+    def due(self) -> bool:
+        """Whether the time has come."""
+        return self._now() >= self._next
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """What is done in it is timed, and decides how long to wait for the next time."""
+        began = self._now()
+        yield
+        ended = self._now()
+        self._wait = min(MOST, GROWTH * self._wait)
+        self._next = ended + max(self._wait, (ended - began) * (1 / SHARE - 1))
+
+
+def clock_of(seconds: float) -> str:
+    """12:34, or 1:23:45 with hours, or 3 days 4 h."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24} h"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def in_words(seconds: float) -> str:
+    """About how long: 40 s, 12 min, 3.5 h, 14 days."""
+    for unit, size, least in (("days", 86400, 172800), ("h", 3600, 5400), ("min", 60, 90)):
+        if seconds >= least:
+            n = seconds / size
+            return f"{n:.0f} {unit}" if n >= 10 or unit == "min" else f"{n:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -1,0 +1,157 @@
+"""The page of a run, made of what lies in its folder: at any time, while it trains, and when it is done.
+
+`about.json` holds what the other files do not say: the machine, the data in words, and what is seen in each picture.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from unsteep.core.machine import machine
+from unsteep.pages import plots
+from unsteep.pages.files import write_json
+from unsteep.pages.html import Page
+from unsteep.training.clock import in_words
+from unsteep.training.log import Times, read_log
+
+ABOUT = "about.json"
+REAL = "real.png"
+MOST, WIDEST = 8, 448  # previews in the row, and their width in pixels
+SECTIONS = (  # file, heading, text: in the order of the page, where the file is there
+    ("named.png", "What it takes pictures for", ""),
+    ("forward.png", "Forward process", "Training examples and the same noise, more and more of it."),
+    ("reverse.gif", "Reverse process", ""),
+    ("estimates.png", "", "The network's estimate of x0 on the way: structure first, detail later."),
+)
+
+
+def begin(out: Path, title: str, rows: Sequence[tuple[str, str]], device: str, batch: int) -> None:
+    """Notes what a page will say of a run."""
+    here = machine(device)
+    about = {
+        "title": title,
+        "rows": [list(row) for row in rows],
+        "device": here.brief,
+        "versions": here.versions,
+        "batch": batch,
+    }
+    write_json({**read(out), **about}, out / ABOUT)
+
+
+def note(out: Path, picture: str, caption: str) -> None:
+    """Notes what is seen in a picture of the run's folder."""
+    known = read(out)
+    write_json({**known, "captions": {**known.get("captions", {}), picture: caption}}, out / ABOUT)
+
+
+def read(out: Path) -> dict[str, Any]:
+    """What was noted; nothing for a run of an older release."""
+    try:
+        found = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(out: Path, *, steps: int, finished: bool = False) -> Path:
+    """report.html; its path. `steps`: how many the run is to take."""
+    about, log, spent = read(out), read_log(out / "log.jsonl"), Times.spent(out / "times.jsonl")
+    captions = about.get("captions", {})
+    done = log[-1]["step"] if log else 0
+    far = f"{done:,} steps" if finished else f"{done:,} of {steps:,} steps"
+    page = Page(about.get("title", f"Run {out.name}"), far)
+    previews = sorted((out / "previews").glob("step-*.png"))
+    if finished and (out / "samples.png").exists():
+        page.section("Samples").figure(out / "samples.png", captions.get("samples.png", ""))
+    elif previews and not finished:
+        page.section("So far").figure(previews[-1], f"After {_step(previews[-1]):,} steps, averaged weights.")
+    elif not finished:
+        page.section("So far", "Nothing was drawn yet: the first pictures come after a minute.")
+    if (out / REAL).exists():
+        page.figure(out / REAL, "Training examples, for comparison.")
+    if len(previews) > 1:
+        page.section("On the way", "The same seeds, as training went on.")
+        page.row([(_small(path), f"step {_step(path):,}") for path in _some(previews, MOST)])
+    for name, heading, text in SECTIONS if finished else ():
+        if (out / name).exists():
+            if heading:
+                page.section(heading, captions.get(name, text) if heading != "Forward process" else text)
+            page.figure(out / name, "" if heading else captions.get(name, text))
+    page.section("Training")
+    if log:
+        plots.loss_curve(
+            out / "loss.png",
+            [r["step"] for r in log],
+            [r["loss"] for r in log],
+            learning_rate=[r["learning_rate"] for r in log],
+        )
+        page.figure(out / "loss.png")
+    page.facts(_facts(about, log, spent, done, steps))
+    if finished and (out / "schedule.png").exists():
+        page.section("Schedule").figure(out / "schedule.png")
+    page.section("Next").code("\n".join(_next(out, finished)))
+    if (out / "run.toml").exists():
+        page.section("Configuration").code((out / "run.toml").read_text(encoding="utf-8"))
+    return page.write(out / "report.html")
+
+
+def _facts(
+    about: dict[str, Any],
+    log: list[dict[str, Any]],
+    spent: tuple[float, float, float] | None,
+    done: int,
+    steps: int,
+) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    last = [record["loss"] for record in log[-100:]]
+    if last:
+        rows.append((f"loss, mean of the last {len(last)} steps", f"{sum(last) / len(last):.4f}"))
+    if spent is not None:
+        began, seen, seconds = spent
+        rows.append(("begun", f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M}"))
+        rows.append(("last step", f"{datetime.fromtimestamp(seen):%Y-%m-%d %H:%M}"))
+        rows.append(("trained for", in_words(seconds)))
+        if done and seconds:
+            speed = f"{done * about['batch'] / seconds:.3g} examples/s, " if "batch" in about else ""
+            rows.append(("speed", f"{speed}{seconds / done:.2g} s a step"))
+            if done < steps:
+                rows.append(("left", f"about {in_words((steps - done) * seconds / done)}"))
+    rows += [(name, about[name]) for name in ("device", "versions") if name in about]
+    return [*rows, *((name, text) for name, text in about.get("rows", []))]
+
+
+def _next(out: Path, finished: bool) -> list[str]:
+    """Commands to type."""
+    where = shlex.quote(str(out))
+    if (out / "named.png").exists():
+        return [f"unsteep sample RUN --classifier {where} --label NAME --guidance 4"]
+    lines = [f"unsteep sample {where} -n 64 --out samples.png", f"unsteep show {where}"]
+    if not finished:
+        return [f"unsteep train --resume --out {where}", *lines]
+    return [*lines, f"unsteep evaluate {where}"]
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _some(paths: list[Path], most: int) -> list[Path]:
+    """Evenly chosen, the first and the last among them."""
+    if len(paths) <= most:
+        return paths
+    return [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
+
+
+def _small(path: Path) -> Image.Image:
+    """A preview no wider than a row can show."""
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    picture.thumbnail((WIDEST, WIDEST * 4), Image.Resampling.BOX)
+    return picture
