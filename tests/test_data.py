@@ -170,8 +170,35 @@ def test_classes_without_an_example_are_said():
     labels = torch.tensor([0, 3, 3])
     data = Examples(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), labels, tuple("abcde"))
     assert any(text.startswith("3 of them without an example") for _, text in data.summary())
-    with pytest.raises(ValueError, match=r"^valid: expected a tensor of bool"):
+    with pytest.raises(ValueError, match=r"^valid: expected bool \(3, 4\)"):
         Examples(torch.zeros(3, 4, 2), valid=torch.ones(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"x": torch.rand(3, 1, 8, 8)}, "levels: expected none"),  # 0 to 1 would be black to a byte
+        ({"x": torch.rand(3, 1, 8, 8), "levels": None, "range": (0.0, 0.5)}, "range: expected pictures from 0 to 0.5"),
+        ({"x": torch.full((3, 1, 8, 8), torch.nan), "levels": None}, "range: expected pictures"),
+        ({"x": torch.zeros(3, 1, 8, 8, dtype=torch.uint8), "names": ("a", "a")}, "names: expected one name for each"),
+        (
+            {"x": torch.zeros(3, 1, 8, 8, dtype=torch.uint8), "labels": torch.tensor([0, 1, -5])},
+            "labels: expected numbers",
+        ),
+        (
+            {"x": torch.zeros(2, 4, 3), "levels": None, "valid": torch.tensor([[True, False, True, False]] * 2)},
+            "valid: expected the real frames of each sequence first",
+        ),
+        ({"x": torch.zeros(1, 2, 3), "levels": None, "valid": torch.zeros(1, 2, dtype=torch.bool)}, "one at least"),
+    ],
+)
+def test_examples_that_would_mean_something_else_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Examples(**fields)
+
+
+def test_labels_without_names_number_their_classes():
+    assert Examples(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([2, 0, 2])).names == ("0", "1", "2")
 
 
 # Idx files

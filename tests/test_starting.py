@@ -68,8 +68,9 @@ def test_a_torch_data_set_with_classes(tmp_path: Path) -> None:
 
 
 def test_what_was_given_goes_on_with_the_same_and_no_other(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole", steps=6)
-    trained(tmp_path / "run", steps=4)
+    constant = [*SETTINGS, "train.final_learning_rate=none", "train.ema=0.9"]  # 4 steps and 2 are then 6
+    whole = trained(tmp_path / "whole", steps=6, settings=constant)
+    trained(tmp_path / "run", steps=4, settings=constant)
     again = unsteep.train(None, data=X, out=tmp_path / "run", resume=True, steps=6, device="cpu", say=quiet)
     assert same(whole, again)
     for data, words in ((X[:20], "expected the 24 examples"), (None, "given from Python and lie in no file")):
@@ -298,6 +299,27 @@ def test_tensors_have_their_channels_first(given: tuple[int, ...], read: tuple[i
     assert tuple(data.x.shape[1:]) == read
     assert ("channels last" in data.source) == (read != given[1:])
     assert torch.equal(data.x, x if read == given[1:] else x.permute(0, 3, 1, 2))
+
+
+def test_what_stays_in_what_it_starts_from_is_not_asked_otherwise(tmp_path: Path) -> None:
+    """Not a condition that the model never heard, nor pictures of another size."""
+    files = tmp_path / "pictures"
+    for name in "ab":
+        (files / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.random.default_rng(i).integers(0, 256, (20, 20, 3), np.uint8)
+            Image.fromarray(pixels).save(files / name / f"{i}.png")
+    how: dict[str, Any] = {"data": files, "device": "cpu", "say": quiet, "batch": 2, "steps": 1}
+    unsteep.train("folder", out=tmp_path / "run", settings=[*SETTINGS, "data.size=16"], **how)
+    again = {**how, "start_from": tmp_path / "run", "out": tmp_path / "again"}
+    for settings, message in (
+        (["data.labelled=true", "condition.label=true"], "^condition: what the model hears stays what it is"),
+        (["data.size=24"], "^start_from: .*16 x 16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unsteep.train("folder", settings=settings, **again)
+    assert not (tmp_path / "again").exists()
+    assert unsteep.train("folder", **again).space.shape == (3, 16, 16)
 
 
 def test_a_run_does_not_overwrite_what_it_starts_from(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ class Mixture:
         elif covariances.shape == means.shape:
             self.variances = covariances.flatten(1)
         elif covariances.shape == (k, d, d):
+            if not torch.allclose(covariances, covariances.mT, rtol=1e-5, atol=1e-8):
+                raise ValueError("covariances: expected symmetric ones, got C_ij that differs from C_ji; mend them")
             self.variances, self.basis = torch.linalg.eigh(covariances)
         else:
             raise ValueError(

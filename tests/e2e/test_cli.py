@@ -436,7 +436,7 @@ TRAIN_MISTAKES = {
     (): "name a recipe (digits, folder, ...; see --help), or give --config FILE",
     ("--resume",): "name a recipe",
     ("digits", "--config", "x.toml"): "give a recipe or --config, not both",
-    ("digits", "--resume", "--force"): "leave out --force, --config and --start-from",
+    ("digits", "--resume", "--force"): "leave out --force, --config, --start-from",
     ("--config", "nowhere.toml"): "nowhere.toml",
     ("--config", "plain.toml"): "unknown key",
     ("--config", "texts/a.txt"): "expected TOML, got a syntax error",

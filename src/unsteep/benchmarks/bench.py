@@ -206,7 +206,7 @@ def _gflop(step: Work) -> float:
 def _run_of(recipe_or_run: Any, data: Any, settings: Iterable[str], trust: bool) -> Run:
     """What is measured: a recipe's run, one that is given, or that of a folder."""
     folder = isinstance(recipe_or_run, str | Path) and (Path(recipe_or_run) / "run.toml").exists()
-    given = read_run(Path(recipe_or_run), trust=trust or "file") if folder else recipe_or_run
+    given = read_run(Path(recipe_or_run), trust=trust) if folder else recipe_or_run
     run = configured(given, data, settings, trust="typed")
     if not isinstance(run, Run):
         raise ValueError(f"recipe_or_run: expected one that trains a denoiser, got {type(run).__name__}; name another")

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 
+from unsteep.core.machine import settled
 from unsteep.core.precision import Precision
 
 Work = Callable[[], float]
@@ -23,13 +24,6 @@ CEILINGS: tuple[Ceiling, ...] = get_args(Ceiling)
 DTYPES: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 SIDE = 768  # of the matrices
 PICTURES, CHANNELS, SIZE = 16, 64, 32  # of the convolution
-
-
-def settled(device: torch.device | str) -> None:
-    """Waits until a device has done what it was given; at once on the CPU, which does it as it is asked."""
-    kind = torch.device(device).type
-    if kind != "cpu":
-        torch.get_device_module(kind).synchronize()
 
 
 def rate_of(work: Work, seconds: float, device: torch.device | str = "cpu") -> float:

@@ -46,7 +46,7 @@ def checks(path: Path, device: str, trust: bool = False) -> list[Check]:
 
 def _configuration(path: Path, trust: bool) -> Iterator[Row]:
     if (path / "run.toml").exists():
-        read_run(path, trust or "file")
+        read_run(path, trust)
         yield holds("run.toml", "readable", "readable", True)
 
 
@@ -90,7 +90,7 @@ def _opened(path: Path, device: str, trust: bool) -> Iterator[Row]:
 
 
 def _same_schedule(model: Model, path: Path, trust: bool) -> Iterator[Row]:
-    same = read_run(path, trust or "file").schedule == model.description.schedule
+    same = read_run(path, trust).schedule == model.description.schedule
     yield holds("schedule of run.toml", "the model's", "the model's" if same else "another", same)
 
 

@@ -151,7 +151,7 @@ def _result(path: Path, name: str, asked: dict[str, Any], images: int, device: s
         if not is_model(path) or not (path / "run.toml").exists():
             raise ValueError(f"--metrics bits-per-dim is of runs, and {path} is none")
         model = load(path, device=device, trust=asked["trust"])
-        data = open_data(path, asked["data"], asked["split"], asked["trust"] or "file")
+        data = open_data(path, asked["data"], asked["split"], asked["trust"])
         bound = likelihood(model, data, n=images, terms=TERMS, seed=asked["seed"], progress=True)
         values["bits-per-dim"], each["bits-per-dim"] = bound.bound, bound.each
         settings = {

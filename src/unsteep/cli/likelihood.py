@@ -73,7 +73,7 @@ def likelihood(
 
     out = out or run / "likelihood"
     check_folder(out)
-    examples = open_data(run, data, split, trust or "file")
+    examples = open_data(run, data, split, trust)
     model = load(run, device=chosen_device(device), trust=trust)
     result = study.likelihood(
         model,

@@ -61,7 +61,7 @@ def rate_distortion(
 
     out = out or run / "rate-distortion"
     check_folder(out)
-    examples = open_data(run, data, split, trust or "file")
+    examples = open_data(run, data, split, trust)
     model = load(run, device=chosen_device(device), trust=trust)
     measured = study.measure(
         model, examples, n=n, steps=steps, variance=variance, seed=seed, batch_size=batch, progress=True

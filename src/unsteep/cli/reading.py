@@ -5,6 +5,7 @@ A picture that is not of the model's kind is made so, and a line says what was d
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,7 +88,8 @@ def read_given(path: Path, model: Model) -> Tensor:
 
     from unsteep.data import Array
     from unsteep.data.folder import picture_files
-    from unsteep.data.pictures import FORMATS, reason
+    from unsteep.data.pictures import reason
+    from unsteep.data.searching import formats
 
     heard = model.description.hearing("picture")
     if heard is None:
@@ -101,7 +103,7 @@ def read_given(path: Path, model: Model) -> Tensor:
     little = of.small(*whole) if of.kind == "low-resolution" else whole
     for file in [path / name for name in picture_files(path)] if path.is_dir() else [path]:
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=formats()) as image:
                 is_small = of.kind == "low-resolution" and max(image.size) <= of.side
             height, width = little if is_small else whole
             read.append(_loaded(file, height=height, width=width, channels=heard.beside))
@@ -137,7 +139,8 @@ def examples_at(path: Path, model: Model) -> DataSet:
     Sub-folders that are named as the model's classes are classes.
     """
     from unsteep.data import Array, Examples, Folder
-    from unsteep.data.pictures import SUFFIXES, shape_of
+    from unsteep.data.pictures import shape_of
+    from unsteep.data.searching import SUFFIXES
 
     if path.suffix in (".npy", ".npz"):
         return Array(path=str(path)).read("all")
@@ -150,7 +153,7 @@ def examples_at(path: Path, model: Model) -> DataSet:
     inside = {folder.name for folder in path.iterdir() if folder.is_dir()} if path.is_dir() else set()
     labelled = bool(inside) and inside <= set(model.names)
     bits: Literal[8, 16] = 16 if space.levels is not None and space.levels > 256 else 8
-    source = Folder(path=str(path), labelled=labelled, bits=bits).sized(space.shape)
+    source = replace(Folder(path=str(path), labelled=labelled).sized(space.shape), bits=bits)
     examples = source.read("all")
     _, height, width = space.shape
     others = [name for name in examples.files if shape_of(path / name) != (width, height)]

@@ -158,8 +158,11 @@ def sample(
         "prompt": None if prompt is None else [prompt[i % len(prompt)] for i in range(n)],
         "picture": noised(pictured, augment),
         "length": length,
-        **dict(_pair(one) for one in ask or []),
     }
+    for name, value in (_pair(one) for one in ask or []):
+        if asks.get(name) is not None:
+            raise ValueError(f"--ask {name}: it is asked for twice; leave one out")
+        asks[name] = value
     how["guidance"] = chosen_guidance(
         guidance,
         interval=guidance_interval,
@@ -284,6 +287,8 @@ def _write_folder(out: Path, samples: Iterable[torch.Tensor], names: list[str] |
     """One PNG a sample, in a sub-folder for each class where there are classes: `train folder` reads it back."""
     from PIL import Image
 
+    out.mkdir(parents=True, exist_ok=True)
+    (out / ".unsteep").write_text("samples: no data of a folder above\n", encoding="utf-8")
     for i, sample in enumerate(samples):
         picture = sample.permute(1, 2, 0).numpy()
         where = out if names is None else out / names[i].replace("/", "-")

@@ -38,7 +38,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     if (run / "run.toml").exists():
         from unsteep.training.run import read_run
 
-        configuration = read_run(run, trust or "file")
+        configuration = read_run(run, trust)
         log = read_log(run / "log.jsonl")
         steps, done = configuration.train.steps, log[-1]["step"] if log else 0
         recent = [record["loss"] for record in log[-100:]]

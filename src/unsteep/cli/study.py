@@ -114,7 +114,7 @@ def study(
         words += [str(run), *([] if data is None else ["--data", str(data)])]
         counts = Counts(samples=of_each, images=0, seed=seed)
         examiner, model = (
-            Examiner(source_of(run, data, trust or "file"), counts, where, weights_at(run)),
+            Examiner(source_of(run, data, trust), counts, where, weights_at(run)),
             load(run, device=where, trust=trust),
         )
         if question == "solvers":

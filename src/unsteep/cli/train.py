@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from unsteep.cli.common import USUAL, RunOptions, chosen_device
+
+Preset = Literal["small", "medium", "large"]
 
 
 def train(
@@ -18,6 +20,8 @@ def train(
     config: Path | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     start_from: Path | None = None,
+    preset: Preset | None = None,
+    budget: str | None = None,
     options: RunOptions = USUAL,
 ) -> int:
     """Train a model and write a run: checkpoints, log, pictures and report.html.
@@ -37,13 +41,19 @@ def train(
     start_from
         A run, a checkpoint or a saved model to start from: its weights, and with them its network, schedule and
         conditions. Data and training are those given here.
+    preset
+        The size of the network, and the steps that go with it. Recipes for pictures of your own take small on a CPU.
+    budget
+        A time that training is to fit on this machine, as 30m or 2h: it chooses network, steps, and the pictures' size.
     """
     if recipe is None and config is None and not (resume and options.out):
         raise ValueError("name a recipe (digits, folder, ...; see --help), or give --config FILE")
     if recipe is not None and config is not None:
         raise ValueError("give a recipe or --config, not both")
-    if resume and (options.force or config is not None or start_from is not None):
-        raise ValueError("--resume goes on with a run as it is; leave out --force, --config and --start-from")
+    if resume and (options.force or config or start_from or preset or budget):
+        raise ValueError(
+            "--resume goes on with a run as it is; leave out --force, --config, --start-from, --preset and --budget"
+        )
     out, settings, trust = options.out or Path("runs") / (recipe or "run"), options.settings or [], options.trust
     where = chosen_device(options.device)
 
@@ -55,7 +65,16 @@ def train(
         finished = runs.resume([*moved, *settings], out, device=where, trust=trust or "file")
     else:
         chosen = recipe if config is None else runs.parsed(config.read_text(encoding="utf-8"), trust or "file")
-        run = configured(chosen, data or None, settings, start_from, trust=trust or "typed")
+        run = configured(
+            chosen,
+            data or None,
+            settings,
+            start_from,
+            trust=trust or "typed",
+            preset=preset,
+            budget=budget,
+            device=where,
+        )
         finished = runs.start(run, out, force=options.force, device=where, trust=trust)
     if not finished:
         return 130

@@ -52,8 +52,8 @@ def train_classifier(
 
     where, settings, trust, force = chosen_device(options.device), options.settings or [], options.trust, options.force
     out = options.out or run / "classifier"
-    source = labelled_source(run, data, trust or "file")
-    schedule = read_run(run, trust or "file").schedule
+    source = labelled_source(run, data, trust)
+    schedule = read_run(run, trust).schedule
     chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings)
     measured = open_split(run, chosen.data, split)
     familiar = {"test": "", "train": ", all seen in training", "all": ", most seen in training"}[split]

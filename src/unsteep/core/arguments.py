@@ -189,3 +189,16 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:  # noqa: PLR0911
     if hint is float:
         return number(name, value, finite=False)
     return kind(name, value, str, "a text") if hint is str else value
+
+
+def check_valid(name: str, valid: Any, shape: tuple[int, ...]) -> None:
+    """ValueError for what does not say which frames are real: bool of `shape` (n, frames), in each row those that are
+    first, one at least, and then those that pad it."""
+    if not isinstance(valid, Tensor) or valid.dtype != torch.bool or tuple(valid.shape) != tuple(shape):
+        raise ValueError(f"{name}: expected bool {tuple(shape)}, which frames are real, got {shown(valid)}; give such")
+    held = valid.int().diff(dim=1).amax() if valid.shape[1] > 1 and len(valid) else torch.tensor(0)
+    if len(valid) and (not bool(valid[:, 0].all()) or int(held) > 0):
+        raise ValueError(
+            f"{name}: expected the real frames of each sequence first, one at least, and padding after them, got "
+            "others in between; move them, or cut the sequence"
+        )

@@ -107,3 +107,10 @@ def peak_memory(device: torch.device | str = "cpu") -> int | None:
     except ImportError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def settled(device: torch.device | str) -> None:
+    """Waits until a device has done what it was given; at once on the CPU, which does it as it is asked."""
+    kind = torch.device(device).type
+    if kind != "cpu":
+        torch.get_device_module(kind).synchronize()

@@ -1,7 +1,8 @@
 """Pictures or vectors in NumPy's own files: .npy (one array) and .npz (several, by name); and arrays in memory.
 
 What an array means is decided by its type and shape alone: whole numbers are pictures, floats of two dimensions are
-vectors, floats of more are pictures in [0, 1] or [-1, 1]. Float pictures whose values all lie on the grid of bytes are
+vectors, floats of more are pictures in [0, 1], or in [-1, 1] where they go well below 0; what rounding left beyond is
+brought back, and other ranges are refused. Float pictures whose values all lie on the grid of bytes are
 taken for bytes; others stay as they are, continuous. Nothing is rescaled by guesswork, and pickled objects are refused.
 """
 
@@ -21,10 +22,13 @@ from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import BYTES, WORDS, Examples
 
-DATA_KEYS = ("images", "x", "data", "arr_0")
-LABEL_KEYS = ("labels", "y")
+DATA_KEYS = ("images", "x", "data", "X", "x_train", "X_train", "train_images", "arr_0")
+LABEL_KEYS = ("labels", "label", "y", "y_train", "train_labels", "arr_1")
+NO_LABELS = "none"
 MOST_CHANNELS = 16
 ACCEPTED = "uint8, uint16 or float (n, h, w), (n, h, w, c) or (n, c, h, w) with c from 1 to 16, or float (n, d)"
+ROUNDED = 1e-4  # how far beyond their range a resize or a transform leaves values; they are brought back
+BELOW = 0.2  # how far below 0 pictures in [-1, 1] reach at least
 GRID = 1e-4  # how far from a whole number of 255ths a float may lie and still be taken for a byte
 
 
@@ -42,7 +46,8 @@ class Array:
     """Examples in a .npy or .npz file.
 
     path: the file; key, labels_key: which arrays of an npz hold the examples and their class numbers
-    (empty: found by their usual names); labels: keep these class numbers; limit: keep the first so many;
+    (empty: found by their usual names; labels_key "none": no labels are read); labels: keep these class numbers;
+    limit: keep the first so many;
     holdout: the fraction kept for testing.
     """
 
@@ -59,16 +64,16 @@ class Array:
         path = Path(self.path).expanduser()
         array, numbers, name = _load(path, self.key, self.labels_key)
         found = understood(array, name)  # all of them: the range must not depend on the split
-        if numbers is not None and (numbers.shape != (len(found.x),) or numbers.dtype.kind not in "iu"):
-            raise ValueError(
-                f"{path}: labels are integers of shape ({len(found.x)},), got {_kind(numbers)}: set data.labels_key"
-            )
+        classes = None
+        if numbers is not None:
+            numbers, classes = _classes(numbers, len(found.x), path)
         chosen = choose(
             len(found.x),
             source=str(path),
             split=split,
             holdout=self.holdout,
             numbers=numbers,
+            classes=classes,
             labels=self.labels,
             limit=self.limit,
         )
@@ -80,6 +85,25 @@ class Array:
             range=found.range,
             source=f"{name}, {found.meaning}",
         )
+
+
+def _classes(labels: np.ndarray, n: int, path: Path) -> tuple[np.ndarray, dict[int, str] | None]:
+    """The class numbers (n,) in labels as the field stores them: whole numbers (n,) or in a column (n, 1), one-hot
+    (n, classes), or texts, and then the name of each. ValueError for others."""
+    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.shape == (n,) and flat.dtype.kind in "iu":
+        return flat.astype(np.int64), None
+    if flat.shape == (n,) and flat.dtype.kind in "US":
+        names, numbers = np.unique(flat.astype(str), return_inverse=True)
+        return numbers.astype(np.int64), dict(enumerate(names.tolist()))
+    if labels.ndim == 2 and len(labels) == n and labels.dtype.kind in "iufb":
+        whole = labels.astype(np.float64)
+        if bool(np.isin(whole, (0, 1)).all()) and bool((whole.sum(1) == 1).all()):
+            return whole.argmax(1).astype(np.int64), {i: str(i) for i in range(labels.shape[1])}
+    raise ValueError(
+        f"{path}: expected labels as whole numbers ({n},) or ({n}, 1), one-hot ({n}, classes), or texts, got "
+        f"{_kind(labels)}: set data.labels_key, or data.labels_key=none for no labels"
+    )
 
 
 def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood:
@@ -102,12 +126,14 @@ def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood
     if not floating:
         return Understood(pictures, BYTES, (0, BYTES - 1), f"pictures of bytes{last}")
     low, high = float(array.min()), float(array.max())
-    if low < -1 or high > 1:
+    unsigned = low >= -ROUNDED
+    if high > 1 + ROUNDED or low < -1 - ROUNDED or (not unsigned and low > -BELOW):
         raise ValueError(
             f"{name}: expected float pictures in [0, 1] or [-1, 1], got {low:.4g} to {high:.4g}: "
-            "rescale them, or save bytes (uint8); sequences are unsteep.Examples(x, levels=None, valid=...)"
+            "rescale or clip them, or save bytes (uint8); sequences are unsteep.Examples(x, levels=None, valid=...)"
         )
-    ends, words = ((-1.0, 1.0), "[-1, 1]") if low < 0 else ((0.0, 1.0), "[0, 1]")
+    ends, words = ((0.0, 1.0), "[0, 1]") if unsigned else ((-1.0, 1.0), "[-1, 1]")
+    pictures = pictures.clip(*ends)
     values = (pictures.astype(np.float64) - ends[0]) * ((BYTES - 1) / (ends[1] - ends[0]))
     whole = np.rint(values)
     if float(np.abs(values - whole).max()) < GRID * (BYTES - 1):
@@ -192,9 +218,13 @@ def _choose_keys(path: Path, names: list[str], key: str, labels_key: str) -> tup
     """The names of the examples and of the labels ("" for none) among the arrays of an npz."""
     there = ", ".join(names) or "no array at all"
     for field, name in (("data.key", key), ("data.labels_key", labels_key)):
-        if name and name not in names:
+        if name and name not in names and not (name == NO_LABELS and field == "data.labels_key"):
             raise ValueError(f"{path} has no array {name!r}: set {field} to one of those it has: {there}")
-    labels = labels_key or next((name for name in LABEL_KEYS if name in names and name != key), "")
+    labels = (
+        ""
+        if labels_key == NO_LABELS
+        else labels_key or next((name for name in LABEL_KEYS if name in names and name != key), "")
+    )
     others = [name for name in names if name != labels]
     usual = [name for name in DATA_KEYS if name in others]
     candidates = [key] if key else others if len(others) == 1 else usual

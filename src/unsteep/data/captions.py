@@ -158,7 +158,13 @@ def _read_table(table: Path) -> tuple[dict[str, str], Bad]:
 def _csv(lines: Iterator[str]) -> Iterator[tuple[int, dict]]:
     """(line, row) of each row of a CSV with a header."""
     reader = csv.DictReader(lines, restval="", restkey="")
-    yield from ((reader.line_num, row) for row in reader)
+    for row in reader:
+        if more := row.get(""):
+            raise ValueError(
+                f"line {reader.line_num} has {len(row) - 1 + len(more)} fields, its header {len(row) - 1}; put a text "
+                'with commas in quotes, "like, this"'
+            )
+        yield reader.line_num, row
 
 
 def _jsonl(lines: Iterator[str]) -> Iterator[tuple[int, dict]]:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from unsteep.core.arguments import integers, kind, number, shown, whole
+from unsteep.core.arguments import check_valid, integers, kind, number, shown, whole
 from unsteep.core.protocols import Rows
 from unsteep.data.choosing import shorten
 
@@ -59,8 +59,12 @@ class Examples:
         for name in ("files", "captions"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.x):
                 raise ValueError(f"{name}: expected one for each of {len(self.x)}, got {len(getattr(self, name))}")
-        if self.labels is not None and self.names and len(self.labels):
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names: expected one name for each class, got some twice: {', '.join(self.names)}")
+        if self.labels is not None and len(self.labels):
             first, last = int(self.labels.min()), int(self.labels.max())
+            if not self.names and first >= 0:
+                object.__setattr__(self, "names", tuple(map(str, range(last + 1))))
             if first < 0 or last >= len(self.names):
                 raise ValueError(
                     f"labels: expected numbers from 0 to {len(self.names) - 1}, one of {len(self.names)} names each, "
@@ -84,8 +88,19 @@ class Examples:
         if not low <= high:
             raise ValueError(f"range: expected low <= high, got {low} and {high}; give them in this order")
         kind("source", self.source, str, "a text")
-        if isinstance(self.valid, Tensor) and self.valid.dtype != torch.bool:
-            raise ValueError(f"valid: expected a tensor of bool (n, frames), got {self.valid.dtype}; give valid.bool()")
+        if isinstance(self.valid, Tensor):
+            check_valid("valid", self.valid, tuple(self.x.shape[:2]))
+        if self.x.ndim == 4 and self.x.is_floating_point():
+            if self.levels is not None:
+                raise ValueError(
+                    f"levels: expected none, since float pictures are continuous, got {self.levels}; give levels=None "
+                    "and their range, or whole numbers"
+                )
+            if self.x.numel() and not bool(((self.x >= low) & (self.x <= high)).all()):
+                raise ValueError(
+                    f"range: expected pictures from {low:g} to {high:g}, got values from {float(self.x.min()):g} to "
+                    f"{float(self.x.max()):g}; give their range"
+                )
         if self.labels is not None:
             integers("labels", kind("labels", self.labels, Tensor, "a tensor int64 (n,)", "convert it"))
 
@@ -153,8 +168,15 @@ class Examples:
         if self.aligned is not None:
             rows.append(("aligned", "a picture beside each"))
         if self.skipped:
-            reasons = [f"{file} ({reason})" for file, reason in self.skipped]
-            rows.append(("skipped", f"{len(reasons):,}: {shorten(reasons, SHOWN_SKIPPED)}"))
+            by: dict[str, list[str]] = {}
+            for file, reason in self.skipped:
+                by.setdefault(reason, []).append(file)
+            kinds = sorted(by.items(), key=lambda one: -len(one[1]))
+            reasons = [
+                f"{files[0]} and {len(files) - 1:,} more ({reason})" if files[1:] else f"{files[0]} ({reason})"
+                for reason, files in kinds
+            ]
+            rows.append(("skipped", f"{len(self.skipped):,}: {shorten(reasons, SHOWN_SKIPPED)}"))
         return rows
 
 

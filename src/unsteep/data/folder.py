@@ -5,7 +5,6 @@ by split and class. Files that turn out to be no pictures are left out and count
 error. Pillow frees the interpreter while it decodes, so a pool of threads is enough.
 """
 
-import os
 import sys
 import tempfile
 import warnings
@@ -25,7 +24,8 @@ from rich.progress import Progress
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose, shorten
 from unsteep.data.examples import BYTES, WORDS, Examples
-from unsteep.data.pictures import SUFFIXES, Crop, converted, load_picture, reason, shape_of
+from unsteep.data.pictures import DRAWN, Crop, converted, load_picture, reason, shape_of
+from unsteep.data.searching import NAMELESS, search
 
 IN_MEMORY = 2 << 30  # bytes; a larger array lies in a temporary file, which the system pages in as needed
 CHUNK = 512  # pictures decoded ahead of the one being stored
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The pictures (png, jpg, webp, bmp, gif, tif) in a folder and its sub-folders, hidden ones excepted.
+    """The pictures (png, jpg, webp, bmp, gif, tif, avif, heic) in a folder and its sub-folders (see `searching`).
 
     size: both sides of what is read, height and width where they differ; crop: "center" cuts the largest centred part
     of this shape, "stretch" squeezes; channels: 1 grey, 3 colour, 4 colour and transparency; bits: 8, or 16 for grey
@@ -79,17 +79,21 @@ class Folder:
         """The same, at the size of pictures (c, h, w) that a model is of."""
         channels, height, width = shape
         read: Literal[1, 3, 4] = channels if channels in (1, 3, 4) else 3  # type: ignore[assignment]
-        return replace(self, channels=read, size=max(height, width), height=height, width=width)
+        sides = (0, 0) if height == width else (height, width)
+        return replace(self, channels=read, size=max(height, width), height=sides[0], width=sides[1])
 
     def read(self, split: Split = "train") -> Examples:
         """uint8 (n, channels, height, width), uint16 for 16 bits. ValueError for a folder that is missing, empty or
         full of junk."""
         root = Path(self.path).expanduser()
-        files = picture_files(root)
-        skipped: list[tuple[str, str]] = []
+        found = search(root)
+        files, skipped = found.files, list(found.left)
         numbers, classes = None, None
+        nameless = [name for name, why in skipped if why == NAMELESS and name.endswith("/")]
+        if self.labelled and nameless:
+            raise ValueError(f"data.labelled: the class folder {root}/{nameless[0]} has {NAMELESS}")
         if self.labelled:
-            skipped = [(file, "outside every class folder") for file in files if "/" not in file]
+            skipped += [(file, "outside every class folder") for file in files if "/" not in file]
             files = [file for file in files if "/" in file]
             folders = sorted({file.split("/")[0] for file in files})
             if not folders:
@@ -175,7 +179,13 @@ class Folder:
         def attempt(file: str) -> np.ndarray | str:
             try:
                 return load_picture(
-                    root / file, height=height, width=width, crop=self.crop, channels=channels, bits=self.bits
+                    root / file,
+                    height=height,
+                    width=width,
+                    crop=self.crop,
+                    channels=channels,
+                    bits=self.bits,
+                    ours=False,
                 )
             except Exception as error:  # decoders raise nearly anything on damaged files
                 return reason(error)
@@ -184,6 +194,7 @@ class Folder:
         x = _room((wanted, channels, height, width), np.uint8 if self.bits == 8 else np.uint16)
         kept: list[int] = []
         bad: list[tuple[str, str]] = []
+        ours: list[tuple[str, str]] = []
         chunks = (files[at : at + CHUNK] for at in range(0, len(files), CHUNK))
         with ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
@@ -193,13 +204,15 @@ class Folder:
             results = (result for chunk in chunks for result in pool.map(attempt, chunk))
             for position, result in enumerate(_watched(results, wanted)):
                 if isinstance(result, str):
-                    bad.append((files[position], result))
+                    (ours if result == DRAWN else bad).append((files[position], result))
                     continue
                 x[len(kept)] = result
                 kept.append(position)
                 if len(kept) == wanted:
                     break
         examples = shorten([f"{file} ({why})" for file, why in bad], 3)
+        if not kept and not bad:
+            raise ValueError(f"{root}: all {len(ours)} pictures in it were {DRAWN}: give a folder of data")
         if not kept:
             raise ValueError(f"{root}: none of its {len(bad)} picture files can be read, {examples}: check the folder")
         if len(bad) > self.max_bad * (len(bad) + len(kept)):
@@ -207,7 +220,7 @@ class Folder:
                 f"{root}: {len(bad)} of {len(bad) + len(kept)} picture files cannot be read, {examples}: "
                 "mend or remove them, or raise data.max_bad"
             )
-        return x[: len(kept)], kept, bad
+        return x[: len(kept)], kept, [*ours, *bad]
 
 
 def _alike(a: Path, b: Path) -> bool:
@@ -221,28 +234,11 @@ def _alike(a: Path, b: Path) -> bool:
 
 
 def picture_files(root: Path) -> list[str]:
-    """Paths, relative to `root` with forward slashes and sorted, of the files named as pictures.
+    """Paths, relative to `root` with forward slashes and sorted, of the files named as pictures (see `searching`).
 
     ValueError where there is no folder, or none of its files is named as a picture.
     """
-    if root.is_file():
-        raise ValueError(f"data.path: expected a folder of pictures, got the file {root}: give the folder it lies in")
-    if not root.is_dir():
-        raise ValueError(f"data.path: expected a folder of pictures, found none at {root}: check the path")
-    seen = []
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".")]
-        here = Path(folder).relative_to(root)
-        seen += [(here / name).as_posix() for name in names if not name.startswith(".")]
-    if not seen:
-        raise ValueError(f"{root} is empty: put pictures in it, or give another data.path")
-    found = sorted(file for file in seen if file.lower().endswith(SUFFIXES))
-    if not found:
-        raise ValueError(
-            f"{root} holds {len(seen)} files, but no picture: expected names ending in {', '.join(SUFFIXES)}, "
-            f"got {shorten(sorted(seen), 3)}: give another data.path"
-        )
-    return found
+    return search(root).files
 
 
 def _room(shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:

@@ -11,26 +11,36 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from unsteep.data.searching import OURS, formats
+
 Crop = Literal["center", "stretch"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others, and some run programs
+DRAWN = "drawn by unsteep"
 
 
 def load_picture(
-    path: Path, *, height: int, width: int, crop: Crop = "center", channels: int = 3, bits: int = 8
+    path: Path,
+    *,
+    height: int,
+    width: int,
+    crop: Crop = "center",
+    channels: int = 3,
+    bits: int = 8,
+    ours: bool = True,
 ) -> np.ndarray:
     """Read a picture file as uint8 (channels, height, width), or uint16 for 16 bits.
 
     crop: "center" takes the largest centred part of this shape, "stretch" squeezes the whole picture; channels: 1 grey,
-    3 colour, 4 colour and transparency; bits: 8, or 16 for grey. ValueError, or whatever Pillow raises on a damaged
-    file.
+    3 colour, 4 colour and transparency; bits: 8, or 16 for grey; `ours`: take also what unsteep drew. ValueError, or
+    whatever Pillow raises on a damaged file.
     """
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(path, formats=formats()) as image:
         across, down = image.size
         most = Image.MAX_IMAGE_PIXELS
         if most is not None and across * down > most:  # the head alone has been read so far
             raise ValueError(f"{across} x {down} pixels, more than the {most:,} that are safe to unpack")
+        if not ours and image.info.get("Software") == OURS:
+            raise ValueError(DRAWN)
         image.draft(
             None, (2 * max(height, width), 2 * max(height, width))
         )  # JPEG only: unpack at a half, quarter or eighth, still twice too large
@@ -61,7 +71,7 @@ def _margins(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float
 
 def shape_of(path: Path) -> tuple[int, int]:
     """Width and height of a picture as it is seen, from its head alone."""
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(path, formats=formats()) as image:
         width, height = image.size
         turned = image.getexif().get(0x0112, 1) >= 5  # the orientation of the camera: on its side
     return (height, width) if turned else (width, height)
@@ -80,7 +90,7 @@ def changed(path: Path, *, height: int, width: int, channels: int = 3, bits: int
 
 def converted(path: Path, *, channels: int = 3, bits: int = 8) -> list[str]:
     """What it does to the values of a picture, from its head alone."""
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(path, formats=formats()) as image:
         mode, clear = image.mode, "A" in image.getbands() or "transparency" in image.info
     done = {
         "laid on white": clear and channels != 4,

@@ -146,9 +146,8 @@ def _model(
     path = None if isinstance(subject, Model) else Path(subject)
     if path is not None and (path / "run.toml").exists() and (data is None or isinstance(data, str | Path)):
         other = None if data is None else Path(data)
-        believed = trust or "file"
-        reference = in_bytes(open_data(path, other, split, believed))
-        training = in_bytes(open_data(path, other, "train", believed)) if split == "test" else None
+        reference = in_bytes(open_data(path, other, split, trust))
+        training = in_bytes(open_data(path, other, "train", trust)) if split == "test" else None
     elif data is None:
         what = "a model" if path is None else f"{path} is a saved model, which"
         raise ValueError(f"data: {what} does not know its data; name real pictures")
@@ -163,6 +162,8 @@ def _model(
     if label is not None:
         names = label.split(",") if isinstance(label, str) else label if hasattr(label, "__len__") else [label]
         asked = list(model.names) if label == "all" and model.names else list(names)
+        if not asked:
+            raise ValueError("label: expected a class, or several, got none; name some, or leave it out")
     count = DRAWN if n is None else n
     name = model.origin or "a model" if path is None else path.resolve().name
     weights = None if path is None else weights_at(path)
@@ -213,6 +214,11 @@ def _features(
 ) -> tuple[Features, tuple[str, ...]]:
     """The features by name, and the names of the classes that their logits tell apart."""
     if not isinstance(asked, str):
+        if not callable(asked) or not hasattr(asked, "name"):
+            raise ValueError(
+                f"features: expected domain, inception=FILE, pretrained=FOLDER, or features of one's own (see "
+                f"unsteep.features.Features), got {shown(asked)}; give one of these"
+            )
         return asked, ()
     kind, _, path = asked.partition("=")
     if kind == "domain" and not path:

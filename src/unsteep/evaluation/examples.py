@@ -20,7 +20,7 @@ from unsteep.model.bounded import check_grid
 from unsteep.training.run import read_run
 
 
-def source_of(run: Path, path: Path | None = None, trust: Any = "file") -> Any:
+def source_of(run: Path, path: Path | None = None, trust: Any = False) -> Any:
     """Where the data of the run in a folder come from, or the same kind of source at `path`."""
     source = read_run(run, trust).data
     if path is None:
@@ -32,12 +32,12 @@ def source_of(run: Path, path: Path | None = None, trust: Any = "file") -> Any:
     return replace(source, path=str(path))
 
 
-def open_data(run: Path, path: Path | None = None, split: Split = "test", trust: Any = "file") -> DataSet:
+def open_data(run: Path, path: Path | None = None, split: Split = "test", trust: Any = False) -> DataSet:
     """The data of the run in a folder, or data of the same kind from `path`."""
     return open_split(run, source_of(run, path, trust), split)
 
 
-def labelled_source(run: Path, path: Path | None = None, trust: Any = "file") -> Any:
+def labelled_source(run: Path, path: Path | None = None, trust: Any = False) -> Any:
     """The same source with classes, where sub-folders can be taken for them: a model without classes did not."""
     source = source_of(run, path, trust)
     return replace(source, labelled=True) if hasattr(source, "labelled") else source

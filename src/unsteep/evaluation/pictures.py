@@ -16,6 +16,7 @@ from unsteep.data.examples import Examples
 from unsteep.data.folder import picture_files
 from unsteep.data.idx import FILE_NAME
 from unsteep.data.reading import in_memory
+from unsteep.data.searching import formats
 
 
 def bytes_of(pictures: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -60,10 +61,10 @@ def _sizes(path: Path, files: list[str], size: int | None) -> tuple[tuple[int, i
     grey = True
     for file in files:
         try:
-            with Image.open(path / file) as opened:
+            with Image.open(path / file, formats=formats()) as opened:
                 sizes[opened.size] += 1
                 grey = grey and opened.mode in ("L", "1", "I;16", "LA")
-        except OSError:  # counted when it is read
+        except Exception:  # decoders raise nearly anything on damaged files; they are counted when they are read
             continue
     if size is None and len(sizes) > 1:
         most = ", ".join(f"{n} of {width} x {height}" for (width, height), n in sizes.most_common(3))

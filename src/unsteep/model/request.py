@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, floats, number, shown, whole
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, check_valid, flag, floats, number, shown, whole
 from unsteep.core.condition import LOGSNR, MASK, VALID, Condition
 from unsteep.core.level import NoiseLevel, on_device
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
@@ -111,6 +111,11 @@ def request(
         check_null(model)
     chosen = solver_named(solver) if isinstance(solver, str) else solver
     asked_for = grid_asked(grid)
+    if isinstance(asked_for, list) and start is None and asked_for and asked_for[0] < 1:
+        raise ValueError(
+            f"grid: it begins at t = {asked_for[0]:g}, and noise is at t = 1; begin there, or give start, latents at "
+            "its first level"
+        )
     check_solver(chosen, steps, asked_for)
     _check_guidance(model, guided, given, without, clip)
     if start is not None and tuple(floats("start", start).shape) != (n, *model.space.shape):
@@ -215,6 +220,9 @@ def check_condition(model: Sampled, given: Condition) -> None:
             raise ValueError(
                 f"condition: this model hears {', '.join(sorted(known)) or 'nothing'}, got {name}; leave it out"
             )
+    valid = given.get(VALID)
+    if valid is not None and len(model.space.shape) == 2:
+        check_valid(f"condition: {VALID}", valid, (given.count, model.space.shape[0]))
     label = given.get("label")
     if label is None or not model.names:
         return

@@ -303,6 +303,7 @@ class Sampled:
     def encoded(self, examples: Tensor, condition: Condition | None = None) -> Tensor:
         """Examples in the model's units, on its device; `condition` says which frames of sequences are real."""
         valid = None if condition is None else condition.get(VALID)
+        self.space.check(examples)
         return self.space.encode(examples, None if valid is None else valid.cpu()).to(self.device)
 
     def reverse_variance(self, name: ReverseVariance | None = None) -> Variance:

@@ -18,8 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
+from unsteep.pages.matplotlib import imported
 
 PAPER, INK = 242, 34  # grey levels: light enough for print, dark enough that a white picture has an edge
 SHOWN = 64  # a picture's longer side is magnified to at least this many pixels
@@ -153,9 +155,12 @@ def strip(
 
 def save(image: Image.Image, path: PathLike) -> Path:
     """Write a picture by its suffix (png, jpg or webp; all but jpg keep every value), creating parent folders."""
-    kind = by_suffix(path, FORMATS, "a picture")
+    kind, told = by_suffix(path, FORMATS, "a picture"), {}
+    if kind == "PNG":  # what we drew says so, and is never taken for data
+        told["pnginfo"] = PngInfo()
+        told["pnginfo"].add_text("Software", "unsteep")
     with replacing(path) as beside:
-        image.save(beside, kind, **OPTIONS[kind])
+        image.save(beside, kind, **OPTIONS[kind], **told)
     return Path(path)
 
 
@@ -263,8 +268,7 @@ def text_size(width: int) -> int:
 @cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib carries: it has the Greek letters and its digits are equally wide."""
-    import matplotlib
-
+    matplotlib = imported()
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
+from unsteep.pages.matplotlib import imported
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -259,7 +260,7 @@ def spans_decades(values: np.ndarray) -> bool:
 @contextmanager
 def _figure(path: PathLike, size: tuple[float, float]) -> Iterator[Figure]:
     """A figure of `size` inches in the house style, written to `path` when the body is done."""
-    import matplotlib.style
+    matplotlib = imported()
     from matplotlib.figure import Figure
 
     kind = by_suffix(path, FORMATS, "a plot")

@@ -108,6 +108,12 @@ class Run:
                     f"{name}: it stays what it is in {self.start_from}; leave it out, and set data, objective and "
                     "train alone"
                 )
+        asked, known = (replace(one, drop=0.0, augment=0.0) for one in (self.condition, Conditioning.of(of)))
+        if asked != known:
+            raise ValueError(
+                f"condition: what the model hears stays what it is in {self.start_from}, "
+                f"{of.heard or 'nothing'}; leave it out, all but condition.drop and condition.augment"
+            )
         if of.names and tuple(data.names) != of.names:
             raise ValueError(
                 f"{where} knows the classes {', '.join(of.names)}, these data have "

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from unsteep.core.machine import machine
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
+from unsteep.data.choosing import shorten
 from unsteep.pages.files import replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text, prune
@@ -75,6 +76,11 @@ def start(
     source = Path(run.start_from).resolve() if run.start_from else None
     if source is not None and out.resolve() in (source, *source.parents):
         raise ValueError(f"out: {out} holds {run.start_from}, from which the run starts; choose another")
+    others = _others(out)
+    if others:
+        raise ValueError(
+            f"out: {out} holds {shorten(others, 3)}, which no run wrote; move it, or choose another folder"
+        )
     data = run.data.read("train") if data is None else data
     task = run.made(data, device, trust)
     if not run.start_from:
@@ -87,7 +93,7 @@ def start(
     _introduce(run, data, task, out, say)
     if out.exists():
         with RunLock(out):  # refuses to remove what another process is training
-            shutil.rmtree(out)
+            _remove(out)
     with RunLock(out):
         _write(out, written(run, text))
         return _go_on(run, out, data, task, say)
@@ -126,6 +132,32 @@ def resume(
         say(f"resuming {out} at step {task.step} of {run.train.steps}")
         _write(out, written(run, config.dumps(run)))
         return _go_on(run, out, data, task, say)
+
+
+PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy")
+WRITTEN = (  # by a run, and by the verbs that look at one
+    *("run.toml", "log.jsonl", "times.jsonl", "about.json", "checkpoints", "previews", "report.html", "reverse.gif"),
+    *(f"{name}.png" for name in PICTURES),
+    *("classifier", "without-noise", "evaluation", "likelihood", "rate-distortion", "accuracy.json", "index.html"),
+    ".lock",
+)
+
+
+def _others(out: Path) -> list[str]:
+    """What lies in a run's folder that nobody but its owner can have put there."""
+    if not (out / "run.toml").exists():
+        return []
+    there = sorted(one.name for one in out.iterdir())
+    return [name for name in there if name not in WRITTEN and not name.startswith((".run.", ".report.", ".samples."))]
+
+
+def _remove(out: Path) -> None:
+    """Empties a run's folder of what was written there, by name; the folder stays, which may be a link or a disk."""
+    for path in [out / name for name in WRITTEN if name != ".lock"]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _write(out: Path, text: str) -> None:
