@@ -21,12 +21,12 @@ from scipy.stats import binomtest
 import unsteep.training.run as runs
 from unsteep.cli import main
 from unsteep.cli.ablate import _named
-from unsteep.cli.ablate import seconds as read_seconds
 from unsteep.evaluation.quality import Classifier, energy_distance
 from unsteep.metrics.interval import Interval, wilson
 from unsteep.model import Model
 from unsteep.pages import plots
 from unsteep.recipes import RECIPES
+from unsteep.recipes.sizing import duration as read_seconds
 from unsteep.storage import config
 from unsteep.studies import trained
 from unsteep.studies.ablation.ablation import ablate

@@ -1,6 +1,7 @@
 """Studies: what is done stays done, what follows from the numbers, and the questions themselves at a tiny size."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,6 +172,15 @@ def test_vectors_and_labels_are_kept(tmp_path: Path) -> None:
     assert stored is not None
     assert np.array_equal(stored.samples, x)
     assert np.array_equal(stored.labels, labels)
+
+
+def test_numbers_that_are_none_are_refused_before_anything_is_removed(tmp_path: Path) -> None:
+    made = Made()
+    assert run(made.study, tmp_path / "a", say=quiet)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        run(replace(made.study, asked={"scales": [math.nan]}), tmp_path / "a", force=True, say=quiet)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -131,6 +131,57 @@ def test_the_command_line_knows_it_all(run: Path, tmp_path: Path) -> None:
         assert stored[name].shape == (2, 3)
 
 
+def test_a_condition_is_asked_for_by_every_verb(run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((2, 3), np.float32))
+    for ask, name in (("temperature=30", "warm"), ("temperature=-90", "cold")):
+        words = ("--ask", ask, "--out", tmp_path / f"{name}.safetensors", "--trust", "--device", "cpu")
+        made("invert", run, tmp_path / "rows.npy", *words)
+    assert (tmp_path / "warm.safetensors").read_bytes() != (tmp_path / "cold.safetensors").read_bytes()
+    for verb in ("sample", "fill", "redraw", "interpolate", "invert"):
+        assert "--ask" in made(verb, "--help")
+    twice = ("sample", run, "--ask", "temperature=1", "--ask", "temperature=2", "--trust", "--out", tmp_path / "x.npz")
+    code, _, err = unsteep_(*twice)
+    assert (code, err.strip()) == (2, "unsteep: --ask temperature: it is asked for twice; leave one out")
+
+
+def test_no_verb_runs_what_a_run_names_without_trust(run: Path, tmp_path: Path) -> None:
+    """But `train`, to which a run.toml is given to be run."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(mine.__file__).parent), "OMP_NUM_THREADS": "1"}
+    for verb in (
+        ("likelihood", run, "--split", "train", "-n", 4, "--terms", 2, "--out", tmp_path / "bits"),
+        ("evaluate", run, "-n", 16),
+        ("study", "solvers", run, "--out", tmp_path / "study"),
+        ("show", run),
+        ("check", run, "--only", "run"),
+        ("bench", run),
+    ):
+        command = [sys.executable, "-m", "unsteep", *map(str, verb)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode != 0, verb
+        assert "trust" in done.stdout + done.stderr, (verb, done.stderr)
+    assert not (tmp_path / "bits").exists()
+    assert not (tmp_path / "study").exists()
+
+
+def test_python_trusts_what_it_starts_from(run: Path, tmp_path: Path) -> None:
+    code = """
+import sys, unsteep
+from pathlib import Path
+run = unsteep.training.run.parsed(Path(sys.argv[1], "run.toml").read_text(), True)
+unsteep.train(run, out=sys.argv[2], start_from=sys.argv[1], trust=sys.argv[3] == "trust", steps=1, device="cpu")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(mine.__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "import unsteep.training.run\n" + code, str(run), str(tmp_path / "new"), "trust"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_condition_of_another_shape_is_refused(model: Model) -> None:
+    null = {"temperature": torch.tensor(0.0)}
+    with pytest.raises(ValueError, match=r"condition: expected temperature of 1 axes"):
+        model.sample(4, condition=unsteep.Condition(temperature=torch.ones(4, 2), nulls=null), steps=2)
+
+
 def test_it_is_typed_in_words(tmp_path: Path) -> None:
     words = ["data=mine:Compass", "space=mine:Angles", "schedule=mine:Line", "schedule.low=-5.0"]
     words += ["model.network=mine:Mixing", "model.network.width=8", "model.prediction=x0", "train.steps=2"]

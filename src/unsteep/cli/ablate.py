@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +67,7 @@ def ablate(
 
     from unsteep.cli.common import chosen_device, nearest
     from unsteep.recipes import RECIPES
+    from unsteep.recipes.sizing import duration
     from unsteep.storage.config import override
     from unsteep.studies.ablation.ablation import ablate as run_ablation
     from unsteep.studies.ablation.grid import GRID
@@ -83,7 +83,7 @@ def ablate(
     folder = out or Path("runs") / f"ablation-{recipe}"
     cells = _named(only or [])
     measure = Extent(samples=samples, images=images, terms=terms)
-    allowed = seconds(budget)
+    allowed = duration(budget)
 
     words = ["unsteep", "ablate", recipe, *(["--data", data] if data else [])]
     words += ["--budget", budget] if steps is None else ["--steps", str(steps)]
@@ -119,13 +119,3 @@ def _named(asked: list[str]) -> tuple[Combination, ...]:
             raise ValueError(f"--only: unknown cell {name!r}; {nearest(name, [cell.name for cell in GRID])}")
     chosen = [cell for cell in GRID if any(name == cell.name or name in cell.name.split("-") for name in asked)]
     return tuple(chosen) or GRID
-
-
-def seconds(text: str) -> float:
-    """90s, 3m, 1h30m, or a bare number of seconds."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
-    parts = [int(part or 0) for part in match.groups()] if match else []
-    if not any(parts):
-        raise ValueError(f"--budget: expected a time such as 90s, 3m or 1h30m, got {text!r}")
-    hours, minutes, rest = parts
-    return 3600.0 * hours + 60.0 * minutes + rest

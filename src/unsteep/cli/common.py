@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -148,3 +148,27 @@ def chosen_guidance(
         classifier=None if classifier is None else open_classifier(classifier, device, precision),
         weaker=None if weaker is None else load(weaker, device=device, precision=precision, trust=trust),
     )
+
+
+def asked_by_name(pairs: Sequence[str] | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The conditions of --ask, beside those that are `asked` for by options of their own. ValueError for one that is
+    asked for twice."""
+    found: dict[str, Any] = {}
+    for name, value in (_pair(one) for one in pairs or []):
+        if asked.get(name) is not None or name in found:
+            raise ValueError(f"--ask {name}: it is asked for twice; leave one out")
+        found[name] = value
+    return found
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of --ask, the value as TOML where it is that, else as text."""
+    import tomllib
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"--ask {text}: expected NAME=VALUE, a condition of the model's own and what is asked of it")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()

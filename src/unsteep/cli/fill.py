@@ -19,6 +19,7 @@ def fill(
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 8,
     label: str | None = None,
     prompt: str | None = None,
+    ask: Annotated[list[str] | None, Parameter(negative=())] = None,
     guidance: float = 1.0,
     method: str = "repaint",
     steps: int | None = None,
@@ -46,6 +47,8 @@ def fill(
         How many ways to fill it in; they are those of the seeds from --seed on.
     label
         A class by number or name, for all; default: no class.
+    ask
+        A condition of the model's own and what is asked of it, as brightness=0.8; may be repeated.
     prompt
         A text, for a model that was trained with captions; default: no text.
     guidance
@@ -77,7 +80,7 @@ def fill(
     """
     import torch
 
-    from unsteep.cli.common import chosen_device, chosen_solver, nearest, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, nearest, run_in
     from unsteep.cli.reading import read_mask, read_picture
     from unsteep.model.cost import counting
     from unsteep.model.fill import METHODS
@@ -88,7 +91,7 @@ def fill(
 
     if method not in METHODS:
         raise ValueError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")
-    if guidance != 1 and label is None and prompt is None:
+    if guidance != 1 and label is None and prompt is None and not ask:
         raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     by_suffix(out, pictures.FORMATS, "a picture")
     model = load(run, device=chosen_device(device), trust=trust)
@@ -110,6 +113,7 @@ def fill(
             n,
             label=label,
             prompt=prompt,
+            **asked_by_name(ask, {"label": label, "prompt": prompt}),
             guidance=guidance,
             seed=seed,
             batch_size=batch,

@@ -31,6 +31,7 @@ def interpolate(
     steps: int = 0,
     solver: str | None = None,
     label: str | None = None,
+    ask: Annotated[list[str] | None, Parameter(negative=())] = None,
     seed: Annotated[list[int] | None, Several] = None,
     method: str = "both",
     clip: bool = True,
@@ -60,6 +61,8 @@ def interpolate(
         As in unsteep sample, for --method latent; default: ancestral. slerp is DDIM's.
     label
         A class by number or name, for every frame; default: no class.
+    ask
+        A condition of the model's own and what is asked of it, as brightness=0.8; may be repeated.
     seed
         The noise, shared by all frames; several as in --seed 0 1 2, a row each.
     method
@@ -75,7 +78,7 @@ def interpolate(
     precision
         In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
-    from unsteep.cli.common import chosen_device, chosen_solver, nearest, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, nearest, run_in
     from unsteep.cli.reading import read_picture
     from unsteep.model.interpolate import half, shares
     from unsteep.model.interpolate import interpolate as between
@@ -100,6 +103,7 @@ def interpolate(
         levels_from(model.denoiser.schedule, place, steps)  # refuses the last one before the first is sampled
     rows: dict[str, Any] = {}
     how: dict[str, Any] = {"frames": frames, "steps": steps, "label": label, "clip": clip}
+    how |= asked_by_name(ask, how)
     for place, one in product(places, seeds):
         name = f"step {place}" if len(seeds) == 1 else f"step {place}\nseed {one}"
         rows[name] = between(model, *ends, step=place, seed=one, solver=chosen, **how)

@@ -15,6 +15,7 @@ def invert(
     *,
     out: Path = Path("latents.safetensors"),
     label: str | None = None,
+    ask: Annotated[list[str] | None, Parameter(negative=())] = None,
     tolerance: float = 1e-4,
     batch: int = 64,
     trust: Annotated[bool, Parameter(negative=())] = False,
@@ -32,6 +33,8 @@ def invert(
         Where the latents go, a .safetensors file.
     label
         A class by number or name, for all; default: the data's own, or none.
+    ask
+        A condition of the model's own and what is asked of it, as brightness=0.8; may be repeated.
     tolerance
         The error that a step of the integration may make.
     batch
@@ -43,7 +46,7 @@ def invert(
     """
     from safetensors.torch import save_file
 
-    from unsteep.cli.common import chosen_device
+    from unsteep.cli.common import asked_by_name, chosen_device
     from unsteep.cli.reading import examples_at, labels_for
     from unsteep.data.reading import every
     from unsteep.model.invert import invert as inverted
@@ -54,7 +57,10 @@ def invert(
     model = load(run, device=chosen_device(device), trust=trust)
     examples = examples_at(data, model)
     labels = labels_for(examples, model, label)
-    result = inverted(model, every(examples).x, labels, tolerance=tolerance, batch_size=batch, progress=True)
+    rows = every(examples)
+    asks = {"label": labels, "length": None if rows.valid is None else rows.valid.sum(1)}
+    asks |= asked_by_name(ask, asks)
+    result = inverted(model, rows.x, tolerance=tolerance, batch_size=batch, progress=True, **asks)
     known = None if labels is None else model.labels_of(len(examples), labels)
     tensors = {"latents": result.latents} | ({} if known is None else {"labels": known})
     with replacing(out) as beside:

@@ -138,12 +138,12 @@ def examples_at(path: Path, model: Model) -> DataSet:
 
     Sub-folders that are named as the model's classes are classes.
     """
-    from unsteep.data import Array, Examples, Folder
+    from unsteep.data import Array, Examples, Folder, Timelines
     from unsteep.data.pictures import shape_of
     from unsteep.data.searching import SUFFIXES
 
     if path.suffix in (".npy", ".npz"):
-        return Array(path=str(path)).read("all")
+        return (Timelines if len(model.space.shape) == 2 else Array)(path=str(path)).read("all")
     if path.suffix.lower() in SUFFIXES:
         return Examples(read_picture(path, model)[None], files=(path.name,), source=str(path))
     try:

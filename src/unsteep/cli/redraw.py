@@ -19,6 +19,7 @@ def redraw(
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 8,
     label: str | None = None,
     prompt: str | None = None,
+    ask: Annotated[list[str] | None, Parameter(negative=())] = None,
     guidance: float = 1.0,
     steps: int | None = None,
     solver: str | None = None,
@@ -43,6 +44,8 @@ def redraw(
         How many drawings; they are those of the seeds from --seed on.
     label
         A class by number or name, for all; default: no class.
+    ask
+        A condition of the model's own and what is asked of it, as brightness=0.8; may be repeated.
     prompt
         A text, for a model that was trained with captions; default: no text.
     guidance
@@ -66,7 +69,7 @@ def redraw(
     """
     import torch
 
-    from unsteep.cli.common import chosen_device, chosen_solver, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, run_in
     from unsteep.cli.reading import read_picture
     from unsteep.model.cost import counting
     from unsteep.model.redraw import redraw as redrawn
@@ -74,7 +77,7 @@ def redraw(
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
 
-    if guidance != 1 and label is None and prompt is None:
+    if guidance != 1 and label is None and prompt is None and not ask:
         raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     by_suffix(out, pictures.FORMATS, "a picture")
     model = load(run, device=chosen_device(device), trust=trust)
@@ -88,6 +91,7 @@ def redraw(
             n,
             label=label,
             prompt=prompt,
+            **asked_by_name(ask, {"label": label, "prompt": prompt}),
             guidance=guidance,
             steps=steps,
             solver=chosen_solver(solver, None, [], None),

@@ -128,7 +128,7 @@ def sample(
     precision
         In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
-    from unsteep.cli.common import chosen_device, chosen_grid, chosen_guidance, chosen_solver, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_grid, chosen_guidance, chosen_solver, run_in
     from unsteep.cli.reading import read_given, read_latents
     from unsteep.model.cost import counting
     from unsteep.model.model import noised
@@ -159,10 +159,7 @@ def sample(
         "picture": noised(pictured, augment),
         "length": length,
     }
-    for name, value in (_pair(one) for one in ask or []):
-        if asks.get(name) is not None:
-            raise ValueError(f"--ask {name}: it is asked for twice; leave one out")
-        asks[name] = value
+    asks |= asked_by_name(ask, asks)
     how["guidance"] = chosen_guidance(
         guidance,
         interval=guidance_interval,
@@ -188,19 +185,6 @@ def sample(
         few = of.select(slice(0, min(n, 16)))
         film(model, list(model.steps(few)), movie, few.condition)
         print(f"the way of {few.n} samples in {movie}")
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    """NAME=VALUE of --ask, the value as TOML where it is that, else as text."""
-    import tomllib
-
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise ValueError(f"--ask {text}: expected NAME=VALUE, a condition of the model's own and what is asked of it")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()
 
 
 def _check_paths(out: Path | None, movie: Path | None, force: bool) -> None:

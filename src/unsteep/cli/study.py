@@ -89,11 +89,11 @@ def study(
     """
     import shlex
 
-    from unsteep.cli.ablate import seconds
     from unsteep.cli.common import chosen_device
     from unsteep.evaluation.examples import source_of
     from unsteep.evaluation.subjects import weights_at
     from unsteep.opening import load
+    from unsteep.recipes.sizing import duration
     from unsteep.studies.questions import sampling, training
     from unsteep.studies.questions.examiner import Counts, Examiner
     from unsteep.studies.study import run as conduct
@@ -129,7 +129,7 @@ def study(
             raise ValueError(f"study {question}: trains its own runs; name data with --data DIR, not a run")
         base = _base(data, recipe, settings or [])
         counts = Counts(samples=of_each, images=128 if images is None else images, seed=seed)
-        long = steps or steps_for(base, seconds(budget or "2m"), where, None if force else out)
+        long = steps or steps_for(base, duration(budget or "2m"), where, None if force else out)
         asked = training.QUESTIONS[question](base, counts, long, where)
         words += [*([] if data is None else ["--data", str(data)]), *([] if recipe is None else ["--recipe", recipe])]
         words += ["--steps", str(long), "--samples", str(counts.samples), "--images", str(counts.images)]
@@ -162,7 +162,12 @@ def _solvers(names: list[str]) -> dict[str, Any]:
     from unsteep.sampling import SOLVERS
 
     known = {"default": None, **SOLVERS}
-    own = {name.rsplit(":", 1)[-1]: chosen_solver(name, None, (), None) for name in names if ":" in name}
+    classes = [name.rsplit(":", 1)[-1] for name in names if ":" in name]
+    own = {}
+    for name in names:
+        if ":" in name:  # by its class alone, where that is enough
+            cls = name.rsplit(":", 1)[-1]
+            own[cls if classes.count(cls) == 1 and cls not in known else name] = chosen_solver(name, None, (), None)
     for name in names:
         if ":" not in name and name not in known:
             raise ValueError(f"--solvers: unknown solver {name!r}; {nearest(name, known)}")

@@ -108,7 +108,13 @@ class Examples:
         return len(self.x)
 
     def rows(self, index: Tensor) -> Rows:
-        """The examples at `index` (b,)."""
+        """The examples at `index` (b,) int64. ValueError for positions that there are not."""
+        integers("index", index)
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
+            raise ValueError(
+                f"index: expected positions from 0 to {len(self) - 1}, got {int(index.min())} to {int(index.max())}; "
+                "give others"
+            )
         return Rows(
             x=self.x[index],
             valid=None if self.valid is None else self.valid[index],

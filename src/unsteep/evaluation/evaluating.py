@@ -94,6 +94,9 @@ def evaluate(
         raise ValueError(f'metrics: expected a list of names, got {shown(metrics)}; give one, as ["fid"]')
     if not metrics:
         raise ValueError('metrics: expected at least one, got none; give some, as ["fid"]')
+    for name, one in (("subject", subject), ("data", data)):
+        if isinstance(one, str | Path) and not Path(one).exists():
+            raise ValueError(f"{name}: expected a run, a model or pictures, found nothing at {one}; check the path")
     of: Subject
     if isinstance(subject, Model) or (isinstance(subject, str | Path) and is_model(Path(subject))):
         how: dict[str, Any] = {

@@ -220,6 +220,14 @@ def check_condition(model: Sampled, given: Condition) -> None:
             raise ValueError(
                 f"condition: this model hears {', '.join(sorted(known)) or 'nothing'}, got {name}; leave it out"
             )
+    for null in nulls:
+        for name, none in null.items():
+            value = given.get(name)
+            if value is not None and name != VALID and value.ndim != none.ndim:
+                raise ValueError(
+                    f"condition: expected {name} of {none.ndim} axes, (n, ...) as its null {tuple(none.shape)}, got "
+                    f"{shown(value)}; reshape it"
+                )
     valid = given.get(VALID)
     if valid is not None and len(model.space.shape) == 2:
         check_valid(f"condition: {VALID}", valid, (given.count, model.space.shape[0]))

@@ -116,6 +116,10 @@ def run(
     ValueError, before any work, where `out` holds something else.
     """
     check_folder(out)
+    try:
+        json.dumps(dict(study.asked), allow_nan=False)
+    except ValueError:
+        raise ValueError(f"study {study.name}: expected finite numbers, got {dict(study.asked)}; give others") from None
     _check(study, out, force)
     if force and out.exists():
         with RunLock(out):

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unsteep.core.arguments import number
 from unsteep.core.condition import Condition
 from unsteep.core.schedules import steps_of
 from unsteep.evaluation.examples import heard_of
 from unsteep.metrics.interval import Interval
 from unsteep.model import Model
 from unsteep.model.cost import counting, weights_digest
+from unsteep.model.request import request
 from unsteep.sampling import DEIS, SOLVERS, Driver, Solver, traits
 from unsteep.studies.page import write_page
 from unsteep.studies.questions.examiner import SHOWN, Examiner
@@ -120,9 +122,11 @@ class Answer:
 
 def guidance(examiner: Examiner, model: Model, scales: Sequence[float] = SCALES) -> Study:
     """How strong a guidance: what is asked for and how typical it is, against how varied."""
-    scales = list(dict.fromkeys(scales))
+    scales = [float(number("scales", scale)) for scale in dict.fromkeys(scales)]
     if not model.names:
         raise ValueError("study guidance: this model knows no classes to be guided to; train with condition.label=true")
+    for scale in scales:  # what cannot be asked is refused before anything is measured, or removed
+        request(model, 1, guidance=scale)
     metrics = ("agreement", "fid", "precision", "recall", "density", "coverage", "intra-class")
 
     def of(scale: float) -> Callable[[Path], Outcome]:
