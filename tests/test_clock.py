@@ -9,7 +9,7 @@ import torch
 
 from unsteep.training.clock import FIRST, MOST, Clock, clock_of, in_words
 from unsteep.training.forecast import Forecast
-from unsteep.training.log import Times, speed
+from unsteep.training.log import Sittings, speed
 
 
 class Hands:
@@ -76,7 +76,7 @@ def test_days_are_worth_a_warning_and_seconds_no_word() -> None:
             said += forecast.after(step, "cpu")
         assert len(said) == lines
     assert "10 days" in said[0]
-    assert "--preset small" in said[1]
+    assert "the preset small" in said[1]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_sittings_are_added_and_pauses_are_not(tmp_path: Path) -> None:
     path.write_text(
         "".join(json.dumps({"step": s, "at": at, **({"begins": True} if b else {})}) + "\n" for s, at, b in lines)
     )
-    assert Times.spent(path) == (100, 5007, 37)
-    assert Times.spent(tmp_path / "none") is None
-    times = Times(path, 12)
+    assert Sittings.spent(path) == (100, 5007, 37)
+    assert Sittings.spent(tmp_path / "none") is None
+    times = Sittings(path, 12)
     for step in range(13, 40):
         times.mark(step)
     times.mark(40, last=True)

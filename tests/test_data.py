@@ -15,6 +15,8 @@ from PIL import Image
 
 from unsteep.data import Array, Digits, Examples, Folder, Idx, folder, read_idx
 from unsteep.data.choosing import split_index
+from unsteep.data.searching import MARK
+from unsteep.pages import Page, pictures
 
 RANDOM = np.random.default_rng(0)
 SEEDED = RANDOM.bit_generator.state
@@ -339,7 +341,70 @@ def test_files_are_found_at_any_depth_in_order_and_hidden_ones_are_not(tmp_path)
     assert data.files == ("a/2.Jpeg", "a/z/deep.PNG", "b.png", "c.webp", "d.bmp", "e.gif", "f.TIFF", "g.jpg", "h.tif")
     assert data.x.shape == (9, 3, 4, 4)
     assert (data.x.int() - 9).abs().max() <= 1  # JPEG
-    assert (data.labels, data.names, data.skipped) == (None, (), ())
+    assert (data.labels, data.names) == (None, ())
+    assert dict(data.skipped) == {
+        ".cache/": "hidden",
+        ".hidden.png": "hidden",
+        "a/.thumbs/": "hidden",
+        "notes.txt": ".txt is no picture",
+    }
+
+
+def test_what_unsteep_wrote_below_the_folder_is_no_data(tmp_path):
+    """Runs, saved models, pages, samples and sheets; but a folder of samples is data where it is named itself."""
+    for name in ("a.png", "run/samples.png", "run/previews/p.png", "model/x.png", "page/fid.png", "drawn/3/0.png"):
+        save(tmp_path / name, flat((9, 9, 9)))
+    (tmp_path / "run" / "run.toml").write_text("")
+    (tmp_path / "model" / "model.toml").write_text("")
+    Page("Page").write(tmp_path / "page" / "index.html")
+    (tmp_path / "drawn" / MARK).write_text("")
+    pictures.save(pictures.grid(np.zeros((4, 1, 8, 8), np.uint8)), tmp_path / "sheet.png")
+    data = Folder(path=str(tmp_path), size=4, max_bad=0).read()
+    assert data.files == ("a.png",)
+    assert dict(data.skipped) == {
+        **dict.fromkeys(("drawn/", "model/", "page/", "run/"), "written by unsteep"),
+        "sheet.png": "drawn by unsteep",
+    }
+    assert Folder(path=str(tmp_path / "drawn"), size=4).read().files == ("3/0.png",)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"all 1 pictures in it were drawn by unsteep"):
+        Folder(path=str(tmp_path), size=4).read()
+
+
+def test_every_file_that_is_left_out_is_counted_by_kind_and_reason(tmp_path):
+    save(tmp_path / "a.png", flat((9, 9, 9)))
+    (tmp_path / "b.jfif").write_bytes(jpeg(flat((9, 9, 9))))
+    for i in range(50):
+        (tmp_path / f"{i:02d}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "c.mp4").write_bytes(b"")
+    (tmp_path / "away.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(tmp_path / "pipe.png")
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb"):
+        pass
+    data = Folder(path=str(tmp_path), size=4).read()
+    assert data.files == ("a.png", "b.jfif")
+    reasons = dict(data.skipped)
+    assert len(data.skipped) == 55
+    assert "needs the extra heif" in reasons["00.HEIC"]
+    assert reasons["c.mp4"] == ".mp4 is no picture"
+    assert (reasons["away.png"], reasons["pipe.png"]) == ("a link to nothing", "no regular file")
+    assert reasons["loop/"] == "a link to a folder"
+    assert "not UTF-8" in reasons["caf\\udce9.png"]
+    assert dict(data.summary())["skipped"].startswith("55: 00.HEIC and 49 more (.heic needs the extra heif")
+
+
+def test_a_class_whose_name_is_no_text_is_refused_at_once(tmp_path):
+    save(tmp_path / "a" / "x.png", flat((9, 9, 9)))
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(ValueError, match=r"data.labelled: the class folder .*caf.* has a name that is not UTF-8"):
+        Folder(path=str(tmp_path), size=4, labelled=True).read()
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def numbered(root: Path, count: int) -> list[str]:
@@ -474,8 +539,8 @@ def test_broken_pictures_are_left_out_and_counted(tmp_path, recwarn):
     assert "truncated" in reasons["truncated.jpg"]
     assert "pixels" in reasons["bomb.png"]
     assert "12000 x 12000 pixels" in reasons["small-bomb.png"]
-    assert dict(data.summary())["skipped"].startswith("10: another-format.png (")
-    assert dict(data.summary())["skipped"].endswith("and 7 more")
+    assert dict(data.summary())["skipped"].startswith("10: another-format.png and 4 more (not a picture), ")
+    assert dict(data.summary())["skipped"].endswith("and 3 more")
 
     with pytest.raises(
         ValueError, match=r"10 of 15 picture files cannot be read, another-format\.png \(.*data\.max_bad"
@@ -745,10 +810,56 @@ def test_arrays_in_an_npz_can_be_named(tmp_path):
         Array(path=str(tmp_path / "x.npy"), key="first").read()
 
 
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        (np.array([[0], [2], [2]]), [0, 1, 1], ("0", "2")),  # a column, as CIFAR-10 and MedMNIST have them
+        (np.array([0, 2, 2], np.uint8), [0, 1, 1], ("0", "2")),
+        (np.eye(4)[[0, 3, 1]], [0, 3, 1], ("0", "1", "2", "3")),
+        (np.eye(2, dtype=bool)[[1, 1, 0]], [1, 1, 0], ("0", "1")),
+        (np.array(["dog", "cat", "dog"]), [1, 0, 1], ("cat", "dog")),
+        (np.array([b"b", b"a", b"a"]), [1, 0, 0], ("a", "b")),
+    ],
+)
+def test_labels_in_the_layouts_of_the_field(tmp_path, labels, numbers, names):
+    np.savez(tmp_path / "x.npz", x_train=noise(3, 4, 4), y_train=labels)
+    data = Array(path=str(tmp_path / "x.npz")).read()
+    assert (data.labels.tolist(), data.names) == (numbers, names)
+    assert Array(path=str(tmp_path / "x.npz"), labels_key="none").read().labels is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "range_"),
+    [(0, 1, (0, 1)), (-1e-7, 1, (0, 1)), (-5e-5, 1 + 5e-5, (0, 1)), (-1, 1, (-1, 1)), (-0.5, 0.2, (-1, 1))],
+)
+def test_the_range_of_floats_is_decided_with_a_tolerance(tmp_path, low, high, range_):
+    x = np.random.default_rng(0).uniform(max(low, 0), min(high, 1), (5, 8, 8))
+    x[0, 0, :2] = low, high
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    data = Array(path=str(tmp_path / "x.npy")).read()
+    assert data.range == range_
+    assert range_[0] <= float(data.x.min()) <= float(data.x.max()) <= range_[1]
+
+
+@pytest.mark.parametrize("ends", [(-0.02, 1), (0, 1.02), (-1.5, 1), (0, 255), (-0.1, 0.9)])
+def test_floats_whose_range_fits_nothing_are_refused(tmp_path, ends):
+    x = np.random.default_rng(0).uniform(*ends, (5, 8, 8))
+    x[0, 0, :2] = ends
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ValueError, match=r"float pictures in \[0, 1\] or \[-1, 1\], got .*: rescale or clip them"):
+        Array(path=str(tmp_path / "x.npy")).read()
+
+
+def test_bytes_that_may_have_been_meant_otherwise_are_said():
+    dark = Examples(torch.randint(0, 2, (4, 1, 8, 8), dtype=torch.uint8))
+    assert any("nearly black" in text for _, text in dark.summary())
+    assert not any("nearly black" in text for _, text in Examples(dark.x * 255).summary())
+
+
 @pytest.mark.parametrize("labels", [np.arange(4), np.arange(6.0), np.zeros((6, 2), int)])
 def test_labels_that_do_not_fit_are_refused(tmp_path, labels):
     np.savez(tmp_path / "x.npz", x=noise(6, 4, 4), y=labels)
-    with pytest.raises(ValueError, match=r"integers of shape \(6,\).*data.labels_key"):
+    with pytest.raises(ValueError, match=r"labels as whole numbers \(6,\) or .*data.labels_key"):
         Array(path=str(tmp_path / "x.npz")).read()
 
 

@@ -233,7 +233,7 @@ def test_statistics_do_not_depend_on_how_many_examples_are_held_at_once(
     draws = torch.Generator().manual_seed(0)
     scale = torch.linspace(3, 0.1, dimensions) ** 4
     x = (torch.randn(90, dimensions, generator=draws) * scale).reshape(90, 1, 2, -1)
-    data = Examples(x, torch.arange(90) % 3, ("a", "b", "c"), levels=None)
+    data = Examples(x, torch.arange(90) % 3, ("a", "b", "c"), levels=None, range=(-1e3, 1e3))
     walk = Walked(data, torch.arange(90).flip(0), labelled=True, flip=flip)
     whole = walk.frame(3)
     monkeypatch.setattr("unsteep.training.statistics.AT_ONCE", 7 * dimensions)

@@ -341,13 +341,33 @@ def test_a_run_is_not_overwritten(run: Run, stopped: Path, tmp_path: Path) -> No
 
 
 def test_force_begins_anew(run: Run, stopped: Path) -> None:
-    (stopped / "old.png").write_bytes(b"")
+    (stopped / "previews" / "old.png").write_bytes(b"")
     short = replace(run, train=replace(run.train, steps=1))
     assert runs.start(short, stopped, force=True, say=silent)
     assert runs.read_run(stopped) == short
     assert len(read_log(stopped / "log.jsonl")) == 1
     assert [folder.name for folder in step_folders(stopped / "checkpoints")] == ["step-00000001"]
-    assert not (stopped / "old.png").exists()
+    assert not (stopped / "previews" / "old.png").exists()
+
+
+def test_force_removes_nothing_that_no_run_wrote(run: Run, stopped: Path) -> None:
+    """Nor the data, that lie in what is to be replaced."""
+    (stopped / "chosen").mkdir()
+    (stopped / "chosen" / "mine.png").write_bytes(b"")
+    before = sorted(stopped.rglob("*"))
+    with pytest.raises(ValueError, match=r"out: .* holds chosen, which no run wrote; move it, or choose another"):
+        runs.start(run, stopped, force=True, say=silent)
+    assert sorted(stopped.rglob("*")) == before
+
+
+def test_the_folder_may_be_a_link(run: Run, tmp_path: Path) -> None:
+    short = replace(run, train=replace(run.train, steps=1))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk", target_is_directory=True)
+    for _ in range(2):
+        assert runs.start(short, tmp_path / "run", force=True, say=silent)
+    assert (tmp_path / "run").is_symlink()
+    assert (tmp_path / "disk" / "run.toml").exists()
 
 
 def test_force_with_a_mistake_leaves_the_run(stopped: Path, run: Run) -> None:

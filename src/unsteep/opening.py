@@ -45,6 +45,10 @@ def load(
         if any((path / "checkpoints").glob("step-*")):
             raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
         raise ValueError(f"{path} has no checkpoint yet; train it with: unsteep train --resume --out {path}")
+    if not (folder / "model.toml").exists():
+        raise ValueError(
+            f"{path} is a run, but of no denoiser; a classifier is opened by open_classifier, and guides another model"
+        )
     model = Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
     return model.to(precision=precision)
 

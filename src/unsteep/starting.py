@@ -16,7 +16,7 @@ from unsteep.data import Given
 from unsteep.networks.presets import Preset
 from unsteep.opening import chosen_device, load
 from unsteep.recipes import RECIPES
-from unsteep.recipes.sizing import ASKS_MUCH, duration, following, shape_of, sized, within
+from unsteep.recipes.sizing import ASKS_MUCH, duration, following, network_of, shape_of, sized, within
 from unsteep.storage.config import Trust, override
 from unsteep.training import run as runs
 from unsteep.training.denoising import Run
@@ -147,6 +147,7 @@ def _sized(run: Any, settings: list[str], preset: Preset | None, budget: str | N
         return run
     if not isinstance(run, Run):
         raise ValueError(f"preset: sizes are of denoisers, and this is a {type(run).__name__}; leave it out")
+    network_of(run)
     run = override(run, [one for one in settings if one.startswith("data.")], trust=trust)
     if preset is not None:
         return sized(run, preset, max(shape_of(run.data)[1:]))

@@ -25,9 +25,11 @@ app = App(
 )
 VERBS = {
     "train": "Train a model on pictures, an array or a packaged data set.",
+    "settings": "List every key of --set, with its meaning and its choices.",
     "train-classifier": "Train a classifier of noisy pictures, for classifier guidance.",
     "sample": "Draw samples from a trained model.",
     "show": "Show what a run is and how far it has come.",
+    "report": "Write the page of a run anew, while it trains or after.",
     "evaluate": "Measure how good samples are, with the protocol and the error of every number.",
     "compare": "Hold evaluations against each other, and say what is not significant.",
     "likelihood": "Measure how many bits data take under a model, term by term.",

@@ -22,6 +22,7 @@ def train(
     start_from: Path | None = None,
     preset: Preset | None = None,
     budget: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
     options: RunOptions = USUAL,
 ) -> int:
     """Train a model and write a run: checkpoints, log, pictures and report.html.
@@ -45,6 +46,8 @@ def train(
         The size of the network, and the steps that go with it. Recipes for pictures of your own take small on a CPU.
     budget
         A time that training is to fit on this machine, as 30m or 2h: it chooses network, steps, and the pictures' size.
+    dry_run
+        Say what would be trained, with every setting and the time it would take; write nothing.
     """
     if recipe is None and config is None and not (resume and options.out):
         raise ValueError("name a recipe (digits, folder, ...; see --help), or give --config FILE")
@@ -75,6 +78,15 @@ def train(
             budget=budget,
             device=where,
         )
+        if dry_run:
+            from unsteep.cli.settings import show
+            from unsteep.storage.meanings import settings as every
+
+            took = runs.plan(run, out, force=options.force, device=where, trust=trust)
+            print()
+            show(every(took))
+            print("\nnothing was written; without --dry-run it is trained")
+            return 0
         finished = runs.start(run, out, force=options.force, device=where, trust=trust)
     if not finished:
         return 130

@@ -101,9 +101,13 @@ class LinearBetas(Chain):
     section 4)."""
 
     steps: int = 1000
+    """Steps of the chain."""
     start: float = 1e-4
+    """The first beta, stated for 1000 steps."""
     end: float = 0.02
+    """The last one."""
     zero_terminal: bool = False
+    """Rescaled so that t = 1 is noise alone (Lin et al. 2024)."""
 
     def __post_init__(self) -> None:
         self._check()

@@ -35,8 +35,9 @@ Bad = list[tuple[str, str]]
 class Captions:
     """The pictures of a folder that have captions.
 
-    path: the folder, or the CSV or JSONL file in it, where it has several; size: both sides of what is read, height and
-    width where they differ; crop: "center" cuts the largest centred part, "stretch" squeezes; channels: 1 grey, 3
+    path: the folder, or the CSV or JSONL file in it, where it has several; size: both sides of what is read; height,
+    width: where they differ, else 0; crop: "center" cuts the largest centred part, "stretch" squeezes; channels: 1
+    grey, 3
     colour; limit: keep the first so many, in order of path; holdout: the fraction kept for testing; max_bad: the
     fraction that is tolerated of pictures without a caption, of captions without a picture, and of pictures that
     cannot be read.

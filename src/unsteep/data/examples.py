@@ -14,6 +14,7 @@ from unsteep.core.protocols import Rows
 from unsteep.data.choosing import shorten
 
 SHOWN_CLASSES = 12
+DARK = 32  # the largest byte of pictures that may have been meant otherwise
 SHOWN_SKIPPED = 3
 SHOWN_CAPTIONS = 3
 BYTES, WORDS = 256, 65536  # values of uint8 and of uint16
@@ -159,6 +160,8 @@ class Examples:
             rows.append(("value range", f"{low:.4g} to {high:.4g}"))
         else:
             rows.append(("value range", f"{low} to {high}, {self.levels} grey levels"))
+        if self.x.ndim == 4 and self.levels == BYTES and self.x.dtype == torch.uint8 and high < DARK:
+            rows.append(("mind", f"values reach {high} of 255, nearly black; scale them if that is meant white"))
         if self.valid is not None:
             lengths = self.valid.sum(1)
             rows.append(("lengths", f"{int(lengths.min())} to {int(lengths.max())} frames"))

@@ -38,8 +38,9 @@ T = TypeVar("T")
 class Folder:
     """The pictures (png, jpg, webp, bmp, gif, tif, avif, heic) in a folder and its sub-folders (see `searching`).
 
-    size: both sides of what is read, height and width where they differ; crop: "center" cuts the largest centred part
-    of this shape, "stretch" squeezes; channels: 1 grey, 3 colour, 4 colour and transparency; bits: 8, or 16 for grey
+    path: the folder; size: both sides of what is read; height, width: where they differ, else 0; crop: "center" cuts
+    the largest centred part of this shape, "stretch" squeezes; channels: 1 grey, 3 colour, 4 colour and transparency;
+    bits: 8, or 16 for grey
     pictures that have them; labelled: the first level of sub-folders are the classes, numbered in
     alphabetical order; labels: keep these class numbers; limit: keep the first so many, in order of path;
     holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is tolerated, and

@@ -28,7 +28,7 @@ GENERATOR = b'<meta name="generator" content="unsteep">'
 
 
 @dataclass(frozen=True)
-class Found:
+class Searched:
     """Paths relative to the folder, with forward slashes and sorted: of pictures, and (path, reason) of what else is
     there."""
 
@@ -36,7 +36,7 @@ class Found:
     left: list[tuple[str, str]]
 
 
-def search(root: Path) -> Found:
+def search(root: Path) -> Searched:
     """All that lies below `root`. ValueError where there is no folder, or nothing in it that may be a picture."""
     if root.is_file():
         raise ValueError(f"data.path: expected a folder of pictures, got the file {root}: give the folder it lies in")
@@ -68,7 +68,7 @@ def search(root: Path) -> Found:
             f"{root} holds {len(left)} files, but no picture: expected names ending in {', '.join(SUFFIXES)}, "
             f"got {shorten(sorted(name for name, _ in left), 3)}: give another data.path"
         )
-    return Found(sorted(files), sorted((printable(name), why) for name, why in left))
+    return Searched(sorted(files), sorted((printable(name), why) for name, why in left))
 
 
 def printable(name: str) -> str:

@@ -21,17 +21,19 @@ VARIANCES: dict[str, LearnVariance] = {"fixed": False, "learned": "fraction", "d
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The denoiser of a run: its network, what the network predicts, and how it hears the noise level.
-
-    `variance` of the reverse steps: "fixed", "learned" between beta_tilde and beta (Nichol & Dhariwal 2021), or a
-    learned "diagonal" (the ablation of Ho et al. 2020).
-    """
+    """The denoiser of a run: its network, what the network predicts, and how it hears the noise level."""
 
     network: AnyNetwork = field(default_factory=UNetConfig)
+    """What is trained."""
     prediction: Head = "eps"
+    """What it predicts, of which the estimate of x0 follows."""
     variance: Literal["fixed", "learned", "diagonal"] = "fixed"
+    """Of the reverse steps: fixed, learned between beta_tilde and beta (Nichol & Dhariwal 2021), or a learned
+    diagonal (the ablation of Ho et al. 2020)."""
     noise_label: NoiseLabel | None = None
+    """The number by which the network hears the noise level; none: step on a chain, else time."""
     input_scale: InputScale = "none"
+    """unit: x_t is brought to unit variance before the network."""
 
     def __post_init__(self) -> None:
         checked(self)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.arguments import MOST_SAMPLES, kind, shown, whole
-from unsteep.core.condition import Condition
+from unsteep.core.condition import VALID, Condition
 from unsteep.model.model import Model
 from unsteep.model.request import request
 from unsteep.pages.progress import bar
@@ -52,11 +53,14 @@ def invert(
     whole("batch_size", batch_size, 1, MOST_SAMPLES)
     if not isinstance(examples, Tensor) or not examples.ndim or len(examples) == 0:
         raise ValueError(f"data: expected a tensor of at least one example, got {shown(examples)}; give some")
+    asks = {"label": label, **others}
+    of = request(model, len(examples), asks=asks, usual=False, condition=condition)
+    valid = None if of.condition is None else of.condition.get(VALID)
+    if valid is not None and valid.shape == examples.shape[:2]:  # what pads a sequence has no part in it
+        examples = masked.kept(examples, valid.to(examples.device))
     model.space.check(examples)
     if examples.is_floating_point() and not bool(examples.isfinite().all()):
         raise ValueError("examples: expected finite numbers, got NaN or infinite ones; fill them in first")
-    asks = {"label": label, **others}
-    of = request(model, len(examples), asks=asks, usual=False, condition=condition)
     driver, schedule = Adaptive(pair="dormand-prince", tolerance=tolerance), model.denoiser.schedule
     done: list[tuple[Tensor, Tensor, Tensor]] = []
     starts = range(0, len(examples), batch_size)

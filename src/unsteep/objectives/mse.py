@@ -28,7 +28,9 @@ class Simple(WithTimes):
     """The squared error with `weight`, at times drawn by `times`."""
 
     weight: AnyWeight = field(default_factory=Native)
+    """Of each noise level in the loss."""
     times: AnyTimes = field(default_factory=Uniform)
+    """How training draws noise levels."""
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         t, correction = corrected(self.times, draw)

@@ -47,14 +47,19 @@ def sized(run: Run, name: Preset, side: int) -> Run:
     """A run with the network of a preset, for pictures of this longer side, and its way of training. ValueError for a
     run of no pictures."""
     choice("preset", name, get_args(Preset))
-    if not isinstance(run.model.network, UNetConfig):
-        raise ValueError(
-            f"preset: sizes are of networks of pictures, and this recipe has {type(run.model.network).__name__}; leave "
-            "it out, and set model.network.width and train.steps"
-        )
-    network = replace(preset(name, side), dropout=run.model.network.dropout if name == "large" else 0.0)
+    network = replace(preset(name, side), dropout=network_of(run).dropout if name == "large" else 0.0)
     train = replace(run.train, **{key: getattr(TRAINING[name], key) for key in TAKEN})
     return replace(run, model=replace(run.model, network=network), train=train)
+
+
+def network_of(run: Run) -> UNetConfig:
+    """The network of a run, of which there are presets. ValueError for another kind."""
+    if isinstance(run.model.network, UNetConfig):
+        return run.model.network
+    raise ValueError(
+        f"preset: sizes are of networks of pictures, and this recipe has {type(run.model.network).__name__}; leave "
+        "it out, and set model.network.width and train.steps"
+    )
 
 
 def shape_of(source: Any) -> Shape:
@@ -124,9 +129,7 @@ def _at(run: Run, size: Size, shape: Shape) -> tuple[Run, Shape]:
 
 def _built(run: Run, shape: Shape) -> torch.nn.Module:
     """The network of a run, without what it hears."""
-    network = run.model.network
-    assert isinstance(network, UNetConfig)
-    return replace(network, channels=shape[0], size=max(shape[1:])).build()
+    return replace(network_of(run), channels=shape[0], size=max(shape[1:])).build()
 
 
 def operations(run: Run, shape: Shape) -> int:

@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
-    """What the model is conditioned on. `drop`: how often training hides the condition, all of it.
-
-    `label`: the class. `text`: the caption; bpe or characters: in pieces of a vocabulary learned from the captions, at
-    most `pieces` of them; or the folder of a pretrained text encoder, which stays as it is. Prompts have at most
-    `limit` pieces. `picture`: an aligned one, as low-resolution:8, sketch or given (see `hearing.pairs`), noised in
-    training to times up to `augment`. `also`: kinds of one's own. The lengths of sequences are always heard.
-    """
+    """What the model is conditioned on. The lengths of sequences are always heard."""
 
     label: bool = False
+    """Whether it hears the class."""
     text: str = "none"
+    """How it hears captions: bpe or characters, in pieces of a vocabulary learned from them, or the folder of a
+    pretrained text encoder, which stays as it is; none: not at all."""
     pieces: int = 512
+    """The most pieces of that vocabulary."""
     limit: int = 48
+    """The most pieces of a prompt."""
     picture: str = "none"
+    """The aligned picture it hears: low-resolution:8, sketch or given (see `hearing.pairs`); none: no picture."""
     augment: float = 0.5
+    """Times up to which that picture is noised in training."""
     drop: float = 0.0
+    """How often training hides the condition, all of it; above 0 for guidance."""
     also: tuple[AnyHears, ...] = ()
+    """Kinds of condition of one's own."""
 
     def __post_init__(self) -> None:
         for name in ("pieces", "limit"):

@@ -37,18 +37,25 @@ from unsteep.training.tasks import parameters, seeded
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything that decides what a training run computes. `space`: what the data's numbers mean; default, by their
-    shape. `start_from`: a run, checkpoint or saved model, whose weights it starts from; its model, schedule, space and
-    conditions stay."""
+    """Everything that decides what a training run computes."""
 
     data: AnyData
+    """Where the examples come from."""
     space: AnySpace | None = None
+    """What the data's numbers mean; none: by their shape."""
     condition: Conditioning = field(default_factory=Conditioning)
+    """What the model is conditioned on."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The denoiser."""
     schedule: AnySchedule = field(default_factory=LinearBetas)
+    """The noise level at every time."""
     objective: AnyObjective = field(default_factory=Simple)
+    """The loss."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """How it trains."""
     start_from: str = ""
+    """A run, checkpoint or saved model whose weights it starts from; its model, schedule, space and conditions
+    stay."""
 
     def describe(self, data: DataSet) -> Description:
         """The model that this run trains on `data`, with every size filled in; ValueError where the parts do not

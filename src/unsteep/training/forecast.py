@@ -12,7 +12,7 @@ from unsteep.training.clock import in_words
 
 STEPS, SECONDS = 10, 20.0  # after so many steps, or so long
 SHORT, LONG = 20.0, 86400.0  # seconds: below, it is not worth a word; above, it is worth a warning
-CHEAPER = "--preset small or smaller pictures, as --set data.size=32, are many times cheaper; --budget 1h fits the time"
+CHEAPER = "far cheaper: the preset small, or pictures of data.size=32; a budget, as 1h, makes it fit the time"
 
 
 class Forecast:
@@ -35,14 +35,17 @@ class Forecast:
             return
         self._told = True
         each = seconds / steps
-        left = each * (self._total - self._done)
-        if left < SHORT:
-            return
-        memory = peak_memory(device)
-        took = "" if memory is None else f"; {memory / 1e9:.1f} GB of memory so far"
-        yield f"{'takes':>12}  about {in_words(left)}, {_each(each)} a step{took}"
-        if left > LONG:
-            yield f"{'':>12}  {CHEAPER}"
+        if each * (self._total - self._done) >= SHORT:
+            yield from forecast(each, self._total - self._done, device)
+
+
+def forecast(each: float, steps: int, device: torch.device | str) -> Iterator[str]:
+    """Lines about a run of so many steps of `each` seconds."""
+    left, memory = each * steps, peak_memory(device)
+    took = "" if memory is None else f"; {memory / 1e9:.1f} GB of memory so far"
+    yield f"{'takes':>12}  about {in_words(left)}, {_each(each)} a step{took}"
+    if left > LONG:
+        yield f"{'':>12}  {CHEAPER}"
 
 
 def _each(seconds: float) -> str:

@@ -48,7 +48,7 @@ class Log:
         self._file.close()
 
 
-class Times:
+class Sittings:
     """When steps were done: lines of `times.jsonl`, apart from the log, which is the same for the same run. A sitting
     is a process that trained: the first line of each says `begins`."""
 

@@ -19,7 +19,7 @@ from unsteep.pages import plots
 from unsteep.pages.files import write_json
 from unsteep.pages.html import Page
 from unsteep.training.clock import in_words
-from unsteep.training.log import Times, read_log
+from unsteep.training.log import Sittings, read_log
 
 ABOUT = "about.json"
 REAL = "real.png"
@@ -62,7 +62,7 @@ def read(out: Path) -> dict[str, Any]:
 
 def write(out: Path, *, steps: int, finished: bool = False) -> Path:
     """report.html; its path. `steps`: how many the run is to take."""
-    about, log, spent = read(out), read_log(out / "log.jsonl"), Times.spent(out / "times.jsonl")
+    about, log, spent = read(out), read_log(out / "log.jsonl"), Sittings.spent(out / "times.jsonl")
     captions = about.get("captions", {})
     done = log[-1]["step"] if log else 0
     far = f"{done:,} steps" if finished else f"{done:,} of {steps:,} steps"

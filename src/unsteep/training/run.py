@@ -12,12 +12,10 @@ Nothing is written before the data are read and the model is built, so a mistake
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +30,13 @@ from unsteep.storage.checkpoint import latest, load_text, prune
 from unsteep.storage.lock import RunLock
 from unsteep.storage.schema import spelled
 from unsteep.training import checkpoints, page
+from unsteep.training.belongings import others_in, remove
 from unsteep.training.classifying import ClassifierRun
 from unsteep.training.clock import Clock
 from unsteep.training.denoising import Run
-from unsteep.training.forecast import Forecast
-from unsteep.training.log import Log, Progress, Times, speed
+from unsteep.training.forecast import Forecast, forecast
+from unsteep.training.interrupts import interruptible
+from unsteep.training.log import Log, Progress, Sittings, speed
 from unsteep.training.loop import Diverged, skips, train
 from unsteep.training.tasks import Configuration, Task
 
@@ -50,7 +50,6 @@ class _Written:
     run: AnyRun
 
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
 MOVED = ("path", "aligned")  # of data, which may lie elsewhere: their digest is compared
 
@@ -69,6 +68,37 @@ def start(
 ) -> bool:
     """Trains a new run in `out`. True if it reached its end, False if it was interrupted and saved. `data`: its own,
     where they were read already."""
+    run, data, task = _made(run, out, force, device, trust, data)
+    text = config.dumps(run)
+    _introduce(run, data, task, out, say)
+    if out.exists():
+        with RunLock(out):  # refuses to remove what another process is training
+            remove(out)
+    with RunLock(out):
+        _write(out, written(run, text))
+        return _go_on(run, out, data, task, say)
+
+
+def plan(run: Any, out: Path, *, force: bool = False, device: str = "cpu", say: Say = print, trust: Any = False) -> Any:
+    """Says what `start` would do, and how long it would take, of a few steps that are then forgotten; the run, as it
+    would be written. Writes nothing."""
+    run, data, task = _made(run, out, force, device, trust)
+    config.dumps(run)  # refuses what could not be written
+    _introduce(run, data, task, out, say)
+    began, few = time.monotonic(), min(3, run.train.steps)
+    for record in train(task, replace(run.train, steps=few)):
+        if record.step == 1:  # which sets up much
+            began = time.monotonic()
+    each = (time.monotonic() - began) / max(1, few - 1)
+    for line in forecast(each, run.train.steps, next(iter(task.trained.values())).device):
+        say(line)
+    return run
+
+
+def _made(
+    run: Any, out: Path, force: bool, device: str, trust: Any, data: DataSet | None = None
+) -> tuple[Any, DataSet, Task]:
+    """The run with what it took, its data, and its task. ValueError for whatever does not fit, or lies in `out`."""
     if (out / "run.toml").exists() and not force:
         raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
     if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
@@ -76,7 +106,7 @@ def start(
     source = Path(run.start_from).resolve() if run.start_from else None
     if source is not None and out.resolve() in (source, *source.parents):
         raise ValueError(f"out: {out} holds {run.start_from}, from which the run starts; choose another")
-    others = _others(out)
+    others = others_in(out)
     if others:
         raise ValueError(
             f"out: {out} holds {shorten(others, 3)}, which no run wrote; move it, or choose another folder"
@@ -89,14 +119,7 @@ def start(
     for state in others:
         state.take(first.precision)
     run = replace(run, train=replace(run.train, precision=first.precision.precision))
-    text = config.dumps(run)
-    _introduce(run, data, task, out, say)
-    if out.exists():
-        with RunLock(out):  # refuses to remove what another process is training
-            _remove(out)
-    with RunLock(out):
-        _write(out, written(run, text))
-        return _go_on(run, out, data, task, say)
+    return run, data, task
 
 
 def resume(
@@ -132,32 +155,6 @@ def resume(
         say(f"resuming {out} at step {task.step} of {run.train.steps}")
         _write(out, written(run, config.dumps(run)))
         return _go_on(run, out, data, task, say)
-
-
-PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy")
-WRITTEN = (  # by a run, and by the verbs that look at one
-    *("run.toml", "log.jsonl", "times.jsonl", "about.json", "checkpoints", "previews", "report.html", "reverse.gif"),
-    *(f"{name}.png" for name in PICTURES),
-    *("classifier", "without-noise", "evaluation", "likelihood", "rate-distortion", "accuracy.json", "index.html"),
-    ".lock",
-)
-
-
-def _others(out: Path) -> list[str]:
-    """What lies in a run's folder that nobody but its owner can have put there."""
-    if not (out / "run.toml").exists():
-        return []
-    there = sorted(one.name for one in out.iterdir())
-    return [name for name in there if name not in WRITTEN and not name.startswith((".run.", ".report.", ".samples."))]
-
-
-def _remove(out: Path) -> None:
-    """Empties a run's folder of what was written there, by name; the folder stays, which may be a link or a disk."""
-    for path in [out / name for name in WRITTEN if name != ".lock"]:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _write(out: Path, text: str) -> None:
@@ -233,14 +230,14 @@ def _go_on(run: Any, out: Path, data: DataSet, task: Task, say: Say) -> bool:
         prune(out / "checkpoints", run.train.keep)
 
     with interruptible() as interrupted:
-        log, times, clock = Log(out / "log.jsonl", task.step), Times(out / "times.jsonl", task.step), Clock()
-        forecast = Forecast(task.step, run.train.steps)
+        log, times, clock = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step), Clock()
+        expected = Forecast(task.step, run.train.steps)
         try:
             with Progress(task.step, run.train.steps, run.train.batch) as progress:
                 for record in train(task, run.train):
                     log.write(record)
                     progress.update(record)
-                    for line in forecast.after(record.step, device):
+                    for line in expected.after(record.step, device):
                         say(line)
                     last, stop = record.step == run.train.steps, interrupted()
                     times.mark(record.step, last=last or stop)
@@ -306,25 +303,3 @@ def _introduce(run: Any, data: DataSet, task: Task, out: Path, say: Say) -> None
     rows = [("device", machine(str(next(iter(task.trained.values())).device)).brief), *_described(run, data, task)]
     for name, value in [*rows, ("run", str(out))]:
         say(f"{name:>12}  {value}")
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C, SIGTERM and a closed terminal into a question that is asked between steps. A second Ctrl-C stops at
-    once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in STOPPING}
-    except ValueError:  # not in the main thread, where signals cannot be had: nothing to interrupt
-        before = {}
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

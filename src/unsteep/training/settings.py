@@ -10,26 +10,41 @@ from unsteep.networks.precision import Asked
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a run trains. `batch` examples per step, in `accumulate` parts; `flip`: mirror pictures at random.
-    `precision`: the network's (see `networks.precision`); of "auto", a run keeps what was taken. `checkpointing`:
-    blocks of the network are computed again for the gradient, for less memory and a third more time."""
+    """How a run trains."""
 
     steps: int = 10_000
+    """How many."""
     batch: int = 64
+    """Examples of a step."""
     accumulate: int = 1
+    """Parts that a batch goes through the network in, for less memory."""
     learning_rate: float = 2e-4
+    """AdamW's, at its highest."""
     final_learning_rate: float | None = None
+    """Where a half cosine brings it at the last step; none: it stays."""
     warmup: int = 500
+    """Steps over which the rate rises from 0."""
     weight_decay: float = 0.0
+    """AdamW's."""
     clip: float = 1.0
+    """The longest gradient, in its norm; longer ones are shortened."""
     ema: float = 0.9999
+    """Decay of the average of the weights, which samples are drawn by: it reaches back 1 / (1 - ema) steps. 0:
+    none."""
     flip: bool = False
+    """Mirror pictures at random: not for text or signs."""
     precision: Asked = "float32"
+    """The network's (see `networks.precision`); of auto, a run keeps what was taken."""
     checkpointing: bool = False
+    """Blocks of the network are computed again for the gradient, for less memory and a third more time."""
     seed: int = 0
+    """Of weights, order, noise and dropout."""
     preview_every: int = 1000
+    """Steps between previews; the clock draws others, after a minute and then ever more seldom."""
     checkpoint_every: int = 1000
+    """Steps between checkpoints; one is saved with each preview, too, and when it is stopped."""
     keep: int = 2
+    """Checkpoints, the newest."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "preview_every", "checkpoint_every", "keep"):

@@ -1,0 +1,83 @@
+"""Every setting of a configuration with its type, its value and what it means: for help, and beside a run.toml.
+
+Meanings are read from the source, so that there is one place for them: the string under a field, or the sentence of the
+class's docstring that names it, as "`steps`: how many" or "size: both sides; crop: ...".
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from typing import Any
+
+from unsteep.storage.schema import join, kind_of, schema_of, show, words
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`key` as --set takes it; `words`: its type, or the names that may stand there; `value`, as TOML shows it; what it
+    means, empty where nobody wrote it down."""
+
+    key: str
+    words: str
+    value: str
+    meaning: str
+
+
+def settings(config: Any, key: str = "") -> Iterator[Setting]:
+    """All of a configuration, a component before its parts."""
+    for name, (_, annotation) in schema_of(type(config)).items():
+        at, value = join(key, name), getattr(config, name)
+        means = meaning(type(config), name)
+        if is_dataclass(value) and not isinstance(value, type):
+            kind = kind_of(annotation)
+            yield Setting(at, " | ".join(kind.names), kind.call(type(value)), means)
+            yield from settings(value, at)
+        else:
+            yield Setting(at, words(annotation), "none" if value is None else _shown(value), means)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return type(value).__name__ if is_dataclass(value) else show(value)
+
+
+def meaning(cls: type, name: str) -> str:
+    """What a field means, in a line; of the class that declares it."""
+    base: Any
+    for base in cls.__mro__:
+        if name in inspect.get_annotations(base):
+            return _below(base).get(name) or _named(inspect.getdoc(base) or "", name)
+    return ""
+
+
+@cache
+def _below(cls: Any) -> dict[str, str]:
+    """The strings that stand under fields."""
+    try:
+        [tree] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return {}
+    found: dict[str, str] = {}
+    body = getattr(tree, "body", [])
+    for here, below in itertools.pairwise(body):
+        if isinstance(here, ast.AnnAssign) and isinstance(here.target, ast.Name) and isinstance(below, ast.Expr):
+            text = getattr(below.value, "value", None)
+            if isinstance(text, str):
+                found[here.target.id] = " ".join(text.split())
+    return found
+
+
+def _named(doc: str, name: str) -> str:
+    """The part of a docstring that says what `name` is."""
+    text = " ".join(doc.split())
+    before, more = r"(?:^|[;.] |: |\))", r"(?:(?:,| and) `?\w+`?)*"
+    found = re.search(rf"{before}(?:\w+, )?`?{name}`?{more}: (?P<what>.+?)(?=;|\.(?: |$)|$)", text)
+    return found["what"].strip() if found else ""

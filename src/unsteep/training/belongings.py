@@ -1,0 +1,31 @@
+"""What in a run's folder is the run's, by name: to begin anew, this is removed, and nothing else ever is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy")
+WRITTEN = (  # by a run, and by the verbs that look at one
+    *("run.toml", "log.jsonl", "times.jsonl", "about.json", "checkpoints", "previews", "report.html", "reverse.gif"),
+    *(f"{name}.png" for name in PICTURES),
+    *("classifier", "without-noise", "evaluation", "likelihood", "rate-distortion", "accuracy.json", "index.html"),
+    ".lock",
+)
+
+
+def others_in(out: Path) -> list[str]:
+    """What lies in a run's folder that nobody but its owner can have put there."""
+    if not (out / "run.toml").exists():
+        return []
+    there = sorted(one.name for one in out.iterdir())
+    return [name for name in there if name not in WRITTEN and not name.startswith((".run.", ".report.", ".samples."))]
+
+
+def remove(out: Path) -> None:
+    """Empties a run's folder of what was written there, by name; the folder stays, which may be a link or a disk."""
+    for path in [out / name for name in WRITTEN if name != ".lock"]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
