@@ -32,9 +32,10 @@ class Setting:
 
 def settings(config: Any, key: str = "") -> Iterator[Setting]:
     """All of a configuration, a component before its parts."""
-    for name, (_, annotation) in schema_of(type(config)).items():
+    cls: Any = type(config)
+    for name, (_, annotation) in schema_of(cls).items():
         at, value = join(key, name), getattr(config, name)
-        means = meaning(type(config), name)
+        means = meaning(cls, name)
         if is_dataclass(value) and not isinstance(value, type):
             kind = kind_of(annotation)
             yield Setting(at, " | ".join(kind.names), kind.call(type(value)), means)
