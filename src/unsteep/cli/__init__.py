@@ -25,6 +25,7 @@ app = App(
 )
 VERBS = {
     "train": "Train a model on pictures, an array or a packaged data set.",
+    "data": "Look at a folder of pictures before training on it.",
     "settings": "List every key of --set, with its meaning and its choices.",
     "train-classifier": "Train a classifier of noisy pictures, for classifier guidance.",
     "sample": "Draw samples from a trained model.",

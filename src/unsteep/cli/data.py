@@ -1,0 +1,42 @@
+"""unsteep data: what lies in a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def data(path: Path, /, *, out: Path | None = None) -> None:
+    """Look at a folder of pictures before training on it: how many, which sizes and kinds, classes, duplicates and
+    near-duplicates, what is skipped and why, and what to do about it.
+
+    For example: unsteep data photos/ --out contact.png
+
+    Parameters
+    ----------
+    path
+        The folder.
+    out
+        Where a contact sheet goes: .png, .jpg or .webp; default: none is drawn.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unsteep.data.survey import sheet, survey
+    from unsteep.pages import pictures
+    from unsteep.pages.files import by_suffix
+
+    if out is not None:
+        by_suffix(out, pictures.FORMATS, "a picture")
+    found = survey(path)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in found.rows:
+        table.add_row(name, Text(text))
+    for i, text in enumerate(found.advice):
+        table.add_row("" if i else "advice", Text(text))
+    Console().print(table, highlight=False)
+    if out is not None:
+        pictures.save(pictures.grid(sheet(found).x.numpy()), out)
+        print(f"\nlook at  {out}")
