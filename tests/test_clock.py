@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unsteep.training.clock import FIRST, MOST, Clock, clock_of, in_words
+from unsteep.pages.progress import clock_of
+from unsteep.training.clock import FIRST, MOST, Clock, in_words
 from unsteep.training.forecast import Forecast
 from unsteep.training.log import Sittings, speed
 

@@ -16,7 +16,7 @@ from PIL import Image
 from unsteep.data import Array, Digits, Examples, Folder, Idx, folder, read_idx
 from unsteep.data.choosing import split_index
 from unsteep.data.searching import MARK
-from unsteep.pages import Page, pictures
+from unsteep.pages import Page, pictures, progress
 
 RANDOM = np.random.default_rng(0)
 SEEDED = RANDOM.bit_generator.state
@@ -457,7 +457,7 @@ class Terminal(io.StringIO):
 def test_a_bar_is_shown_when_it_takes_long(tmp_path, monkeypatch, patience):
     numbered(tmp_path, 5)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(folder, "PATIENCE", patience)
+    monkeypatch.setattr(progress, "PATIENCE", patience)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     assert len(Folder(path=str(tmp_path), size=4).read()) == 5
     assert ("reading pictures" in terminal.getvalue()) == (patience < 0)

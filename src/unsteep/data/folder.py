@@ -5,7 +5,6 @@ by split and class. Files that turn out to be no pictures are left out and count
 error. Pillow frees the interpreter while it decodes, so a pool of threads is enough.
 """
 
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -13,23 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose, shorten
 from unsteep.data.examples import BYTES, WORDS, Examples
 from unsteep.data.pictures import DRAWN, Crop, converted, load_picture, reason, shape_of
 from unsteep.data.searching import NAMELESS, search
+from unsteep.pages.progress import bar
 
 IN_MEMORY = 2 << 30  # bytes; a larger array lies in a temporary file, which the system pages in as needed
 CHUNK = 512  # pictures decoded ahead of the one being stored
-PATIENCE = 2.0  # seconds before a progress bar appears
 
 T = TypeVar("T")
 
@@ -256,14 +252,8 @@ def vanishing(shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.
 
 
 def _watched(items: Iterable[T], total: int) -> Iterator[T]:
-    """Pass items on; once that has taken a while, and where somebody may be looking, show a progress bar."""
-    begun = monotonic()
-    with ExitStack() as stack:
-        bar: Progress | None = None
-        for done, item in enumerate(items):
-            if bar is None and sys.stderr.isatty() and monotonic() - begun > PATIENCE:
-                bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-                task = bar.add_task("reading pictures", total=total)
-            if bar is not None:
-                bar.update(task, completed=done)
+    """Pass items on, and show how far it has come."""
+    with bar(True, total, "reading pictures") as advance:
+        for item in items:
+            advance()
             yield item

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from unsteep.guidance.setting import Guidance
 from unsteep.model.model import Model
 from unsteep.networks.wrapping import weights_of
+from unsteep.pages.progress import bar
 
 
 @dataclass
@@ -28,26 +28,22 @@ def counting(
     model: Model, guidance: Guidance | None = None, *, doing: str = "", total: int | None = None, shown: bool = False
 ) -> Iterator[Calls]:
     """Counts what goes through the network of a model, and through that of a weaker model or a classifier that guides
-    it; shows it as a bar up to `total` (None: unknown) on a terminal, if `shown`."""
-    from rich.console import Console
-    from rich.progress import Progress
+    it; shows it as a bar up to `total` (None: unknown), if `shown`."""
+    so_far = Calls()
+    with bar(shown, total, doing) as advance:
 
-    console, so_far = Console(file=sys.stderr), Calls()
-    bar = Progress(console=console, transient=True, disable=not (shown and console.is_terminal))
-    task = bar.add_task(doing, total=total)
+        def count(module: torch.nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+            so_far.rows += len(output)
+            advance(len(output))
 
-    def count(module: torch.nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        so_far.rows += len(output)
-        bar.update(task, completed=so_far.rows)
-
-    others = () if guidance is None else (guidance.weaker, guidance.classifier)
-    hooks = [network.register_forward_hook(count) for network in map(_network, (model, *others)) if network is not None]
-    try:
-        with bar:
+        others = () if guidance is None else (guidance.weaker, guidance.classifier)
+        networks = [network for network in map(_network, (model, *others)) if network is not None]
+        hooks = [network.register_forward_hook(count) for network in networks]
+        try:
             yield so_far
-    finally:
-        for hook in hooks:
-            hook.remove()
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def _network(of: Any) -> torch.nn.Module | None:

@@ -37,15 +37,6 @@ class Clock:
         self._next = ended + max(self._wait, (ended - began) * (1 / SHARE - 1))
 
 
-def clock_of(seconds: float) -> str:
-    """12:34, or 1:23:45 with hours, or 3 days 4 h."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours >= 48:
-        return f"{hours // 24} days {hours % 24} h"
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def in_words(seconds: float) -> str:
     """About how long: 40 s, 12 min, 3.5 h, 14 days."""
     for unit, size, least in (("days", 86400, 172800), ("h", 3600, 5400), ("min", 60, 90)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from unsteep.training.clock import clock_of
+from unsteep.pages.progress import clock_of
 from unsteep.training.loop import Record
 
 
