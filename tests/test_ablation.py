@@ -463,7 +463,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     [
         (["digit"], "unknown recipe 'digit'; did you mean digits?"),
         (["digits", "--only", "eps-simple"], "unknown cell 'eps-simple'; did you mean eps-simple-fixed"),
-        (["digits", "--budget", "soon"], "--budget: expected a time such as 90s, 3m or 1h30m, got 'soon'"),
+        (["digits", "--budget", "soon"], "--budget: expected a time, as 90s, 30m, 2h or 1d, got 'soon'"),
         (["digits", "--budget", "0m"], "--budget: expected a time"),
         (["digits", "--samples", "1"], "samples: expected at least 2, got 1"),
         (["digits", "--set", "train.steps=9"], "--steps or --budget"),

@@ -180,7 +180,7 @@ def test_the_chain_and_the_variance_of_a_model_are_its_own() -> None:
         ("evaluate made --data real --replicates 2", "replicates: expected at least 1, of a model; got 2"),
         ("evaluate made --data real --metrics memorization", "memorization needs training pictures"),
         ("evaluate made.npz --data real --metrics agreement", "agreement needs samples with classes"),
-        ("evaluate absent --data real", "absent: expected a run, a folder of pictures"),
+        ("evaluate absent --data real", "expected a run, a model or pictures, found nothing at absent"),
         ("evaluate made --data real --out made.npz", "is a file; name a folder"),
         ("compare runs/a", "at least two runs"),
         ("compare runs/a runs/a", "the same run, folder or results twice"),

@@ -97,7 +97,7 @@ def test_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
         ("study guidance runs/demo --samples 0", "samples: expected at least 10, got 0"),
         ("study schedules runs/demo", "trains its own runs; name data with --data DIR"),
         ("study schedules --recipe digit", "unknown recipe 'digit'; did you mean digits"),
-        ("study schedules --budget soon", "--budget: expected a time such as 90s"),
+        ("study schedules --budget soon", "--budget: expected a time, as 90s"),
         ("study schedules --budget 1m --steps 2", "--budget: --steps says already how long"),
         ("study schedules --steps 0", "--steps: expected at least 1, got 0"),
         ("study schedules --steps 2 --images 1", "images: expected at least 2"),
