@@ -187,3 +187,11 @@ def test_operations_grow_with_the_area() -> None:
     counts = [operations(sized(run, "small", side), (3, side, side)) for side in (16, 32)]
     assert 3 < counts[1] / counts[0] < 5
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("how", [{"preset": "small"}, {"budget": "1h"}])
+def test_what_a_run_starts_from_has_its_size(how: Any, tmp_path: Path) -> None:
+    small: Any = {"settings": ["model.network.width=8"], "say": lambda _: None, "device": "cpu"}
+    unsteep.train("digits", out=tmp_path / "run", steps=1, batch=2, **small)
+    with pytest.raises(ValueError, match=r"^(preset|budget): the network stays what it is in start_from"):
+        unsteep.train("digits", out=tmp_path / "more", start_from=tmp_path / "run", **how, **small)

@@ -98,8 +98,9 @@ def configured(
     settings = texts(settings)
     if start_from is not None:
         run = _continuing(run, start_from, trust)
-    if start_from is not None and preset is not None:
-        raise ValueError("preset: the network stays what it is in start_from; leave one of the two out")
+    for name, value in (("preset", preset), ("budget", budget)):
+        if start_from is not None and value is not None:
+            raise ValueError(f"{name}: the network stays what it is in start_from; leave it out, and set train.steps")
     if preset is None and start_from is None and recipe_or_run in ASKS_MUCH and torch.device(device).type == "cpu":
         preset = "small" if budget is None else None
     run = _sized(run, settings, preset, budget, trust, device)
@@ -152,7 +153,7 @@ def _sized(run: Any, settings: list[str], preset: Preset | None, budget: str | N
     if preset is not None:
         return sized(run, preset, max(shape_of(run.data)[1:]))
     fixed = any(one.startswith(("data.size=", "data.height=", "data.width=")) for one in settings)
-    return within(run, duration(budget or ""), device, smaller=not fixed and not run.start_from)
+    return within(run, duration(budget or ""), device, smaller=not fixed)
 
 
 def opened(out: Path, device: str) -> Any:

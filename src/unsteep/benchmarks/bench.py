@@ -118,8 +118,8 @@ def bench(
     if not isinstance(batches, Sequence) or isinstance(batches, str | bytes):
         raise ValueError(f"batches: expected a list of whole numbers, got {shown(batches)}; give one, as [16, 64]")
     sizes = [whole("batches", one, 1, MOST_SAMPLES) for one in batches]
-    run = _run_of(recipe_or_run, data, settings, flag("trust", trust))
-    where, began = chosen_device(device), time.monotonic()
+    where = chosen_device(device)
+    run, began = _run_of(recipe_or_run, data, settings, flag("trust", trust), where), time.monotonic()
     found, examples = machine(where), run.data.read("train")
 
     def made(what: What, batch: int) -> Callable[[Precision], Work]:
@@ -203,11 +203,11 @@ def _gflop(step: Work) -> float:
     return counter.get_total_flops() / 1e9 / done
 
 
-def _run_of(recipe_or_run: Any, data: Any, settings: Iterable[str], trust: bool) -> Run:
+def _run_of(recipe_or_run: Any, data: Any, settings: Iterable[str], trust: bool, device: str) -> Run:
     """What is measured: a recipe's run, one that is given, or that of a folder."""
     folder = isinstance(recipe_or_run, str | Path) and (Path(recipe_or_run) / "run.toml").exists()
     given = read_run(Path(recipe_or_run), trust=trust) if folder else recipe_or_run
-    run = configured(given, data, settings, trust="typed")
+    run = configured(given, data, settings, trust="typed", device=device)
     if not isinstance(run, Run):
         raise ValueError(f"recipe_or_run: expected one that trains a denoiser, got {type(run).__name__}; name another")
     return replace(run, start_from="")  # weights do not matter
