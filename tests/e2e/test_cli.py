@@ -21,7 +21,11 @@ import pytest
 from PIL import Image
 
 import unsteep
-from unsteep.cli import VERBS, main
+from unsteep.cli import VERBS as GROUPS
+from unsteep.cli import main
+from unsteep.cli.examples import EXAMPLES
+from unsteep.cli.examples import RECIPES as RECIPE_LINES
+from unsteep.recipes import RECIPES
 
 NETWORK = {"width": 8, "groups": 4, "multipliers": "1,2", "blocks": 1, "attention": ""}
 TRAIN = {"steps": 3, "batch": 4, "warmup": 1, "ema": 0.5, "accumulate": 1}
@@ -30,6 +34,7 @@ TINY = [  # a chain of few steps, so that the pictures of a report are drawn in 
     *(part for name, value in NETWORK.items() for part in ("--set", f"model.network.{name}={value}")),
     *(part for name, value in TRAIN.items() for part in ("--set", f"train.{name}={value}")),
 ]
+VERBS = {verb: summary for verbs in GROUPS.values() for verb, summary in verbs.items()}
 PICTURES = {
     "samples.png",
     "real.png",
@@ -510,6 +515,21 @@ def test_a_damaged_run(album: Path, home: Path) -> None:
     assert "ema.safetensors" in warning
     assert "every checkpoint is damaged" in error
     assert "ema.safetensors: expected" in refused("sample", weights.parent, "-n", 1)
+
+
+def test_every_verb_has_an_example_of_options_that_it_has() -> None:
+    assert EXAMPLES.keys() == VERBS.keys()
+    for verb, example in EXAMPLES.items():
+        said = " ".join(made(verb, "--help").out.split())
+        assert example in said
+        assert example.split()[:2] == ["unsteep", verb]
+        assert all(word in said for word in example.split()[2:] if word.startswith("-"))
+
+
+def test_the_help_of_train_has_a_line_for_every_recipe() -> None:
+    said = made("train", "--help").out
+    assert list(RECIPE_LINES) == list(RECIPES)
+    assert all(f"{name}: {what}" in said for name, what in RECIPE_LINES.items())
 
 
 # The process.

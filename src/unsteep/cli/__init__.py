@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from unsteep import __version__
 from unsteep.cli.allocator import keep_freed
+from unsteep.cli.examples import ending
 
 app = App(
     name="unsteep",
@@ -24,35 +25,46 @@ app = App(
     version=__version__,
 )
 VERBS = {
-    "train": "Train a model on pictures, an array or a packaged data set.",
-    "data": "Look at a folder of pictures before training on it.",
-    "settings": "List every key of --set, with its meaning and its choices.",
-    "train-classifier": "Train a classifier of noisy pictures, for classifier guidance.",
-    "sample": "Draw samples from a trained model.",
-    "show": "Show what a run is and how far it has come.",
-    "report": "Write the page of a run anew, while it trains or after.",
-    "evaluate": "Measure how good samples are, with the protocol and the error of every number.",
-    "compare": "Hold evaluations against each other, and say what is not significant.",
-    "likelihood": "Measure how many bits data take under a model, term by term.",
-    "rate-distortion": "Draw what is seen of pictures against the bits received.",
-    "interpolate": "Show the way between two pictures, through a model's noise.",
-    "fill": "Fill in part of a picture.",
-    "redraw": "Draw a picture again, from part of the way to noise.",
-    "invert": "Find the latents that given pictures come from.",
-    "tune-grid": "Optimise the noise levels of a few steps for a model.",
-    "study": "Settle a question: schedules, solvers, architecture, scale, guidance.",
-    "ablate": "Compare what to predict and what to train on, on your data.",
-    "check": "Check the mathematics on this machine, and a run, against closed forms.",
-    "bench": "Measure how fast this machine trains and samples.",
-    "schedules": "List every noise schedule, in numbers and as a picture.",
+    "Training": {
+        "data": "Look at a folder of pictures before training on it.",
+        "train": "Train a model on pictures, an array or a packaged data set.",
+        "settings": "List every key of --set, with its meaning and its choices.",
+        "report": "Write the page of a run anew, while it trains or after.",
+        "show": "Show what a run is and how far it has come.",
+        "train-classifier": "Train a classifier of noisy pictures, for classifier guidance.",
+    },
+    "Sampling": {
+        "sample": "Draw samples from a trained model.",
+        "fill": "Fill in part of a picture.",
+        "redraw": "Draw a picture again, from part of the way to noise.",
+        "interpolate": "Show the way between two pictures, through a model's noise.",
+        "invert": "Find the latents that given pictures come from.",
+        "tune-grid": "Optimise the noise levels of a few steps for a model.",
+    },
+    "Measuring": {
+        "evaluate": "Measure how good samples are, with the protocol and the error of every number.",
+        "compare": "Hold evaluations against each other, and say what is not significant.",
+        "likelihood": "Measure how many bits data take under a model, term by term.",
+        "rate-distortion": "Draw what is seen of pictures against the bits received.",
+        "study": "Settle a question: schedules, solvers, architecture, scale, guidance.",
+        "ablate": "Compare what to predict and what to train on, on your data.",
+    },
+    "The machine and the mathematics": {
+        "check": "Check the mathematics on this machine, and a run, against closed forms.",
+        "bench": "Measure how fast this machine trains and samples.",
+        "schedules": "List every noise schedule, in numbers and as a picture.",
+    },
 }
 OPTIONS = {"batch_size": "batch"}  # whose names are other ones than in the library
 PYTHON = re.compile(
     r"unsteep\.\w+\([^)]*\)|(?<=\w )(?<!--set )(?P<name>\w+)=(?P<value>[\w./-]+)"
 )  # whole calls stay as they are
-for verb, summary in VERBS.items():
-    module = verb.replace("-", "_")
-    app.command(f"unsteep.cli.{module}:{module}", name=verb, help=summary)
+for place, (heading, verbs) in enumerate(VERBS.items()):
+    group = Group(heading, sort_key=place)
+    for verb, summary in verbs.items():
+        module = verb.replace("-", "_")
+        app.command(f"unsteep.cli.{module}:{module}", name=verb, help=summary, help_epilogue=ending(verb), group=group)
+app.register_install_completion_command(help="Complete verbs and options in this shell, from its next start on.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

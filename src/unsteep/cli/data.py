@@ -9,7 +9,7 @@ def data(path: Path, /, *, out: Path | None = None) -> None:
     """Look at a folder of pictures before training on it: how many, which sizes and kinds, classes, duplicates and
     near-duplicates, what is skipped and why, and what to do about it.
 
-    For example: unsteep data photos/ --out contact.png
+
 
     Parameters
     ----------

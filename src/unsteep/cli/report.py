@@ -18,7 +18,7 @@ def report(
     """Write report.html of a run anew: while it trains, after it was stopped, and when it is done.
 
     Nothing is trained or sampled: the page shows the previews and pictures that are there, the loss, the speed, the
-    time that is left, and what to type next. For example: unsteep report runs/photos --open
+    time that is left, and what to type next.
 
     Parameters
     ----------

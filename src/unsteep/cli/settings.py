@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def settings(name: str = "train", /) -> None:
     """List the keys of --set: what each means, what it may be, and what it is.
 
-    For example: unsteep settings folder; unsteep settings train; unsteep settings Cosine
+
 
     Parameters
     ----------

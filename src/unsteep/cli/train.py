@@ -27,8 +27,6 @@ def train(
 ) -> int:
     """Train a model and write a run: checkpoints, log, pictures and report.html.
 
-    Recipes: digits, fashion-mnist, mnist, folder, array, shapes, captions, emoji, upscale, vectors, sequences.
-
     Parameters
     ----------
     recipe
