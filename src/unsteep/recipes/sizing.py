@@ -2,9 +2,8 @@
 
 A recipe for pictures of one's own asks for what is worth a GPU. On a CPU it becomes the preset `small` (see
 `networks.presets`), which at 64 x 64 shows colour and layout after ten minutes of a core and is done within the hour:
-its head predicts x0, with the loss of v, so that it need not learn to repeat the noise, and a few steps give clean
-pictures. A
-`budget` of time takes the largest of these that leaves enough steps:
+its head predicts x0, unweighted, so that it need not learn to repeat the noise, and a few steps give clean pictures
+(`docs/speed.md`). A `budget` of time takes the largest of these that leaves enough steps:
 
     large, medium, small at the data's size, then small at 32 and 16 pixels, where the source can read pictures smaller
 
@@ -27,7 +26,6 @@ from unsteep.core.arguments import choice, shown
 from unsteep.core.machine import settled
 from unsteep.networks import UNetConfig, preset
 from unsteep.networks.presets import Preset
-from unsteep.objectives import EDM, Simple
 from unsteep.training.denoising import Run
 from unsteep.training.settings import TrainConfig
 
@@ -54,9 +52,7 @@ def sized(run: Run, name: Preset, side: int) -> Run:
     train = replace(run.train, **{key: getattr(TRAINING[name], key) for key in TAKEN})
     model = replace(run.model, network=network)
     if name == "small":
-        return replace(
-            run, model=replace(model, prediction="x0"), objective=Simple(weight=EDM(data_std=1.0)), train=train
-        )
+        model = replace(model, prediction="x0")
     return replace(run, model=model, train=train)
 
 
