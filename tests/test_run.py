@@ -341,13 +341,13 @@ def test_a_run_is_not_overwritten(run: Run, stopped: Path, tmp_path: Path) -> No
 
 
 def test_force_begins_anew(run: Run, stopped: Path) -> None:
-    (stopped / "previews" / "old.png").write_bytes(b"")
+    (stopped / "previews" / "step-00000099.png").write_bytes(b"")
     short = replace(run, train=replace(run.train, steps=1))
     assert runs.start(short, stopped, force=True, say=silent)
     assert runs.read_run(stopped) == short
     assert len(read_log(stopped / "log.jsonl")) == 1
     assert [folder.name for folder in step_folders(stopped / "checkpoints")] == ["step-00000001"]
-    assert not (stopped / "previews" / "old.png").exists()
+    assert not (stopped / "previews" / "step-00000099.png").exists()
 
 
 def test_force_removes_nothing_that_no_run_wrote(run: Run, stopped: Path) -> None:
@@ -358,6 +358,15 @@ def test_force_removes_nothing_that_no_run_wrote(run: Run, stopped: Path) -> Non
     with pytest.raises(ValueError, match=r"out: .* holds chosen, which no run wrote; move it, or choose another"):
         runs.start(run, stopped, force=True, say=silent)
     assert sorted(stopped.rglob("*")) == before
+
+
+@pytest.mark.parametrize("where", ["checkpoints/pics/mine.png", "checkpoints/mine.txt", "previews/mine.png"])
+def test_nor_inside_what_a_run_wrote(where: str, run: Run, stopped: Path) -> None:
+    (stopped / where).parent.mkdir(exist_ok=True, parents=True)
+    (stopped / where).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"which no run wrote"):
+        runs.start(run, stopped, force=True, say=silent)
+    assert (stopped / where).exists()
 
 
 def test_the_folder_may_be_a_link(run: Run, tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_a_budget_is_spent_and_not_exceeded(minutes: float, photos: Path, monkey
     assert 1 / (1 - run.train.ema) < run.train.steps
     fixed = within(Folder_run(photos), 60 * minutes, smaller=False)
     assert fixed.data.shape == (3, 64, 64)  # type: ignore[attr-defined]
+    widths = {0.05: 32, 5: 32, 60: 32, 1000: 64, 30_000: 128}
+    assert fixed.model.network.width == widths[minutes]  # type: ignore[union-attr]
 
 
 def Folder_run(photos: Path) -> Run:
@@ -139,6 +141,8 @@ def test_a_dry_run_says_everything_and_writes_nothing(photos: Path) -> None:
     for words in ("count  4", "takes  about", "train.learning_rate", "AdamW's, at its highest", "nothing was written"):
         assert words in said
     assert sorted(photos.parent.rglob("*")) == before
+    code, _, err = unsteep_("train", "--resume", "--out", "run", "--dry-run")
+    assert (code, "--dry-run is of a new run" in err) == (2, True)
     code, _, err = unsteep_("train", "folder", "--data", "nowhere", "--dry-run")
     assert (code, "found none at nowhere" in err) == (2, True)
 

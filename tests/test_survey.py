@@ -69,6 +69,16 @@ def test_the_verb_draws_a_contact_sheet(folder: Path, tmp_path: Path) -> None:
     assert (code, "one of .png" in err) == (2, True)
 
 
+def test_flat_pictures_are_not_near_and_none_is_written_over(tmp_path: Path) -> None:
+    for name, value in (("black", 0), ("white", 255), ("grey", 128)):
+        save(np.full((32, 32, 3), value, np.uint8), tmp_path / f"{name}.png")
+    assert dict(survey(tmp_path).rows)["near-duplicates"] == "none"
+    before = (tmp_path / "white.png").read_bytes()
+    code, _, err = unsteep_("data", tmp_path, "--out", tmp_path / "white.png")
+    assert (code, "one of the files that are looked at" in err) == (2, True)
+    assert (tmp_path / "white.png").read_bytes() == before
+
+
 def test_grey_deep_and_transparent_are_said(tmp_path: Path) -> None:
     save(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16, tmp_path / "deep.png")
     save(noise(0, 64, 4), tmp_path / "clear.png")

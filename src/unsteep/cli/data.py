@@ -28,6 +28,8 @@ def data(path: Path, /, *, out: Path | None = None) -> None:
 
     if out is not None:
         by_suffix(out, pictures.FORMATS, "a picture")
+        if out.exists() and out.resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"--out {out}: it is one of the files that are looked at; choose another name")
     found = survey(path)
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="cyan", no_wrap=True)

@@ -23,12 +23,15 @@ def settings(name: str = "train", /) -> None:
     """
     from unsteep.cli.common import nearest
     from unsteep.recipes import RECIPES
+    from unsteep.recipes.sizing import ASKS_MUCH
     from unsteep.storage.meanings import settings as listed
     from unsteep.training.denoising import Run
 
     parts = [part for part in Run.__dataclass_fields__ if part not in ("space", "start_from")]
     if name in RECIPES:
         show(listed(example(name)))
+        if name in ASKS_MUCH:
+            print("\non a CPU, train takes the preset small; train --dry-run shows what a run would have")
         return
     if name in parts:
         show(one for one in listed(example("folder")) if one.key == name or one.key.startswith(f"{name}."))

@@ -100,6 +100,7 @@ def _near(x: Tensor) -> list[list[int]]:
 
     for at in range(0, len(codes), AT_ONCE):
         apart = np.bitwise_count(codes[at : at + AT_ONCE, None] ^ codes[None, :])
+        apart[codes[at : at + AT_ONCE] == 0] = 64  # flat pictures have no signs to be alike in
         for i, j in np.argwhere(apart <= NEAR).tolist():
             if at + i < j:
                 leader[root(j)] = root(at + i)

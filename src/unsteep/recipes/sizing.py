@@ -108,7 +108,7 @@ def within(run: Run, seconds: float, device: torch.device | str = "cpu", *, smal
     _, smallest, least = found[-1]
     unit = step_seconds(smallest, least, device) / operations(smallest, least)
     for name, one, of in found:
-        last = of is least
+        last = one is smallest
         if last or seconds * SPENT >= ENOUGH[name] * unit * operations(one, of):
             each = step_seconds(one, of, device)
             if last or seconds * SPENT >= 0.8 * ENOUGH[name] * each:

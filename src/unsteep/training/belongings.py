@@ -14,11 +14,21 @@ WRITTEN = (  # by a run, and by the verbs that look at one
 )
 
 
+WITHIN = {
+    "checkpoints": ("step-*", "step-*/*.safetensors", "step-*/*.json", "step-*/*.toml"),
+    "previews": ("step-*.png",),
+}
+
+
 def others_in(out: Path) -> list[str]:
     """What lies in a run's folder that nobody but its owner can have put there."""
     if not (out / "run.toml").exists():
         return []
     there = sorted(one.name for one in out.iterdir())
+    for folder, ours in WITHIN.items():
+        for path in sorted((out / folder).rglob("*")):
+            if not any(path.match(f"{folder}/{pattern}") for pattern in ours) and not path.name.startswith("."):
+                return [path.relative_to(out).as_posix()]
     return [name for name in there if name not in WRITTEN and not name.startswith((".run.", ".report.", ".samples."))]
 
 
