@@ -92,10 +92,8 @@ def _heif() -> bool:
 
 
 def _folder_left(path: Path) -> str:
-    if path.name.startswith("."):
-        return "hidden"
-    if not _is_text(path.name):
-        return NAMELESS
+    if why := _name_left(path.name):
+        return why
     if path.is_symlink():
         return "a link to a folder"
     if any((path / name).exists() for name in WRITTEN) or any(_is_page(path / name) for name in PAGES):
@@ -103,9 +101,11 @@ def _folder_left(path: Path) -> str:
     return ""
 
 
-def _is_text(name: str) -> bool:
-    """Whether it can be written down: names of old archives may be in another encoding."""
-    return "\\udc" not in ascii(name)
+def _name_left(name: str) -> str:
+    """Why nothing of this name is read. Names of old archives may be in another encoding, and cannot be written down."""
+    if name.startswith("."):
+        return "hidden"
+    return NAMELESS if "\\udc" in ascii(name) else ""
 
 
 def _is_page(path: Path) -> bool:
@@ -118,10 +118,8 @@ def _is_page(path: Path) -> bool:
 
 def _file_left(path: Path) -> str:
     """Why a file cannot be a picture, told by its name and kind alone."""
-    if path.name.startswith("."):
-        return "hidden"
-    if not _is_text(path.name):
-        return NAMELESS
+    if why := _name_left(path.name):
+        return why
     suffix = path.suffix.lower()
     lacking = {
         suffix not in SUFFIXES: f"{suffix} is no picture" if suffix else "no suffix",
