@@ -102,7 +102,7 @@ def _folder_left(path: Path) -> str:
 
 
 def _name_left(name: str) -> str:
-    """Why nothing of this name is read. Names of old archives may be in another encoding, and cannot be written down."""
+    """Why nothing of this name is read. Names of old archives may be in another encoding, and cannot be written."""
     if name.startswith("."):
         return "hidden"
     return NAMELESS if "\\udc" in ascii(name) else ""
