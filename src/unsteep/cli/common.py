@@ -35,6 +35,8 @@ class RunOptions:
         Import the parts of one's own that a file names: --config, or the run.
     device
         auto, cpu, cuda or mps.
+    cache
+        Keep decoded pictures, and take them from there the next time; --no-cache reads them anew.
     """
 
     out: Path | None = None
@@ -42,6 +44,7 @@ class RunOptions:
     force: Annotated[bool, Parameter(negative=())] = False
     trust: Annotated[bool, Parameter(negative=())] = False
     device: str = "auto"
+    cache: bool = True
 
 
 USUAL = RunOptions()

@@ -60,9 +60,11 @@ def train(
     out, settings, trust = options.out or Path("runs") / (recipe or "run"), options.settings or [], options.trust
     where = chosen_device(options.device)
 
+    from unsteep.data import cache
     from unsteep.starting import configured
     from unsteep.training import run as runs
 
+    cache.allow(options.cache)
     if resume:
         moved = [f"data.path={data}"] if data else []
         finished = runs.resume([*moved, *settings], out, device=where, trust=trust or "file")

@@ -39,7 +39,7 @@ class Log:
 
     def write(self, record: Record) -> None:
         """One line, at the operating system at once."""
-        told = {name: value for name, value in asdict(record).items() if value is not None}
+        told = {name: value for name, value in asdict(record).items() if value is not None and name != "waited"}
         self._file.write(json.dumps(told) + "\n")
         self._file.flush()
 
@@ -49,22 +49,25 @@ class Log:
 
 
 class Sittings:
-    """When steps were done: lines of `times.jsonl`, apart from the log, which is the same for the same run. A sitting
-    is a process that trained: the first line of each says `begins`."""
+    """When steps were done, and the share of time spent on `waiting` for examples: lines of `times.jsonl`, apart from
+    the log, which is the same for the same run. A sitting is a process that trained: the first line of each says
+    `begins`. `waited`: seconds in this one."""
 
     EVERY = 10.0  # seconds between lines
 
     def __init__(self, path: Path, step: int) -> None:
-        self._path, self._said = path, 0.0
+        self._path, self.waited = path, 0.0
         self._write(step, begins=True)
 
-    def mark(self, step: int, *, last: bool = False) -> None:
-        """A step was done. Seldom a line, but for the last."""
+    def mark(self, step: int, waited: float = 0.0, *, last: bool = False) -> None:
+        """A step was done, after waiting for its examples. Seldom a line, but for the last."""
+        self._waited += waited
+        self.waited += waited
         if last or time.monotonic() - self._said >= self.EVERY:
-            self._write(step)
+            self._write(step, waiting=round(self._waited / max(1e-9, time.monotonic() - self._said), 4))
 
-    def _write(self, step: int, **more: bool) -> None:
-        self._said = time.monotonic()
+    def _write(self, step: int, **more: bool | float) -> None:
+        self._said, self._waited = time.monotonic(), 0.0
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "at": round(time.time(), 2), **more}) + "\n")
 

@@ -53,6 +53,7 @@ class _Written:
 RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep")
 MOVED = ("path", "aligned")  # of data, which may lie elsewhere: their digest is compared
 
+SLOW = 0.1  # of the time spent on reading examples, which is then said
 Say = Callable[[str], None]
 
 
@@ -240,7 +241,7 @@ def _go_on(run: Any, out: Path, data: DataSet, task: Task, say: Say) -> bool:
                     for line in expected.after(record.step, device):
                         say(line)
                     last, stop = record.step == run.train.steps, interrupted()
-                    times.mark(record.step, last=last or stop)
+                    times.mark(record.step, record.waited, last=last or stop)
                     if last:
                         task.finish()
                     due = clock.due and not last
@@ -265,6 +266,8 @@ def _go_on(run: Any, out: Path, data: DataSet, task: Task, say: Say) -> bool:
         seconds, steps = time.monotonic() - began, task.step - first
         task.report(out)
         told = f"done: {steps} steps in {seconds:.0f} s, {speed(seconds / steps, run.train.batch)}" if steps else ""
+        if steps and times.waited > SLOW * seconds:
+            told += f", {times.waited / seconds:.0%} of the time spent on reading examples"
         say(told or "done: no step was left")
         if skips(task):
             say(f"fp16 overflowed in {skips(task)} steps, which made no update and halved the scale of the loss")
