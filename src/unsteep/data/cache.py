@@ -1,8 +1,8 @@
 """What may be made again, kept between runs: the index of archives, and pictures decoded to one size.
 
-It lies where the system keeps such things (`~/.cache/unsteep` on Linux), or in the folder that the environment variable
-UNSTEEP_CACHE names; UNSTEEP_CACHE=off, `allow(False)` and the command line's no-cache do without. Each entry is a folder
-whose name is a hash of all that it depends on, whole or absent; what was not used for longest makes room.
+It lies where the system keeps such things (`~/.cache/unsteep` on Linux), or in the folder that the environment
+variable UNSTEEP_CACHE names; UNSTEEP_CACHE=off, `allow(False)` and the command line's no-cache do without. Each entry
+is a folder whose name is a hash of all that it depends on, whole or absent; what was not used for longest makes room.
 """
 
 from __future__ import annotations

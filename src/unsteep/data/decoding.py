@@ -82,8 +82,8 @@ class Apart(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Mapped:
-    """In one file of numbers, which stays open: the cache may have made room meanwhile. It is mapped while it is read, so
-    that what was read leaves no trace in memory."""
+    """In one file of numbers, which stays open: the cache may have made room meanwhile. It is mapped while it is read,
+    so that what was read leaves no trace in memory."""
 
     file: BufferedReader
     shape: tuple[int, ...]
