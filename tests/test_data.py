@@ -253,6 +253,17 @@ def test_a_broken_idx_file_is_named(tmp_path, content, words):
     one_line(error)
 
 
+@pytest.mark.parametrize("below", ["MNIST/raw", "gzip", "each"])
+def test_idx_files_are_found_where_archives_unpack_them(tmp_path, below):
+    """As torchvision's, EMNIST's, and archives that put each file into a folder of its name."""
+    made = write_set(tmp_path / "flat")
+    for file in list((tmp_path / "flat").iterdir()):
+        there = tmp_path / "in" / (file.name if below == "each" else below)
+        there.mkdir(parents=True, exist_ok=True)
+        file.rename(there / file.name)
+    assert np.array_equal(Idx(path=str(tmp_path / "in")).read("test").x[:, 0], made["t10k"][0])
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("dot", ["-", "."])
 def test_idx_finds_the_files_under_their_usual_names(tmp_path, zipped, dot):

@@ -68,6 +68,11 @@ class Folder:
         sides = {"height": self.height or self.size, "width": self.width or self.size}
         return Form(channels=self.channels, crop=self.crop, bits=self.bits, **sides)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what is read."""
+        return self.form.shape
+
     def sized(self, shape: tuple[int, ...]) -> "Folder":
         """The same, at the size of pictures (c, h, w) that a model is of."""
         channels, height, width = shape

@@ -13,7 +13,7 @@ from torch import Tensor
 from unsteep.core.protocols import DataSet, Split
 from unsteep.data import Array, Folder, Idx
 from unsteep.data.examples import Examples
-from unsteep.data.idx import FILE_NAME
+from unsteep.data.idx import idx_files
 from unsteep.data.places import Places, is_archive, places
 from unsteep.data.reading import in_memory
 from unsteep.data.searching import formats
@@ -47,7 +47,7 @@ def open_pictures(path: Path, split: Split = "all", size: int | None = None) -> 
         raise ValueError(
             f"{path}: expected a run, a folder or an archive of pictures, idx files, or a .npz file; found none there"
         )
-    if path.is_dir() and any(FILE_NAME.fullmatch(one.name) for one in path.iterdir()):
+    if path.is_dir() and idx_files(path):
         return in_memory(Idx(path=str(path)).read(split))
     there = places(path)
     (height, width), channels = _sizes(there, size)
