@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--keep", action="store_true", help="leave what was made in --work, and use what is there")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.work) as work:
         sets = [(f"{n:,} files", lambda n=n: folder(Path(work) / str(n), n)) for n in asked.counts]

@@ -145,7 +145,7 @@ def decode(
     more than the share `max_bad` cannot."""
     wanted = min(limit, len(chosen)) if limit else len(chosen)
     kept = wanted >= WORTH and cache.entry(
-        "pictures", {"form": asdict(form), "of": places.stamp(chosen.tolist()), "limit": limit, "version": 1}
+        "pictures", {"form": asdict(form), "of": places.stamp(chosen), "limit": limit, "version": 1}
     )
     entry = kept or None
     found = None if entry is None else _read(entry, places, chosen, form)
@@ -270,4 +270,4 @@ def in_pieces(x: Tensor | Apart, size: int = CHUNK) -> Iterator[Tensor]:
 
 def chosen_of(names: Sequence[str], of: Sequence[int] | np.ndarray) -> tuple[str, ...]:
     """Some of the names, as they are."""
-    return tuple(names[i] for i in of)
+    return tuple(map(names.__getitem__, of))

@@ -22,6 +22,8 @@ from itertools import product
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from unsteep.data.archives import SUFFIXES, Index, indexed, stemmed
 from unsteep.data.choosing import shorten
 from unsteep.data.searching import search, settled
@@ -55,7 +57,7 @@ class Places(Protocol):
         """Another file, by name."""
         ...
 
-    def stamp(self, chosen: Sequence[int]) -> str:
+    def stamp(self, chosen: np.ndarray) -> str:
         """SHA-256 of names, sizes and times of change of some pictures: another one where any was changed."""
         ...
 
@@ -115,7 +117,7 @@ class Loose:
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
 
-    def stamp(self, chosen: Sequence[int]) -> str:
+    def stamp(self, chosen: np.ndarray) -> str:
         sha = hashlib.sha256(os.fsencode(self.root.resolve()))
         for i in chosen:
             known = os.stat(os.path.join(self.root, self.names[i]))
@@ -129,7 +131,8 @@ class Archived:
     def __init__(self, shards: Sequence[Path]) -> None:
         self.where = str(shards[0]) if len(shards) == 1 else f"{shards[0]} and {len(shards) - 1:,} more"
         self._index: Index = indexed(shards)
-        self.names: Sequence[str] = [self._index.names[i] for i in self._index.pictures]
+        known, at = self._index.names, self._index.pictures
+        self.names: Sequence[str] = known if len(at) == len(known) else [known[i] for i in at]
         self.left = self._index.left
         if not self.names:
             others = shorten([f"{name} ({why})" for name, why in self.left], 3) or "nothing"
@@ -152,7 +155,7 @@ class Archived:
             raise ValueError(f"{self.where}: no {name} in it; give another archive")
         return self._index.read(found)
 
-    def stamp(self, chosen: Sequence[int]) -> str:
+    def stamp(self, chosen: np.ndarray) -> str:
         sha = hashlib.sha256(json.dumps(self._index.stamp).encode())
         for i in chosen:
             sha.update(f"{self.names[i]}\n".encode("utf-8", "surrogateescape"))
