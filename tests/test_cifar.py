@@ -102,7 +102,7 @@ def test_a_broken_part_is_named(tmp_path, layout, damage):
 
 def test_what_is_no_cifar_is_said(tmp_path):
     (tmp_path / "photo.tar.gz").write_bytes(b"junk")
-    for path, words in ((tmp_path, "holds no train"), (tmp_path / "photo.tar.gz", "broken archive")):
+    for path, words in ((tmp_path, "holds no train"), (tmp_path / "photo.tar.gz", "expected cifar-10-binary")):
         code, _, err = unsteep_("train", "cifar", "--data", path, "--out", tmp_path / "run")
         assert code == 2
         assert words in err

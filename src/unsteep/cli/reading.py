@@ -115,13 +115,12 @@ def read_given(path: Path, model: Model) -> Tensor:
 
 def read_latents(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
     """The latents in a file of `unsteep invert`, and the labels they were found under, if any."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    from unsteep.storage.foreign import reading
+
+    with reading(f"--from {path}", "a file of latents", "give what unsteep invert wrote"):
         stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"--from {path}: not a file of latents ({error}); give what unsteep invert wrote") from None
     if "latents" not in stored:
         raise ValueError(f"--from {path}: holds no latents; give what unsteep invert wrote")
     latents, wanted = stored["latents"], model.space.shape

@@ -27,6 +27,7 @@ import numpy as np
 from unsteep.data import cache
 from unsteep.data.searching import name_left, suffix_left
 from unsteep.pages.progress import bar
+from unsteep.storage.foreign import reading
 
 PACKED: dict[str, Any] = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -35,7 +36,6 @@ UNPACKED = "unpacked.tar"
 MOST = 1 << 29  # bytes of a member
 STORED, DEFLATED, PLAIN = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, -1
 LOCAL_HEAD = struct.Struct("<4s22xHH")  # of a member of a zip: its mark, the lengths of its name and of what follows
-LIKE = "Expected a zip or tar archive that is whole; get it again"
 
 
 class _Member(NamedTuple):
@@ -150,7 +150,7 @@ def _common(names: list[str]) -> str:
 
 def _walked(path: Path, shown: Path, left: list[tuple[str, str]]) -> Iterator[_Member]:
     """The members of one archive that may be read; `left` grows by the others."""
-    try:
+    with reading(shown, "a zip or tar archive that is whole"):
         for one, why in _zipped(path) if shown.suffix.lower() == ".zip" else _tarred(path):
             whole = why or next((why for part in one.name.split("/") if (why := name_left(part))), "")
             if not one.name.lower().endswith(BESIDE):
@@ -161,8 +161,6 @@ def _walked(path: Path, shown: Path, left: list[tuple[str, str]]) -> Iterator[_M
                 left.append((one.name, whole))
             else:
                 yield one
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as e:
-        raise ValueError(f"{shown}: {e}. {LIKE}") from None
 
 
 def _zipped(path: Path) -> Iterator[tuple[_Member, str]]:
@@ -197,14 +195,16 @@ def _plain(path: Path) -> Path:
         raise ValueError(f"{path}: a packed tar is unpacked to the cache, which is off; unpack it, or allow the cache")
     if entry.holds(UNPACKED):
         return entry.folder / UNPACKED
-    try:
-        with entry.writing() as folder, opener(path, "rb") as packed, (folder / UNPACKED).open("wb") as tar:
-            for piece in iter(partial(packed.read, 1 << 22), b""):
-                if tar.tell() > shutil.disk_usage(folder).free:
-                    raise ValueError(f"{path}: the disk of the cache has no room to unpack it; unpack it elsewhere")
-                tar.write(piece)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"{path}: {error}. {LIKE}") from None
+    with (
+        reading(path, "a packed tar that is whole"),
+        entry.writing() as folder,
+        opener(path, "rb") as packed,
+        (folder / UNPACKED).open("wb") as tar,
+    ):
+        for piece in iter(partial(packed.read, 1 << 22), b""):
+            if tar.tell() > shutil.disk_usage(folder).free:
+                raise ValueError(f"{path}: the disk of the cache has no room to unpack it; unpack it elsewhere")
+            tar.write(piece)
     return entry.folder / UNPACKED
 
 

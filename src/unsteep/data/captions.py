@@ -27,6 +27,7 @@ from unsteep.data.pictures import Crop
 from unsteep.data.places import TABLES, Places, places, together
 from unsteep.data.searching import settled
 from unsteep.data.stored import StoredPictures
+from unsteep.storage.foreign import why
 
 BESIDE = (".txt", ".json")
 FILE_KEYS = ("file", "file_name", "image")
@@ -120,7 +121,7 @@ def _beside(there: Places) -> tuple[dict[int, str], Bad, Bad]:
             called = f"{PurePosixPath(name).stem}{suffix}"
             try:
                 words = _words(content.decode("utf-8-sig"), suffix)
-            except (ValueError, RecursionError) as error:
+            except Exception as error:  # json's of any kind
                 bad.append((name, f"{called}: {_why(error)}"))
                 break
             if words:
@@ -161,7 +162,7 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad]:
                 captions.setdefault(plain, words)
             else:
                 empty[plain] = "empty caption"
-    except (ValueError, csv.Error, OSError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+    except Exception as error:  # csv and json each have their own
         raise ValueError(f"{called}: expected {LAYOUTS}; {_why(error)}") from error
     known = together(there.names)
     found: dict[int, str] = {}
@@ -206,4 +207,4 @@ def _tidy(caption: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else why(error)

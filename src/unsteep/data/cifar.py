@@ -12,7 +12,6 @@ from tiny images, 2009). The names of the classes are those of the files beside,
 from __future__ import annotations
 
 import tarfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
 from unsteep.data.pickled import unpickled
+from unsteep.storage.foreign import reading
 
 SHAPE = (3, 32, 32)
 NUMBERS = 3 * 32 * 32
@@ -94,25 +94,21 @@ class Cifar:
         if name not in files:
             raise ValueError(f"{where} holds no {name} or {name}.bin: expected {LAYOUTS}")
         key = f"{self.classes}_labels" if hundred else "labels"
-        try:
+        with reading(f"{where}: {name}", "a part of CIFAR"):
             held = {_text(key): value for key, value in unpickled(files[name]).items()}
             x, labels = held["data"], np.array(held[key], np.int64)
             if x.shape != (len(labels), NUMBERS) or not len(labels) or labels.min() < 0:
                 raise ValueError(f"pictures of shape {x.shape} and {len(labels)} labels")
-        except (ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-            raise ValueError(f"{where}: {name}: {error}: get it again") from None
         return x.reshape(-1, *SHAPE).copy(), labels
 
     def _names(self, files: dict[str, bytes], where: Path) -> list[str]:
         """The names of the classes, where a file tells them."""
-        try:
-            for name in ("batches.meta", "meta"):
-                if name in files:
+        for name in ("batches.meta", "meta"):
+            if name in files:
+                with reading(f"{where}: {name}", "the names of classes"):
                     held = {_text(key): value for key, value in unpickled(files[name]).items()}
                     key = "label_names" if "label_names" in held else f"{self.classes}_label_names"
                     return [_text(one) for one in held[key]]
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{where}: {name}: {error}: get it again") from None
         for name in ("batches.meta.txt", f"{self.classes}_label_names.txt"):
             if name in files:
                 return files[name].decode("utf-8", "replace").split()
@@ -135,13 +131,10 @@ def _files(where: Path) -> dict[str, bytes]:
     if not where.is_file():
         raise ValueError(f"data.path: expected {LAYOUTS}, found none at {where}: check the path")
     files = {}
-    try:
-        with tarfile.open(where) as archive:
-            for member in archive:
-                name = member.name.rpartition("/")[2]
-                content = archive.extractfile(member) if member.isreg() and _wanted(name) else None
-                if content is not None and member.size <= MOST:
-                    files[name] = content.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
-        raise ValueError(f"{where}: expected {LAYOUTS}, got a broken archive ({error}): get it again") from None
+    with reading(where, LAYOUTS), tarfile.open(where) as archive:
+        for member in archive:
+            name = member.name.rpartition("/")[2]
+            content = archive.extractfile(member) if member.isreg() and _wanted(name) else None
+            if content is not None and member.size <= MOST:
+                files[name] = content.read()
     return files

@@ -20,6 +20,7 @@ import torch
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
+from unsteep.storage.foreign import reading
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 PARTS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
@@ -32,7 +33,12 @@ def read_idx(path: str | Path) -> np.ndarray:
 
     ValueError naming the file when it is no such file, or is shorter or longer than its head says.
     """
-    content = Path(path).read_bytes()
+    with reading(path, "an idx file"):
+        return _read_idx(Path(path))
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":  # what it is, not what it is called: some downloads unpack and keep the name
         try:
             content = gzip.decompress(content)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unsteep.storage.foreign import Unreadable, reading, text_of
 from unsteep.storage.manifest import (
     MANIFEST,
     Corrupt,
@@ -103,9 +104,10 @@ def load_tensors(path: Path, name: str, device: str = "cpu") -> dict[str, Tensor
     if not file.is_file():
         raise ValueError(f"{file}: expected a safetensors file, got nothing; is {path} the right folder?")
     try:
-        return load_file(file, device=device)
-    except SafetensorError as error:
-        raise Corrupt(f"{file}: expected a safetensors file, got something else ({error}); use another copy") from None
+        with reading(file, "a safetensors file", "use another copy"):
+            return load_file(file, device=device)
+    except Unreadable as error:
+        raise Corrupt(str(error)) from error
 
 
 def load_text(path: Path, name: str) -> str:
@@ -114,9 +116,9 @@ def load_text(path: Path, name: str) -> str:
     if not file.is_file():
         raise ValueError(f"{file}: expected a text file, got nothing; is {path} the right folder?")
     try:
-        return file.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise Corrupt(f"{file}: expected UTF-8 text, got something else ({error}); use another copy") from None
+        return text_of(file, advice="use another copy")
+    except Unreadable as error:
+        raise Corrupt(str(error)) from error
 
 
 def step_folders(root: Path) -> list[Path]:
