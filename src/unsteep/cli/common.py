@@ -35,6 +35,9 @@ class RunOptions:
         Import the parts of one's own that a file names: --config, or the run.
     device
         auto, cpu, cuda or mps.
+    log
+        Log beside log.jsonl, too: csv writes log.csv, a row a step; tensorboard needs pip install
+        "unsteep[tensorboard]". May be repeated; off by default.
     """
 
     out: Path | None = None
@@ -42,6 +45,12 @@ class RunOptions:
     force: Annotated[bool, Parameter(negative=())] = False
     trust: Annotated[bool, Parameter(negative=())] = False
     device: str = "auto"
+    log: Annotated[list[Literal["csv", "tensorboard"]] | None, Parameter(negative=())] = None
+
+    @property
+    def changes(self) -> list[str]:
+        """All that is set, as --set takes it."""
+        return [*([f"train.log={','.join(self.log)}"] if self.log else []), *(self.settings or [])]
 
 
 USUAL = RunOptions()

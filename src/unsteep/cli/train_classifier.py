@@ -50,7 +50,7 @@ def train_classifier(
     from unsteep.training.classifying import ClassifierRun, open_classifier, read_classifier, with_noise
     from unsteep.training.run import read_run, resume, start
 
-    where, settings, trust, force = chosen_device(options.device), options.settings or [], options.trust, options.force
+    where, settings, trust, force = chosen_device(options.device), options.changes, options.trust, options.force
     out = options.out or run / "classifier"
     source = labelled_source(run, data, trust)
     schedule = read_run(run, trust).schedule
