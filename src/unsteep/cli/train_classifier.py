@@ -52,7 +52,7 @@ def train_classifier(
     from unsteep.training.run import read_run, resume, start
 
     cache.allow(options.cache)
-    where, settings, trust, force = chosen_device(options.device), options.settings or [], options.trust, options.force
+    where, settings, trust, force = chosen_device(options.device), options.changes, options.trust, options.force
     out = options.out or run / "classifier"
     source = labelled_source(run, data, trust)
     schedule = read_run(run, trust).schedule

@@ -12,6 +12,7 @@ import errno
 import re
 import shutil
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -141,15 +142,15 @@ def latest(root: Path) -> Path | None:
     return None
 
 
-def prune(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` step folders, and what killed saves left beside them.
+def prune(root: Path, keep: int, also: Collection[Path] = ()) -> None:
+    """Remove all but the newest `keep` step folders and those in `also`, and what killed saves left beside them.
 
     The newest one that verifies stays in any case, be it older than `keep` corrupt ones.
     """
     good = latest(root)
     folders = step_folders(root)
     for folder in folders[: max(len(folders) - keep, 0)]:
-        if folder != good:
+        if folder != good and folder not in also:
             folder.rename(_partial(folder))  # whole or absent: a removal can be killed too
     for leftover in [*root.glob(".step-*.partial"), *root.glob(".step-*.aside")]:
         shutil.rmtree(leftover)
