@@ -20,6 +20,7 @@ WRITTEN = (  # by a run, and by the verbs that look at one
 )
 
 
+BESIDE = (".run.", ".report.", ".samples.", ".log.")  # of a file that was written when the process was killed
 WITHIN = {
     "checkpoints": ("step-*", "step-*/*.safetensors", "step-*/*.json", "step-*/*.toml"),
     "previews": ("step-*.png",),
@@ -36,7 +37,7 @@ def others_in(out: Path) -> list[str]:
         for path in sorted((out / folder).rglob("*")):
             if not any(path.match(f"{folder}/{pattern}") for pattern in ours) and not path.name.startswith("."):
                 return [path.relative_to(out).as_posix()]
-    return [name for name in there if name not in WRITTEN and not name.startswith((".run.", ".report.", ".samples."))]
+    return [name for name in there if name not in WRITTEN and not name.startswith(BESIDE)]
 
 
 def sweep(out: Path) -> list[str]:
