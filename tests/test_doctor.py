@@ -323,3 +323,58 @@ def test_a_folder_with_a_lock_alone_can_be_started(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").write_text("1\n")
     made(*tiny(tmp_path / "run", "train.steps=1"))
+
+
+# unsteep verify.
+
+
+def test_a_whole_run_is_good(run: Path):
+    said = made("verify", run)
+    assert "bad" not in said
+    assert "whole" in said
+    assert "says what the newest checkpoint was trained as" in said
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("flip", "SHA-256"),
+        ("manifest", "missing, so the folder is not a finished save"),
+        ("renamed", "it holds step 8; it was renamed"),
+        ("edited", "model.prediction = eps, and the run was trained with v"),
+        ("junk", "expected TOML"),
+    ],
+)
+def test_what_cannot_be_mended_is_said(run: Path, damage: str, words: str):
+    new = run / "checkpoints" / "step-00000008"
+    if damage == "flip":
+        content = bytearray((new / "weights.safetensors").read_bytes())
+        content[-1] ^= 1
+        (new / "weights.safetensors").write_bytes(content)
+    elif damage == "manifest":
+        (new / "manifest.json").unlink()
+    elif damage == "renamed":
+        new.rename(new.with_name("step-00000009"))
+    else:
+        text = (run / "run.toml").read_text()
+        edited = text.replace('prediction = "v"', 'prediction = "eps"') if damage == "edited" else "[[["
+        (run / "run.toml").write_text(edited)
+    code, said, _ = unsteep_("verify", run)
+    assert code == 1
+    assert words in " ".join(said.split())
+
+
+def test_logs_and_leftovers_are_mended(run: Path):
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
+    (run / ".report.0123abcd.html").write_text("x")
+    said = made("verify", run)
+    assert "mended: 1 damaged lines were dropped, 8 kept" in said
+    assert "removed 1 files of writers that were killed" in said
+    assert "mended" not in made("verify", run)
+
+
+def test_what_is_no_run_is_not_verified(tmp_path: Path):
+    code, _, err = unsteep_("verify", tmp_path)
+    assert code == 2
+    assert "is not a run" in err

@@ -6,6 +6,7 @@ EXAMPLES = {
     "settings": "unsteep settings folder",
     "report": "unsteep report runs/photos --open",
     "show": "unsteep show runs/photos",
+    "verify": "unsteep verify runs/photos",
     "train-classifier": "unsteep train-classifier runs/fashion --data DIR",
     "sample": "unsteep sample runs/demo -n 64 --label all --guidance 2 --out samples.png",
     "fill": "unsteep fill runs/photos photo.jpg --mask mask.png -n 4",

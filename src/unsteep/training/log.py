@@ -117,6 +117,14 @@ class Sittings:
         seconds = sum(max(0.0, b["at"] - a["at"]) for a, b in pairs if not b.get("begins"))
         return lines[0]["at"], lines[-1]["at"], seconds
 
+    @staticmethod
+    def waiting(path: Path) -> float:
+        """The share of the time between its lines that was spent on getting examples."""
+        lines = [record for _, record in lines_of(path)]
+        spans = [(max(0.0, b["at"] - a["at"]), b.get("waiting", 0.0)) for a, b in itertools.pairwise(lines)]
+        whole = sum(seconds for seconds, share in spans if share)
+        return sum(seconds * share for seconds, share in spans) / whole if whole else 0.0
+
 
 class Progress:
     """Loss, speed and time left while training: a live line on a terminal, else a plain line now and then. Whoever
