@@ -75,7 +75,8 @@ LONG = (
     r"train captions",
     r"fashion --metrics",
     r"--resume --out runs/cats",
-    r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further)$",
+    r"rate-distortion runs",
+    r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further|tuned|cosine|fours)$",
 )
 FEW_STEPS = 3  # of a solver, where a command says how many
 TAKES_STEPS = {"train", "train-classifier", "study", "ablate", "bench"}  # those that train, by --set or for a time

@@ -22,6 +22,7 @@ import unsteep
 from command_line import unsteep_
 from documents import INSTEAD, NOT_RUN, PAGES, ROOT, SETTINGS, blocks, furnish, inline, is_long, lines_of, tiny, why_not
 from unsteep.cli import VERBS, app
+from unsteep.cli.examples import EXAMPLES
 from unsteep.features import domain
 
 DOCS = ROOT / "docs"
@@ -132,6 +133,11 @@ def test_commands_in_the_text_are_there(page: Path) -> None:
         assert words[0] in NAMES or words[0].startswith("--"), f"{name_of(page)}: {line}"
 
 
+def test_examples_of_the_help_are_there() -> None:
+    for example in EXAMPLES.values():
+        parse(shlex.split(example)[1:])
+
+
 def test_what_is_not_run_is_there() -> None:
     lines = [line for page in PAGES for block in blocks(page) if block.kind in ("", "sh") for line in lines_of(block)]
     for what in NOT_RUN:
@@ -182,6 +188,20 @@ def test_the_settings_are_those_of_the_source() -> None:
     if os.environ.get("UNSTEEP_REGENERATE"):
         path.write_text(now, encoding="utf-8")
     assert path.read_text(encoding="utf-8") == now, "UNSTEEP_REGENERATE=1 pytest tests/test_documents.py writes it anew"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_keys_in_the_text_are_there(page: Path) -> None:
+    """Keys of --set, those of solvers and classifiers, too."""
+    keys = set(re.findall(r"^\| `([\w.]+)` \|", settings_page.page(), flags=re.MULTILINE)) | {
+        "network.width",
+        "network.groups",
+    }
+    text = page.read_text(encoding="utf-8")
+    parts = r"(?:train|model|data|condition|schedule|objective)\.[a-z]\w*(?:\.[a-z]\w*)*"
+    named = {*re.findall(r"--set[ \n]([\w.]+)=", text), *re.findall(rf"`({parts})(?:=[^`]*)?`", text)}
+    others = {"KEY", "schedule.png", "model.sample", "model.space.encode"}
+    assert named - keys <= others, f"{name_of(page)}: {sorted(named - keys)}"
 
 
 def test_pictures_stay_small() -> None:
