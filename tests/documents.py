@@ -74,7 +74,7 @@ LONG = (
     r"model.network=DiT",
     r"train captions",
     r"fashion --metrics",
-    r"--resume --out runs/cats",
+    r"--resume --out runs/cats .*",
     r"rate-distortion runs",
     r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further|tuned|cosine|fours)$",
 )
