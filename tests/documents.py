@@ -73,6 +73,8 @@ LONG = (
     r"--budget",
     r"model.network=DiT",
     r"train captions",
+    r"--dry-run",
+    r"runs/(held|weaker)",
     r"fashion --metrics",
     r"--resume --out runs/cats .*",
     r"rate-distortion runs",
@@ -175,6 +177,8 @@ def _trained(verb: str, words: list[str]) -> list[str]:
         keys = keys[:3]
     if any(one.startswith(("schedule=", "schedule.")) for one in words):
         keys = [key for key in keys if not key.startswith("schedule")]
+    if any(one.startswith("model.prediction=") for one in words):
+        keys = [key for key in keys if key != "model.prediction"]
     sizes = ("data.size", "data.height", "data.width")
     sized = [("--set", f"{key}=16") for key in sizes if any(one.startswith(f"{key}=") for one in words)]
     if "shapes" in words:

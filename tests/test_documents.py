@@ -102,7 +102,11 @@ def parse(words: list[str]) -> None:
         app.parse_args(words, exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize("all_of_them", [False, pytest.param(True, marks=pytest.mark.long)], ids=["quick", "all"])
+@pytest.mark.parametrize(
+    "all_of_them",
+    [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(1200)])],
+    ids=["quick", "all"],
+)
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 @pytest.mark.usefixtures("tiny_training", "tiny_features")
 def test_runs_as_it_stands(page: Path, all_of_them: bool, data: Path, made: Path, tmp_path: Path) -> None:
