@@ -16,7 +16,7 @@ EXAMPLES = {
     "tune-grid": "unsteep tune-grid runs/demo --steps 6",
     "evaluate": "unsteep evaluate runs/demo -n 2000",
     "compare": "unsteep compare runs/a runs/b --metrics fid bits-per-dim",
-    "likelihood": "unsteep likelihood runs/demo --samples 10",
+    "likelihood": "unsteep likelihood runs/demo -n 10",
     "rate-distortion": "unsteep rate-distortion runs/demo",
     "study": "unsteep study solvers runs/demo",
     "ablate": "unsteep ablate digits --budget 1h",
