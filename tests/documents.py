@@ -75,7 +75,7 @@ LONG = (
     r"train captions",
     r"--dry-run",
     r"runs/(held|weaker)",
-    r"fashion --metrics",
+    r"accuracy",
     r"--resume --out runs/cats .*",
     r"rate-distortion runs",
     r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further|tuned|cosine|fours)$",
