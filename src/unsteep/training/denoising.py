@@ -175,7 +175,7 @@ class DenoisingTask:
 
     def check_stored(self, folder: Path) -> None:
         if read_description(folder, trust=True).language != self.description.language:
-            raise ValueError("resume: the text encoder is not the one that the run was trained with; put it back")
+            raise ValueError(f"resume: the text encoder is not the one that {folder} was trained with; put it back")
 
     def finish(self) -> None:
         precision = self.state.precision.precision

@@ -45,6 +45,12 @@ def lines_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
 
 
+def whole_steps(path: Path) -> list[dict[str, Any]]:
+    """The records of a log that have a loss and a rate, as every step's has that was not damaged."""
+    known = ("loss", "learning_rate")
+    return [one for one in read_log(path) if all(isinstance(one.get(key), float | int) for key in known)]
+
+
 def told(record: Record) -> dict[str, Any]:
     """What a record has, by name, and what is the same for the same run: not the time that was waited."""
     return {name: value for name, value in asdict(record).items() if value is not None and name != "waited"}
@@ -76,11 +82,16 @@ class Log:
         self._file.close()
 
 
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, float | int) and math.isfinite(value) else 0.0
+
+
 class Sittings:
     """When steps were done, and the share of time spent on `waiting` for examples: lines of `times.jsonl`, apart from
     the log, which is the same for the same run. A sitting is a process that trained: the first line of each says
     `begins`. `waited`: seconds in this one."""
 
+    LATEST = 4e9  # seconds of Unix time that may be meant
     EVERY = 10.0  # seconds between lines
 
     def __init__(self, path: Path, step: int) -> None:
@@ -107,10 +118,16 @@ class Sittings:
             file.write(json.dumps({"step": step, "at": round(time.time(), 2), **more}) + "\n")
 
     @staticmethod
+    def _read(path: Path) -> list[dict[str, Any]]:
+        """The lines that say when: damaged ones may say anything."""
+        records = (record for _, record in lines_of(path))
+        return [one for one in records if isinstance(one.get("at"), float | int) and 0 <= one["at"] < Sittings.LATEST]
+
+    @staticmethod
     def spent(path: Path) -> tuple[float, float, float] | None:
         """When the first sitting began and the last line was written, seconds of Unix time, and the seconds that all
         sittings took; None where nothing was written."""
-        lines = [record for _, record in lines_of(path)]
+        lines = Sittings._read(path)
         if not lines:
             return None
         pairs = itertools.pairwise(lines)
@@ -120,8 +137,8 @@ class Sittings:
     @staticmethod
     def waiting(path: Path) -> float:
         """The share of the time between its lines that was spent on getting examples."""
-        lines = [record for _, record in lines_of(path)]
-        spans = [(max(0.0, b["at"] - a["at"]), b.get("waiting", 0.0)) for a, b in itertools.pairwise(lines)]
+        lines = Sittings._read(path)
+        spans = [(max(0.0, b["at"] - a["at"]), _number(b.get("waiting"))) for a, b in itertools.pairwise(lines)]
         whole = sum(seconds for seconds, share in spans if share)
         return sum(seconds * share for seconds, share in spans) / whole if whole else 0.0
 

@@ -21,7 +21,7 @@ from unsteep.pages.html import Page
 from unsteep.training import diagnosis
 from unsteep.training.changes import history
 from unsteep.training.clock import in_words
-from unsteep.training.log import Sittings, read_log
+from unsteep.training.log import Sittings, whole_steps
 from unsteep.training.measuring import Measuring, best, brief, measured_in
 
 T = TypeVar("T")
@@ -68,14 +68,24 @@ def read(out: Path) -> dict[str, Any]:
     """What was noted; nothing for a run of an older release."""
     try:
         found = json.loads((out / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except Exception:  # whatever a damaged file is
         return {}
-    return found if isinstance(found, dict) else {}
+    kinds = {
+        "title": str,
+        "rows": list,
+        "device": str,
+        "versions": str,
+        "batch": int,
+        "captions": dict,
+        "measured": dict,
+    }
+    known = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in known if isinstance(value, kinds.get(name, object))}
 
 
 def write(out: Path, *, steps: int, finished: bool = False) -> Path:
     """report.html; its path. `steps`: how many the run is to take."""
-    about, log, spent = read(out), read_log(out / "log.jsonl"), Sittings.spent(out / "times.jsonl")
+    about, log, spent = read(out), whole_steps(out / "log.jsonl"), Sittings.spent(out / "times.jsonl")
     captions = about.get("captions", {})
     done = log[-1]["step"] if log else 0
     far = f"{done:,} steps" if finished else f"{done:,} of {steps:,} steps"
@@ -113,14 +123,14 @@ def write(out: Path, *, steps: int, finished: bool = False) -> Path:
         page.section("Schedule").figure(out / "schedule.png")
     page.section("Next").code("\n".join(_next(out, finished)))
     if (out / "run.toml").exists():
-        page.section("Configuration").code((out / "run.toml").read_text(encoding="utf-8"))
+        page.section("Configuration").code((out / "run.toml").read_text(encoding="utf-8", errors="replace"))
     return page.write(out / "report.html")
 
 
 def _troubles(page: Page, out: Path) -> None:
     """Where it diverged and what was done, and what was changed on the way."""
     for one in diagnosis.read(out):
-        page.section(f"Diverged after {one.get('step', 0):,} steps", str(one.get("what", "")))
+        page.section(f"Diverged after {one.get('step', 0)} steps", str(one.get("what", "")))
         page.facts([row for row in diagnosis.rows(one) if row[0] not in ("step", "what")])
     changes = [line for line in history(out) if "key" in line]
     if changes:
@@ -182,7 +192,8 @@ def _facts(
             if done < steps:
                 rows.append(("left", f"about {in_words((steps - done) * seconds / done)}"))
     rows += [(name, about[name]) for name in ("device", "versions") if name in about]
-    return [*rows, *((name, text) for name, text in about.get("rows", []))]
+    known = [row for row in about.get("rows", []) if isinstance(row, list) and len(row) == 2]
+    return [*rows, *((str(name), str(text)) for name, text in known)]
 
 
 def _next(out: Path, finished: bool) -> list[str]:

@@ -205,7 +205,8 @@ def _as_trained(folder: Path, run: Any, trust: Any) -> Any:
     """The configuration that a checkpoint was saved under; `run` for one of an older release, which did not say."""
     if not (folder / checkpoints.TRAINED).exists():
         return run
-    return parsed(load_text(folder, checkpoints.TRAINED), trust)
+    with reading(folder / checkpoints.TRAINED, "a configuration", "use another checkpoint"):
+        return parsed(load_text(folder, checkpoints.TRAINED), trust)
 
 
 def _write(out: Path, text: str) -> None:
