@@ -176,7 +176,7 @@ def test_a_run_shows_what_it_became(kind: str, request: pytest.FixtureRequest) -
 
 def test_a_movie_has_a_frame_for_every_step(digits: Path) -> None:
     with Image.open(digits / "reverse.gif") as movie:
-        assert getattr(movie, "n_frames", 1) == 5  # the chain has no more
+        assert getattr(movie, "n_frames", 1) == 6  # noise, and the chain has no more
     assert [path.name for path in (digits / "previews").iterdir()] == ["step-00000002.png"]
 
 
@@ -277,7 +277,7 @@ def test_a_folder_of_pictures_that_can_be_trained_on(digits: Path) -> None:
 def test_a_movie(digits: Path) -> None:
     made("sample", digits, "-n", 16, "--label", "4", "--steps", 4, "--solver", "ancestral", "--movie", "four.gif")
     with Image.open("four.gif") as movie:
-        assert getattr(movie, "n_frames", 1) == 4
+        assert getattr(movie, "n_frames", 1) == 5  # and the noise
         first = np.asarray(movie.convert("L"))
         movie.seek(3)
         assert not np.array_equal(first, np.asarray(movie.convert("L")))

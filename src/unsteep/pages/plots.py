@@ -22,6 +22,7 @@ from PIL import Image
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
 from unsteep.pages.matplotlib import imported
+from unsteep.pages.ours import MARK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +68,11 @@ STYLE: dict[str, Any] = {
 }
 
 FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
-STAMPS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+STAMPS: dict[str, dict[str, Any]] = {
+    "png": {"Software": MARK},
+    "svg": {"Date": None, "Creator": MARK},
+    "pdf": {"CreationDate": None, "Creator": MARK},
+}
 
 
 def loss_curve(

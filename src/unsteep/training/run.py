@@ -24,7 +24,7 @@ from unsteep.core.machine import machine
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
 from unsteep.data.choosing import shorten
-from unsteep.pages.files import replacing
+from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text, prune
 from unsteep.storage.lock import RunLock
@@ -99,6 +99,7 @@ def _made(
     run: Any, out: Path, force: bool, device: str, trust: Any, data: DataSet | None = None
 ) -> tuple[Any, DataSet, Task]:
     """The run with what it took, its data, and its task. ValueError for whatever does not fit, or lies in `out`."""
+    check_place(out)
     if (out / "run.toml").exists() and not force:
         raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
     if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
