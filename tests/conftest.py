@@ -125,3 +125,11 @@ schedule = _over(SCHEDULES)(_given)
 chain = _over(CHAINS)(_given)
 continuous = _over(CONTINUOUS)(_given)
 preserving = _over({name: s for name, s in SCHEDULES.items() if name not in NOT_PRESERVING})(_given)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is kept where a user's things are kept."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("UNSTEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

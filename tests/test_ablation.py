@@ -34,7 +34,7 @@ from unsteep.studies.ablation.claims import claims, verdict
 from unsteep.studies.ablation.grid import GRID, Combination
 from unsteep.studies.ablation.result import Extent
 from unsteep.studies.study import Outcome
-from unsteep.training import denoising
+from unsteep.training import denoising, sitting
 from unsteep.training.loop import Diverged, State
 from unsteep.training.run import Run
 
@@ -70,7 +70,7 @@ def cells_of(out: Path) -> dict[str, Any]:
 
 def watched(monkeypatch: pytest.MonkeyPatch, act: Callable[[State, int], None]) -> None:
     """Calls `act` with the state and the number of steps done, before training and after each step."""
-    real = runs.train
+    real = sitting.train
 
     def train(task: Any, plan: Any) -> Iterator[Any]:
         state = task.state
@@ -79,7 +79,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, act: Callable[[State, int], None]) 
             yield record
             act(state, record.step)
 
-    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(sitting, "train", train)
 
 
 def no_report(model: Model, out: Path, *_: object) -> None:
@@ -136,7 +136,7 @@ def test_equal_seeds_give_equal_weights_and_batches(tmp_path: Path, monkeypatch:
         seen[key] = [*(p.detach().clone() for p in state.module.parameters()), batch.x, draw.uniform(0)]
         raise Diverged("enough seen")
 
-    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(sitting, "train", train)
     names = ("mean-simple-fixed", "eps-simple-fixed", "eps-hybrid-learned", "x0-bound-fixed", "x0-bound-diagonal")
     study(tmp_path / "a", cells=[BY_NAME[name] for name in names], steps=1)
     for a, b in [(("mean", False), ("eps", False)), (("eps", False), ("x0", False)), (("eps", True), ("x0", True))]:

@@ -31,7 +31,7 @@ def consistent(data: Examples) -> bool:
 
 
 NAMES = ("b.png", "a.png", "deep/er/c.png", "deep/a.bmp")
-LAYOUTS = ["beside", "csv", "jsonl", "other keys", "backslashes"]
+LAYOUTS = ["beside", "json beside", "tsv", "csv", "jsonl", "other keys", "backslashes"]
 
 
 def write(root: Path, layout: str, names: tuple[str, ...], captions: list[str]) -> None:
@@ -39,6 +39,12 @@ def write(root: Path, layout: str, names: tuple[str, ...], captions: list[str]) 
     if layout == "beside":
         for name, caption in pairs:
             (root / name).with_suffix(".txt").write_text(f"\n  {caption.replace(' ', '  ')}\nanother one\n")
+    elif layout == "json beside":
+        for name, caption in pairs:
+            (root / name).with_suffix(".json").write_text(json.dumps({"width": 5, "caption": f" {caption}\n"}))
+    elif layout == "tsv":
+        rows = "".join(f"{name}\t{caption}\n" for name, caption in pairs)
+        (root / "metadata.tsv").write_text("file_name\ttext\n" + rows, encoding="utf-8")
     elif layout == "csv":
         rows = "".join(f'"{caption}",{name},more\n' for name, caption in pairs)
         (root / "any.csv").write_text("\ufeffcaption,file,other\n" + rows, encoding="utf-8")

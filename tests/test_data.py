@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unsteep.data import Array, Digits, Examples, Folder, Idx, folder, read_idx
+from unsteep.data import Array, Digits, Examples, Folder, Idx, decoding, read_idx
 from unsteep.data.choosing import split_index
 from unsteep.data.searching import MARK
 from unsteep.pages import Page, pictures, progress
@@ -253,6 +253,17 @@ def test_a_broken_idx_file_is_named(tmp_path, content, words):
     one_line(error)
 
 
+@pytest.mark.parametrize("below", ["MNIST/raw", "gzip", "each"])
+def test_idx_files_are_found_where_archives_unpack_them(tmp_path, below):
+    """As torchvision's, EMNIST's, and archives that put each file into a folder of its name."""
+    made = write_set(tmp_path / "flat")
+    for file in list((tmp_path / "flat").iterdir()):
+        there = tmp_path / "in" / (file.name if below == "each" else below)
+        there.mkdir(parents=True, exist_ok=True)
+        file.rename(there / file.name)
+    assert np.array_equal(Idx(path=str(tmp_path / "in")).read("test").x[:, 0], made["t10k"][0])
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("dot", ["-", "."])
 def test_idx_finds_the_files_under_their_usual_names(tmp_path, zipped, dot):
@@ -432,20 +443,11 @@ def test_the_limit_counts_good_pictures(tmp_path):
 
 
 def test_more_pictures_than_are_decoded_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "CHUNK", 4)
+    monkeypatch.setattr(decoding, "CHUNK", 4)
     numbered(tmp_path, 11)
     (tmp_path / "005.png").write_bytes(b"junk")
     data = Folder(path=str(tmp_path), size=4, channels=1).read()
     assert data.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
-
-
-def test_a_large_array_lies_in_a_file_with_the_same_contents(tmp_path, monkeypatch):
-    numbered(tmp_path, 5)
-    in_memory = Folder(path=str(tmp_path), size=4).read()
-    monkeypatch.setattr(folder, "IN_MEMORY", 10)
-    assert isinstance(folder._room((11,)), np.memmap)
-    assert not isinstance(folder._room((10,)), np.memmap)
-    assert Folder(path=str(tmp_path), size=4).read().digest == in_memory.digest
 
 
 class Terminal(io.StringIO):

@@ -62,6 +62,6 @@ def test_a_message_is_said_again_in_options(verb: str, said: str, shown: str) ->
 
 def test_verbs_that_train_share_their_options() -> None:
     shared = _options(RunOptions)
-    assert {"--out", "--set", "--force", "--trust", "--device"} == set(shared.values())
+    assert {"--out", "--set", "--force", "--trust", "--device", "--cache", "--log"} == set(shared.values())
     for verb in (train, train_classifier):
         assert shared.items() <= _options(verb).items()

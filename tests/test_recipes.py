@@ -21,6 +21,7 @@ SHAPES = {  # of the data that each recipe is for
     "digits": (1, 8, 8),
     "fashion-mnist": (1, 28, 28),
     "mnist": (1, 28, 28),
+    "cifar": (3, 32, 32),
     "folder": (3, 64, 64),
     "array": (3, 32, 32),
     "shapes": (3, 20, 20),

@@ -29,7 +29,7 @@ from unsteep.objectives import Importance, Loss, Simple, Stratified
 from unsteep.storage.checkpoint import load_tensors, step_folders
 from unsteep.storage.lock import RunLock
 from unsteep.storage.manifest import Corrupt
-from unsteep.training import clock, denoising
+from unsteep.training import clock, denoising, sitting
 from unsteep.training import run as runs
 from unsteep.training.batches import Batches
 from unsteep.training.conditioning import Conditioning
@@ -121,7 +121,7 @@ def killed(run: Run, out: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> Non
             yield record
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "train", dying)
+        patch.setattr(sitting, "train", dying)
         with pytest.raises(Killed):
             runs.start(run, out, say=silent)
 

@@ -12,6 +12,7 @@ from unsteep.core.arguments import path as path_of
 from unsteep.model import Model
 from unsteep.networks.precision import Asked
 from unsteep.storage.checkpoint import latest, load_text
+from unsteep.storage.foreign import reading
 
 
 def load(
@@ -74,5 +75,6 @@ def _origin(folder: Path, weights: str | None) -> str:
     averaged = weights != "weights" and (folder / "ema.safetensors").exists()
     if not (folder / "state.json").exists():
         return f"from {folder}"
-    step = json.loads(load_text(folder, "state.json"))["step"]
+    with reading(folder / "state.json", "the state of a training"):
+        step = int(json.loads(load_text(folder, "state.json"))["step"])
     return f"after {step:,} steps, {'averaged' if averaged else 'last'} weights"

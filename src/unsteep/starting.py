@@ -13,6 +13,7 @@ import torch
 from unsteep.core.arguments import flag, shown
 from unsteep.core.arguments import path as path_of
 from unsteep.data import Given
+from unsteep.evaluation.on_the_way import fid_on_the_way
 from unsteep.networks.presets import Preset
 from unsteep.opening import chosen_device, load
 from unsteep.recipes import RECIPES
@@ -64,12 +65,22 @@ def train(
             raise ValueError("resume: goes on with a run as it is; leave out preset and budget")
         moved = [f"data.path={data}"] if isinstance(data, str | Path) else []
         given = None if moved else data
-        finished = runs.resume([*moved, *keys], out, device=where, say=say, trust=trust or "file", data=given)
+        finished = runs.resume(
+            [*moved, *keys],
+            out,
+            device=where,
+            say=say,
+            trust=trust or "file",
+            data=given,
+            measures=fid_on_the_way,
+        )
     else:
         run = configured(
             recipe_or_run, data, keys, start_from, trust=trust or "typed", preset=preset, budget=budget, device=where
         )
-        finished = runs.start(run, out, force=force, device=where, say=say, trust=trust or "typed")
+        finished = runs.start(
+            run, out, force=force, device=where, say=say, trust=trust or "typed", measures=fid_on_the_way
+        )
     if not finished:
         raise KeyboardInterrupt(f"stopped and saved; go on with resume=True, out={str(out)!r}")
     return opened(out, where)
@@ -186,6 +197,8 @@ def _text(name: str, value: Any) -> str:
             f"{name}: unknown keyword;{hint} keywords left over are keys of train.: {', '.join(known)}; other keys "
             'go into settings, as settings=["model.network.width=64"]'
         )
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.showwarning = _one_line
     keep_freed()
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = copy_context().run(app, arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _fail(f"{error} Try --help.")
     except (ValueError, OSError) as error:

@@ -35,6 +35,11 @@ class RunOptions:
         Import the parts of one's own that a file names: --config, or the run.
     device
         auto, cpu, cuda or mps.
+    cache
+        Keep decoded pictures, and take them from there the next time; --no-cache reads them anew.
+    log
+        Log beside log.jsonl, too: csv writes log.csv, a row a step; tensorboard needs pip install
+        "unsteep[tensorboard]". May be repeated; off by default.
     """
 
     out: Path | None = None
@@ -42,6 +47,13 @@ class RunOptions:
     force: Annotated[bool, Parameter(negative=())] = False
     trust: Annotated[bool, Parameter(negative=())] = False
     device: str = "auto"
+    cache: bool = True
+    log: Annotated[list[Literal["csv", "tensorboard"]] | None, Parameter(negative=())] = None
+
+    @property
+    def changes(self) -> list[str]:
+        """All that is set, as --set takes it."""
+        return [*([f"train.log={','.join(self.log)}"] if self.log else []), *(self.settings or [])]
 
 
 USUAL = RunOptions()

@@ -27,6 +27,7 @@ RECIPES = {
     "digits": "handwritten digits by class; nothing to download",
     "fashion-mnist": "idx files of Fashion-MNIST, by class",
     "mnist": "idx files of MNIST, KMNIST or EMNIST, by class",
+    "cifar": "CIFAR-10 or CIFAR-100, by class",
     "folder": "your own pictures",
     "array": "pictures in a .npy or .npz file",
     "shapes": "drawn shapes with captions; nothing to download",

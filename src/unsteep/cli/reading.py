@@ -87,9 +87,8 @@ def read_given(path: Path, model: Model) -> Tensor:
     from PIL import Image
 
     from unsteep.data import Array
-    from unsteep.data.folder import picture_files
     from unsteep.data.pictures import reason
-    from unsteep.data.searching import formats
+    from unsteep.data.searching import formats, search
 
     heard = model.description.hearing("picture")
     if heard is None:
@@ -101,7 +100,7 @@ def read_given(path: Path, model: Model) -> Tensor:
     of, read = heard.aligned, []
     whole = (heard.height, heard.width)
     little = of.small(*whole) if of.kind == "low-resolution" else whole
-    for file in [path / name for name in picture_files(path)] if path.is_dir() else [path]:
+    for file in [path / name for name in search(path).files] if path.is_dir() else [path]:
         try:
             with Image.open(file, formats=formats()) as image:
                 is_small = of.kind == "low-resolution" and max(image.size) <= of.side
@@ -116,13 +115,12 @@ def read_given(path: Path, model: Model) -> Tensor:
 
 def read_latents(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
     """The latents in a file of `unsteep invert`, and the labels they were found under, if any."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    from unsteep.storage.foreign import reading
+
+    with reading(f"--from {path}", "a file of latents", "give what unsteep invert wrote"):
         stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"--from {path}: not a file of latents ({error}); give what unsteep invert wrote") from None
     if "latents" not in stored:
         raise ValueError(f"--from {path}: holds no latents; give what unsteep invert wrote")
     latents, wanted = stored["latents"], model.space.shape
@@ -140,7 +138,8 @@ def examples_at(path: Path, model: Model) -> DataSet:
     """
     from unsteep.data import Array, Examples, Folder, Timelines
     from unsteep.data.pictures import shape_of
-    from unsteep.data.searching import SUFFIXES
+    from unsteep.data.places import places, together
+    from unsteep.data.searching import SUFFIXES, settled
 
     if path.suffix in (".npy", ".npz"):
         return (Timelines if len(model.space.shape) == 2 else Array)(path=str(path)).read("all")
@@ -150,13 +149,15 @@ def examples_at(path: Path, model: Model) -> DataSet:
         space = pictured(model)
     except ValueError:
         raise ValueError(f"{path}: this model makes {model.space.describe()}; give them in .npy or .npz") from None
-    inside = {folder.name for folder in path.iterdir() if folder.is_dir()} if path.is_dir() else set()
-    labelled = bool(inside) and inside <= set(model.names)
+    there = places(path)
+    inside = {settled(name.partition("/")[0]) for name in there.names if "/" in name}
+    labelled = bool(inside) and inside <= {settled(name) for name in model.names}
     bits: Literal[8, 16] = 16 if space.levels is not None and space.levels > 256 else 8
     source = replace(Folder(path=str(path), labelled=labelled).sized(space.shape), bits=bits)
     examples = source.read("all")
     _, height, width = space.shape
-    others = [name for name in examples.files if shape_of(path / name) != (width, height)]
+    at = together(there.names)
+    others = [name for name in examples.files if shape_of(there.open(at[settled(name)])) != (width, height)]
     if others:
         done = f"{len(others)} of {len(examples)} pictures cropped or scaled to {width} x {height}, as {others[0]}"
         print(f"{path}: {done}")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from unsteep.metrics.interval import Interval
+
+MEASURED = 10  # values that are listed: the first and the last ones
 
 
 def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False) -> None:
@@ -36,6 +41,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
         ("given", description.heard or "nothing"),
     ]
     if (run / "run.toml").exists():
+        from unsteep.training.measuring import measured_in
         from unsteep.training.run import read_run
 
         configuration = read_run(run, trust)
@@ -53,6 +59,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
                 f"{sum(recent) / len(recent):.4f} (mean of the last {len(recent)} steps)" if log else "not logged",
             ),
             ("", _curve(log)),
+            *_quality(run, measured_in(log)),
             ("checkpoints", ", ".join(checkpoints)),
             ("look at", ", ".join(pictures) or "nothing yet"),
         ]
@@ -62,6 +69,24 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     for name, value in rows:
         table.add_row(name, value)
     Console().print(table, highlight=False)
+
+
+def _quality(run: Path, values: dict[int, Interval]) -> list[tuple[str, str]]:
+    """What was measured on the way, and which checkpoint is the best."""
+    import shlex
+
+    from unsteep.training.measuring import best
+
+    if not values:
+        return []
+    found = best(run, values)
+    steps = sorted(values)
+    shown = steps if len(steps) <= MEASURED else [*steps[:1], *steps[1 - MEASURED :]]
+    rows = [("FID", f"{values[step]} after {step:,} steps") for step in shown]
+    if found is not None:
+        step, folder = found
+        rows.append(("best", f"{values[step]} after {step:,} steps: unsteep sample {shlex.quote(str(folder))}"))
+    return [(name if i == 0 or name == "best" else "", text) for i, (name, text) in enumerate(rows)]
 
 
 def _curve(log: list[dict[str, float]], width: int = 32) -> str:

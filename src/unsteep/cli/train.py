@@ -57,15 +57,18 @@ def train(
         raise ValueError(
             "--resume goes on with a run as it is; leave out --force, --config, --start-from, --preset and --budget"
         )
-    out, settings, trust = options.out or Path("runs") / (recipe or "run"), options.settings or [], options.trust
+    out, settings, trust = options.out or Path("runs") / (recipe or "run"), options.changes, options.trust
     where = chosen_device(options.device)
 
+    from unsteep.data import cache
+    from unsteep.evaluation.on_the_way import fid_on_the_way
     from unsteep.starting import configured
     from unsteep.training import run as runs
 
+    cache.allow(options.cache)
     if resume:
         moved = [f"data.path={data}"] if data else []
-        finished = runs.resume([*moved, *settings], out, device=where, trust=trust or "file")
+        finished = runs.resume([*moved, *settings], out, device=where, trust=trust or "file", measures=fid_on_the_way)
     else:
         chosen = recipe if config is None else runs.parsed(config.read_text(encoding="utf-8"), trust or "file")
         run = configured(
@@ -82,12 +85,12 @@ def train(
             from unsteep.cli.settings import show
             from unsteep.storage.meanings import settings as every
 
-            took = runs.plan(run, out, force=options.force, device=where, trust=trust)
+            took = runs.plan(run, out, force=options.force, device=where, trust=trust, measures=fid_on_the_way)
             print()
             show(every(took))
             print("\nnothing was written; without --dry-run it is trained")
             return 0
-        finished = runs.start(run, out, force=options.force, device=where, trust=trust)
+        finished = runs.start(run, out, force=options.force, device=where, trust=trust, measures=fid_on_the_way)
     if not finished:
         return 130
     print(f"\nlook at  {out / 'report.html'}  and  {out / 'samples.png'}")

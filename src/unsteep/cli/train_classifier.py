@@ -43,6 +43,7 @@ def train_classifier(
     """
     import shlex
 
+    from unsteep.data import cache
     from unsteep.evaluation.by_level import CONTROL, by_level, write
     from unsteep.evaluation.examples import labelled_source, open_split
     from unsteep.objectives.classification import Classification
@@ -50,7 +51,8 @@ def train_classifier(
     from unsteep.training.classifying import ClassifierRun, open_classifier, read_classifier, with_noise
     from unsteep.training.run import read_run, resume, start
 
-    where, settings, trust, force = chosen_device(options.device), options.settings or [], options.trust, options.force
+    cache.allow(options.cache)
+    where, settings, trust, force = chosen_device(options.device), options.changes, options.trust, options.force
     out = options.out or run / "classifier"
     source = labelled_source(run, data, trust)
     schedule = read_run(run, trust).schedule

@@ -181,9 +181,13 @@ def philox(
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """A random order of 0..n-1 as a function of (seed, epoch): int64 (n,), the same on every machine."""
-    source = NoiseSource([seed], epoch)
-    high, low, _, _ = source._words(torch.empty(1, 4 * n), torch.tensor(Purpose.ORDER), source.stream)
-    return torch.argsort((high[0] << 31) | (low[0] >> 1), stable=True)
+    source, like, draw = NoiseSource([seed], epoch), torch.empty(1, 1), torch.tensor(Purpose.ORDER)
+    keys = torch.empty(n, dtype=torch.int64)
+    for first in range(0, n, _BLOCKS):  # a million at once would be ten times their keys
+        some = range(first, min(first + _BLOCKS, n))
+        high, low, _, _ = source._words(like, draw, source.stream, some)
+        keys[some.start : some.stop] = (high[0] << 31) | (low[0] >> 1)
+    return torch.argsort(keys, stable=True)
 
 
 def _box_muller(radial: Tensor, angular: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
-"""Data from where it lies: folders of pictures, with captions or without, arrays, idx files, sequences, the digits of
-scikit-learn, the emoji of a font; shapes, which are drawn; and what a program gives from Python.
+"""Data from where it lies: folders and archives of pictures, with captions or without, arrays, idx files, CIFAR,
+sequences, the digits of scikit-learn, the emoji of a font; shapes, which are drawn; and what a program gives from
+Python.
 
 Every source is a frozen dataclass whose fields are its configuration, and whose `read(split)` gives a `DataSet`. A
 source of a user's own is as good. Nothing is downloaded and nothing that is read can execute.
@@ -11,6 +12,7 @@ from unsteep.core.open import Components
 from unsteep.core.protocols import DataSet, Rows, Source, Split
 from unsteep.data.arrays import Array
 from unsteep.data.captions import Captions
+from unsteep.data.cifar import Cifar
 from unsteep.data.digits import Digits
 from unsteep.data.emoji import Emoji
 from unsteep.data.examples import Examples
@@ -20,12 +22,13 @@ from unsteep.data.idx import Idx, read_idx
 from unsteep.data.shapes import Shapes
 from unsteep.data.timelines import Timelines
 
-AnyData = Annotated[Source, Components(Digits, Idx, Folder, Array, Shapes, Captions, Emoji, Timelines, Given)]
+AnyData = Annotated[Source, Components(Digits, Idx, Cifar, Folder, Array, Shapes, Captions, Emoji, Timelines, Given)]
 
 __all__ = [
     "AnyData",
     "Array",
     "Captions",
+    "Cifar",
     "DataSet",
     "Digits",
     "Emoji",

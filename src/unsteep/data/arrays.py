@@ -6,8 +6,6 @@ brought back, and other ranges are refused. Float pictures whose values all lie 
 taken for bytes; others stay as they are, continuous. Nothing is rescaled by guesswork, and pickled objects are refused.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from torch import Tensor
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import BYTES, WORDS, Examples
+from unsteep.storage.foreign import reading
 
 DATA_KEYS = ("images", "x", "data", "X", "x_train", "X_train", "train_images", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "y_train", "train_labels", "arr_1")
@@ -191,11 +190,13 @@ def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory", *, a
 @contextmanager
 def plain_arrays(path: Path) -> Iterator[None]:
     """Turn whatever NumPy raises on a file that is not of its kind, or broken, into one line."""
-    try:
-        yield
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "pickled objects or junk, which are refused" if "pickle" in str(error) else str(error)
-        raise ValueError(f"{path}: expected plain arrays, as np.save and np.savez write, got {reason}") from error
+    with reading(path, "plain arrays, as np.save and np.savez write", "save it anew"):
+        try:
+            yield
+        except ValueError as error:
+            if "pickle" in str(error):
+                raise ValueError("pickled objects or junk, which are refused") from error
+            raise
 
 
 def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray | None, str]:

@@ -1,7 +1,7 @@
-"""A folder of pictures with captions, written in one of three ways.
+"""Pictures with captions, in a folder or in archives (see `places`), written in one of three ways.
 
-    beside each picture     cat.png with cat.txt, at any depth
-    a CSV                   a header, then one row a picture: file,caption
+    beside each picture     cat.png with cat.txt, at any depth, or cat.json with a "caption"
+    a CSV or TSV            a header, then one row a picture: file,caption
     JSON lines              one object a line: {"file": "cat.png", "caption": "a sleeping cat"}
 
 Files are named from the folder on, with forward slashes, and only pictures inside it are read. "file_name" or "image"
@@ -9,38 +9,41 @@ may stand for "file", and "text" for "caption". Of several captions for one pict
 """
 
 import csv
+import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import torch
+import numpy as np
 
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose, shorten
+from unsteep.data.decoding import Bad, chosen_of, decode
 from unsteep.data.examples import Examples
-from unsteep.data.folder import Folder, picture_files
+from unsteep.data.folder import Folder, gathered
 from unsteep.data.pictures import Crop
+from unsteep.data.places import TABLES, Places, places, together
+from unsteep.data.searching import settled
+from unsteep.data.stored import StoredPictures
+from unsteep.storage.foreign import why
 
-TABLES = (".csv", ".jsonl")
+BESIDE = (".txt", ".json")
 FILE_KEYS = ("file", "file_name", "image")
 TEXT_KEYS = ("caption", "text")
-LAYOUTS = 'a.png with a.txt, a CSV with the columns "file" and "caption", or JSON lines with these keys'
-
-Bad = list[tuple[str, str]]
+LAYOUTS = 'a.png with a.txt, a CSV or TSV with the columns "file" and "caption", or JSON lines with these keys'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
     """The pictures of a folder that have captions.
 
-    path: the folder, or the CSV or JSONL file in it, where it has several; size: both sides of what is read; height,
-    width: where they differ, else 0; crop: "center" cuts the largest centred part, "stretch" squeezes; channels: 1
-    grey, 3
-    colour; limit: keep the first so many, in order of path; holdout: the fraction kept for testing; max_bad: the
-    fraction that is tolerated of pictures without a caption, of captions without a picture, and of pictures that
-    cannot be read.
+    path: the folder or the archives, or the table in the folder, where it has several;
+    size: both sides of what is read; height, width: where they differ, else 0; crop: "center" cuts the largest
+    centred part, "stretch" squeezes; channels: 1 grey, 3 colour; limit: keep the first so many, in order of path;
+    holdout: the fraction kept for testing; max_bad: the fraction that is tolerated of pictures without a caption,
+    of captions without a picture, and of pictures that cannot be read.
     """
 
     path: str
@@ -53,112 +56,129 @@ class Captions:
     holdout: float = 0.0
     max_bad: float = 0.1
 
-    def read(self, split: Split = "train") -> Examples:
+    def read(self, split: Split = "train") -> Examples | StoredPictures:
         """uint8 (n, channels, size, size) with captions. ValueError for a folder, table or captions that will not do.
 
         What is left out is named in `skipped`.
         """
         path = Path(self.path).expanduser()
         is_table = path.is_file() and path.suffix.lower() in TABLES
-        root = path.parent if is_table else path
-        files = picture_files(root)
-        table = path if is_table else _table(root)
-        captions, skipped = _beside(root, files) if table is None else _read_table(table)
-        if not captions:
-            raise ValueError(f"{root}: no picture has a caption: expected {LAYOUTS}")
-        known, explained = set(files), {file for file, _ in skipped}
-        lone = [(file, "caption without a picture") for file in captions if file not in known]
-        bare = [(file, "no caption") for file in files if file not in captions and file not in explained]
-        self._tolerate(root, "captions name no picture here", lone, len(captions))
-        self._tolerate(root, "pictures have no caption", [*skipped, *bare], len(files))
-        paired = [file for file in files if file in captions]
+        there = places(path.parent if is_table else path)
+        table = path.name if is_table else _table(there)
+        captions, skipped, lone = _beside(there) if table is None else _read_table(there, table)
+        if not captions and not lone:
+            raise ValueError(f"{there.where}: no picture has a caption: expected {LAYOUTS}")
+        explained = {name for name, _ in skipped}
+        bare = [
+            (name, "no caption") for i, name in enumerate(there.names) if i not in captions and name not in explained
+        ]
+        self._tolerate(there.where, "captions name no picture here", lone, len(captions) + len(lone))
+        self._tolerate(there.where, "pictures have no caption", [*skipped, *bare], len(there.names))
 
-        folder = Folder(
-            path=str(root),
-            size=self.size,
-            height=self.height,
-            width=self.width,
-            crop=self.crop,
-            channels=self.channels,
-            limit=self.limit,
-            max_bad=self.max_bad,
-        )
-        chosen = choose(len(paired), source=str(root), split=split, holdout=self.holdout)
-        x, kept, bad = folder.decode(root, [paired[i] for i in chosen.index])
-        names = tuple(paired[i] for i in chosen.index[kept])
-        return Examples(
-            torch.from_numpy(x),
-            files=names,
-            skipped=(*skipped, *bare, *lone, *bad),
-            source=f"{root}, captions from {table.name if table else 'text files'}",
-            captions=tuple(captions[name] for name in names),
-        )
+        folder = Folder(path=self.path, size=self.size, height=self.height, width=self.width, crop=self.crop)
+        form = replace(folder.form, channels=self.channels)
+        paired = np.array(sorted(captions), np.int64)
+        chosen = choose(len(paired), source=there.where, split=split, holdout=self.holdout)
+        at = paired[chosen.index]
+        found = decode(there, at, form, limit=self.limit, max_bad=self.max_bad)
+        at = at[found.kept]
+        told = {
+            "files": chosen_of(there.names, at),
+            "skipped": (*skipped, *bare, *lone, *found.bad),
+            "source": f"{there.where}, captions from {table or 'texts beside the pictures'}",
+            "captions": tuple(captions[i] for i in at.tolist()),
+        }
+        return gathered(found.x, None, found, told)
 
-    def _tolerate(self, root: Path, what: str, bad: Bad, count: int) -> None:
+    def _tolerate(self, where: str, what: str, bad: Bad, count: int) -> None:
         if len(bad) > self.max_bad * count:
             names = shorten([file for file, _ in bad], 3)
             raise ValueError(
-                f"{root}: {len(bad)} of {count} {what} ({names}): add what is missing, or raise data.max_bad"
+                f"{where}: {len(bad)} of {count} {what} ({names}): add what is missing, or raise data.max_bad"
             )
 
 
-def _table(root: Path) -> Path | None:
-    """The one CSV or JSONL file at the top of a folder; None without."""
-    found = sorted(file for file in root.iterdir() if file.suffix.lower() in TABLES and not file.name.startswith("."))
+def _table(there: Places) -> str | None:
+    """The one table at the top; None without."""
+    found = there.tables()
     if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise ValueError(f"{root} holds several tables ({names}): give the one with the captions as data.path")
+        raise ValueError(
+            f"{there.where} holds several tables ({', '.join(found)}): give the one with the captions as data.path"
+        )
     return found[0] if found else None
 
 
-def _beside(root: Path, files: list[str]) -> tuple[dict[str, str], Bad]:
-    """The caption of each picture: the first line with words of the text file beside it; and which are no good."""
-    captions: dict[str, str] = {}
+def _beside(there: Places) -> tuple[dict[int, str], Bad, Bad]:
+    """The caption of each picture by its position: the first line with words of the text beside it, or the caption in
+    the JSON there; and which are no good."""
+    captions: dict[int, str] = {}
     bad: Bad = []
-    for file in files:
-        beside = (root / file).with_suffix(".txt")
-        if not beside.is_file():
-            continue
-        try:
-            text = beside.read_text(encoding="utf-8-sig")
-        except (UnicodeDecodeError, OSError) as error:
-            bad.append((file, f"{beside.name}: {_why(error)}"))
-            continue
-        words = next((line for line in map(_tidy, text.splitlines()) if line), "")
-        if words:
-            captions[file] = words
-        else:
-            bad.append((file, f"{beside.name} is empty"))
-    return captions, bad
+    for i, name in enumerate(there.names):
+        for suffix in BESIDE:
+            content = there.beside(i, suffix)
+            if content is None:
+                continue
+            called = f"{PurePosixPath(name).stem}{suffix}"
+            try:
+                words = _words(content.decode("utf-8-sig"), suffix)
+            except Exception as error:  # json's of any kind
+                bad.append((name, f"{called}: {_why(error)}"))
+                break
+            if words:
+                captions[i] = words
+            else:
+                bad.append((name, f"{called} is empty"))
+            break
+    return captions, bad, []
 
 
-def _read_table(table: Path) -> tuple[dict[str, str], Bad]:
-    """The first caption of each file in a CSV or JSONL file, and the files whose caption is empty."""
+def _words(text: str, suffix: str) -> str:
+    if suffix == ".txt":
+        return next((line for line in map(_tidy, text.splitlines()) if line), "")
+    row = json.loads(text)
+    found = [row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)] if isinstance(row, dict) else []
+    return _tidy(found[0]) if found else ""
+
+
+def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad]:
+    """The first caption of each picture, by its position; the files whose caption is empty, and those that are not
+    there."""
     captions: dict[str, str] = {}
     empty: dict[str, str] = {}
+    called = f"{there.where}/{name}"
     try:
-        with table.open(encoding="utf-8-sig", newline="") as lines:
-            rows = _csv(lines) if table.suffix.lower() == ".csv" else _jsonl(lines)
-            for number, row in rows:
-                file, caption = (
-                    next((row[key] for key in keys if isinstance(row.get(key), str)), None)
-                    for keys in (FILE_KEYS, TEXT_KEYS)
-                )
-                if file is None or caption is None:
-                    raise ValueError(f'line {number} lacks "file" or "caption" as text; it has {", ".join(row)}')
-                name = PurePosixPath(file.strip().replace("\\", "/")).as_posix()
-                if words := _tidy(caption):
-                    captions.setdefault(name, words)
-                else:
-                    empty[name] = "empty caption"
-    except (ValueError, csv.Error, OSError) as error:  # a UnicodeDecodeError is a ValueError
-        raise ValueError(f"{table}: expected {LAYOUTS}; {_why(error)}") from error
-    return captions, [(file, why) for file, why in empty.items() if file not in captions]
+        lines = io.StringIO(there.read(name).decode("utf-8-sig"), newline="")
+        suffix = Path(name).suffix.lower()
+        rows = _jsonl(lines) if suffix == ".jsonl" else _csv(lines, "\t" if suffix == ".tsv" else ",")
+        for number, row in rows:
+            file, caption = (
+                next((row[key] for key in keys if isinstance(row.get(key), str)), None)
+                for keys in (FILE_KEYS, TEXT_KEYS)
+            )
+            if file is None or caption is None:
+                raise ValueError(f'line {number} lacks "file" or "caption" as text; it has {", ".join(row)}')
+            plain = PurePosixPath(file.strip().replace("\\", "/")).as_posix()
+            if words := _tidy(caption):
+                captions.setdefault(plain, words)
+            else:
+                empty[plain] = "empty caption"
+    except Exception as error:  # csv and json each have their own
+        raise ValueError(f"{called}: expected {LAYOUTS}; {_why(error)}") from error
+    known = together(there.names)
+    found: dict[int, str] = {}
+    lone: Bad = []
+    for file, words in captions.items():
+        at = known.get(settled(file))
+        if at is None:
+            lone.append((file, "caption without a picture"))
+        else:
+            found.setdefault(at, words)
+    return found, [(file, why) for file, why in empty.items() if file not in captions], lone
 
 
-def _csv(lines: Iterator[str]) -> Iterator[tuple[int, dict]]:
-    """(line, row) of each row of a CSV with a header."""
-    reader = csv.DictReader(lines, restval="", restkey="")
+def _csv(lines: Iterable[str], between: str) -> Iterator[tuple[int, dict]]:
+    """(line, row) of each row of a CSV or TSV with a header."""
+    reader = csv.DictReader(lines, restval="", restkey="", delimiter=between)
     for row in reader:
         if more := row.get(""):
             raise ValueError(
@@ -168,7 +188,7 @@ def _csv(lines: Iterator[str]) -> Iterator[tuple[int, dict]]:
         yield reader.line_num, row
 
 
-def _jsonl(lines: Iterator[str]) -> Iterator[tuple[int, dict]]:
+def _jsonl(lines: Iterable[str]) -> Iterator[tuple[int, dict]]:
     """(line, object) of each line that is not empty."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -187,4 +207,4 @@ def _tidy(caption: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else why(error)

@@ -7,7 +7,6 @@ database in Python: 1,405 of 3,926 drawings in Noto 2.042 with Unicode 14.
 """
 
 import io
-import struct
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
+from unsteep.storage.foreign import reading
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 INSTALL = "on Debian and Ubuntu: apt install fonts-noto-color-emoji"
@@ -45,22 +45,21 @@ class Emoji:
 
     def read(self, split: Split = "train") -> Examples:
         """uint8 (n, 3, size, size) with captions. ValueError where there is no such font, or one of another kind."""
-        from fontTools.ttLib import TTFont, TTLibError  # type: ignore[import-untyped]
+        from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise ValueError(f"data.path: expected the font Noto Color Emoji, found none at {path}; {INSTALL}")
-        try:
-            with TTFont(path, lazy=True) as font:
-                drawings = _drawings(font)
-        except (TTLibError, AssertionError, struct.error) as error:  # the last two where a table is cut short
-            raise ValueError(f"{path}: expected a font, got {str(error) or 'a broken one'}; {INSTALL}") from error
+        with reading(path, "a font", INSTALL), TTFont(path, lazy=True) as font:
+            drawings = _drawings(font)
         if not drawings:
             raise ValueError(f"{path}: expected PNG drawings (CBDT) of named characters, got none; {INSTALL}")
         chosen = choose(len(drawings), source=str(path), split=split, holdout=self.holdout).index[: self.limit or None]
         names = list(drawings)
+        with reading(path, "a font of PNG drawings", INSTALL):
+            x = np.stack([_on_white(drawings[names[i]], self.size) for i in chosen])
         return Examples(
-            torch.from_numpy(np.stack([_on_white(drawings[names[i]], self.size) for i in chosen])),
+            torch.from_numpy(x),
             source=f"{path}, on white at {self.size} x {self.size}",
             captions=tuple(names[i] for i in chosen),
         )

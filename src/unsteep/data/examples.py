@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,52 +142,67 @@ class Examples:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (64 hex digits) of the examples, labels, class names, captions, aligned pictures and masks."""
-        head = [str(self.x.dtype), list(self.x.shape), self.labels is not None, self.names]
-        if self.captions:
-            head.append(self.captions)
-        sha = hashlib.sha256(json.dumps(head).encode())
-        for tensor in (self.x, self.labels, self.aligned, self.valid):
-            if tensor is not None:
-                sha.update(tensor.contiguous().numpy().data)
-        return sha.hexdigest()
+        return digest_of(self, str(self.x.dtype), [self.x], *([one] for one in (self.aligned, self.valid)))
 
     def summary(self) -> list[tuple[str, str]]:
         """Rows (name, text) to print before training: what was read, how much, of what kind."""
         wide = self.x.to(torch.int32) if self.x.dtype == torch.uint16 else self.x
         real = wide if self.valid is None else wide[self.valid]  # what pads a sequence has no part in it
-        low, high = real.min().item(), real.max().item()
-        rows = [("source", self.source), ("count", f"{len(self):,}"), *shaped(tuple(self.x.shape[1:]))]
-        if self.levels is None or self.x.ndim != 4:
-            rows.append(("value range", f"{low:.4g} to {high:.4g}"))
-        else:
-            rows.append(("value range", f"{low} to {high}, {self.levels} grey levels"))
-        if self.x.ndim == 4 and self.levels == BYTES and self.x.dtype == torch.uint8 and high < DARK:
+        return summary_of(self, real.min().item(), real.max().item(), self.valid)
+
+
+def digest_of(data: Any, dtype: str, x: Iterable[Tensor], *beside: Iterable[Tensor | None]) -> str:
+    """SHA-256 of examples whose numbers come in parts, as `Examples.digest`."""
+    head = [dtype, list(data.x.shape), data.labels is not None, data.names]
+    if data.captions:
+        head.append(data.captions)
+    sha = hashlib.sha256(json.dumps(head).encode())
+    for parts in (x, [data.labels], *beside):
+        for part in parts:
+            if part is not None:
+                sha.update(part.contiguous().numpy().data)
+    return sha.hexdigest()
+
+
+def summary_of(data: Any, low: float, high: float, valid: Tensor | None = None) -> list[tuple[str, str]]:
+    """Rows (name, text) of examples whose values go from `low` to `high`."""
+    shape = tuple(data.x.shape[1:])
+    rows = [("source", data.source), ("count", f"{len(data):,}"), *shaped(shape)]
+    if data.levels is None or len(shape) != 3:
+        rows.append(("value range", f"{low:.4g} to {high:.4g}"))
+    else:
+        rows.append(("value range", f"{low} to {high}, {data.levels} grey levels"))
+        if data.levels == BYTES and high < DARK:
             rows.append(("mind", f"values reach {high} of 255, nearly black; scale them if that is meant white"))
-        if self.valid is not None:
-            lengths = self.valid.sum(1)
-            rows.append(("lengths", f"{int(lengths.min())} to {int(lengths.max())} frames"))
-        if self.labels is not None:
-            counts = torch.bincount(self.labels, minlength=len(self.names)).tolist()
-            shares = [f"{name}: {count:,}" for name, count in zip(self.names, counts, strict=True)]
-            rows.append(("classes", f"{len(counts):,} ({shorten(shares, SHOWN_CLASSES)})"))
-            if empty := counts.count(0):
-                rows.append(("", f"{empty:,} of them without an example: a network learns nothing of these"))
-        if self.captions:
-            different = [f'"{caption}"' for caption in dict.fromkeys(self.captions)]
-            rows.append(("captions", f"{len(different):,} different: {shorten(different, SHOWN_CAPTIONS)}"))
-        if self.aligned is not None:
-            rows.append(("aligned", "a picture beside each"))
-        if self.skipped:
-            by: dict[str, list[str]] = {}
-            for file, reason in self.skipped:
-                by.setdefault(reason, []).append(file)
-            kinds = sorted(by.items(), key=lambda one: -len(one[1]))
-            reasons = [
-                f"{files[0]} and {len(files) - 1:,} more ({reason})" if files[1:] else f"{files[0]} ({reason})"
-                for reason, files in kinds
-            ]
-            rows.append(("skipped", f"{len(self.skipped):,}: {shorten(reasons, SHOWN_SKIPPED)}"))
-        return rows
+    if valid is not None:
+        lengths = valid.sum(1)
+        rows.append(("lengths", f"{int(lengths.min())} to {int(lengths.max())} frames"))
+    if data.labels is not None:
+        counts = torch.bincount(data.labels, minlength=len(data.names)).tolist()
+        shares = [f"{name}: {count:,}" for name, count in zip(data.names, counts, strict=True)]
+        rows.append(("classes", f"{len(counts):,} ({shorten(shares, SHOWN_CLASSES)})"))
+        if empty := counts.count(0):
+            rows.append(("", f"{empty:,} of them without an example: a network learns nothing of these"))
+    if data.captions:
+        different = [f'"{caption}"' for caption in dict.fromkeys(data.captions)]
+        rows.append(("captions", f"{len(different):,} different: {shorten(different, SHOWN_CAPTIONS)}"))
+    if data.aligned is not None:
+        rows.append(("aligned", "a picture beside each"))
+    if data.skipped:
+        rows.append(("skipped", _skipped(data.skipped)))
+    return rows
+
+
+def _skipped(skipped: Sequence[tuple[str, str]]) -> str:
+    by: dict[str, list[str]] = {}
+    for file, reason in skipped:
+        by.setdefault(reason, []).append(file)
+    kinds = sorted(by.items(), key=lambda one: -len(one[1]))
+    reasons = [
+        f"{files[0]} and {len(files) - 1:,} more ({reason})" if files[1:] else f"{files[0]} ({reason})"
+        for reason, files in kinds
+    ]
+    return f"{len(skipped):,}: {shorten(reasons, SHOWN_SKIPPED)}"
 
 
 def shaped(shape: tuple[int, ...]) -> list[tuple[str, str]]:

@@ -1,47 +1,42 @@
-"""A folder of pictures, searched to any depth, as one array of pictures of one size.
+"""A folder of pictures, searched to any depth, or an archive of them, at one size.
 
 Which files are read, and in which order, is settled before any of them is opened: sorted by path, then chosen
 by split and class. Files that turn out to be no pictures are left out and counted, and only many of them are an
-error. Pillow frees the interpreter while it decodes, so a pool of threads is enough.
+error.
 """
 
-import tempfile
-import warnings
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, TypeVar
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose, shorten
+from unsteep.data.decoding import Apart, Bad, Decoded, Form, chosen_of, decode
 from unsteep.data.examples import BYTES, WORDS, Examples
-from unsteep.data.pictures import DRAWN, Crop, converted, load_picture, reason, shape_of
-from unsteep.data.searching import NAMELESS, search
-from unsteep.pages.progress import bar
-
-IN_MEMORY = 2 << 30  # bytes; a larger array lies in a temporary file, which the system pages in as needed
-CHUNK = 512  # pictures decoded ahead of the one being stored
-
-T = TypeVar("T")
+from unsteep.data.pictures import Crop, Readable, converted, shape_of
+from unsteep.data.places import Places, places, together
+from unsteep.data.searching import NAMELESS, settled
+from unsteep.data.stored import Chosen, StoredPictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The pictures (png, jpg, webp, bmp, gif, tif, avif, heic) in a folder and its sub-folders (see `searching`).
+    """The pictures (png, jpg, webp, bmp, gif, tif, avif, heic) in a folder and its sub-folders (see `searching`), or in
+    archives (see `places`).
 
-    path: the folder; size: both sides of what is read; height, width: where they differ, else 0; crop: "center" cuts
-    the largest centred part of this shape, "stretch" squeezes; channels: 1 grey, 3 colour, 4 colour and transparency;
-    bits: 8, or 16 for grey
-    pictures that have them; labelled: the first level of sub-folders are the classes, numbered in
-    alphabetical order; labels: keep these class numbers; limit: keep the first so many, in order of path;
-    holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is tolerated, and
-    of pictures without an aligned one; aligned: a folder with a picture beside each, such as a mask or a skeleton,
-    under the same name but for the suffix. Links to folders are not followed.
+    path: the folder, a .zip or .tar, or a row of them, a-{000..127}.tar; size: both sides of what is read; height,
+    width: where they differ, else 0; crop: "center" cuts the largest centred part of this shape, "stretch"
+    squeezes; channels: 1 grey, 3 colour, 4 colour and transparency; bits: 8, or 16 for grey pictures that have
+    them; labelled: the first level of sub-folders are the classes, numbered in alphabetical order, or in archives
+    what lies beside each, as 7.cls beside 7.jpg; labels: keep these class numbers; limit: keep the first so many,
+    in order of path; holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is
+    tolerated, and of pictures without an aligned one; aligned: a folder with a picture beside each, such as a mask
+    or a skeleton, under the same name but for the suffix. Links to folders are not followed.
     """
 
     path: str
@@ -68,9 +63,15 @@ class Folder:
             raise ValueError(f"bits: 16 are read of grey pictures, and channels is {self.channels}; set channels=1")
 
     @property
+    def form(self) -> Form:
+        """What the pictures are brought to."""
+        sides = {"height": self.height or self.size, "width": self.width or self.size}
+        return Form(channels=self.channels, crop=self.crop, bits=self.bits, **sides)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of what is read."""
-        return self.channels, self.height or self.size, self.width or self.size
+        return self.form.shape
 
     def sized(self, shape: tuple[int, ...]) -> "Folder":
         """The same, at the size of pictures (c, h, w) that a model is of."""
@@ -79,148 +80,135 @@ class Folder:
         sides = (0, 0) if height == width else (height, width)
         return replace(self, channels=read, size=max(height, width), height=sides[0], width=sides[1])
 
-    def read(self, split: Split = "train") -> Examples:
+    def read(self, split: Split = "train") -> Examples | StoredPictures:
         """uint8 (n, channels, height, width), uint16 for 16 bits. ValueError for a folder that is missing, empty or
         full of junk."""
-        root = Path(self.path).expanduser()
-        found = search(root)
-        files, skipped = found.files, list(found.left)
+        there = places(self.path)
+        at, skipped = np.arange(len(there.names)), list(there.left)
         numbers, classes = None, None
-        nameless = [name for name, why in skipped if why == NAMELESS and name.endswith("/")]
-        if self.labelled and nameless:
-            raise ValueError(f"data.labelled: the class folder {root}/{nameless[0]} has {NAMELESS}")
         if self.labelled:
-            skipped += [(file, "outside every class folder") for file in files if "/" not in file]
-            files = [file for file in files if "/" in file]
-            folders = sorted({file.split("/")[0] for file in files})
-            if not folders:
-                raise ValueError(
-                    f"data.labelled expects one folder of pictures for each class, as in {root}/cats/1.png, "
-                    f"but {root} has no such sub-folder: make them, or set data.labelled=false"
-                )
-            classes = dict(enumerate(folders))
-        beside: dict[str, str] = {}
+            at, numbers, classes, outside = _classes(there)
+            skipped += outside
+        other, pairs = None, np.empty(0, np.int64)
         if self.aligned:
-            beside, apart = self._beside(root, files)
+            other = _aligned(self.aligned)
+            pairs, apart = self._beside(there, other, at)
             skipped += apart
-            files = [file for file in files if file in beside]
-        if classes is not None:
-            numbers = np.array([list(classes.values()).index(file.split("/")[0]) for file in files])
+            numbers = None if numbers is None else numbers[pairs >= 0]
+            at, pairs = at[pairs >= 0], pairs[pairs >= 0]
         chosen = choose(
-            len(files),
-            source=str(root),
+            len(at),
+            source=there.where,
             split=split,
             holdout=self.holdout,
             numbers=numbers,
             classes=classes,
             labels=self.labels,
         )
-        x, kept, bad = self.decode(root, [files[i] for i in chosen.index])
-        aligned = None
-        if self.aligned:
-            given, whole, bad_beside = replace(self, bits=8, channels=min(self.channels, 3)).decode(
-                Path(self.aligned).expanduser(), [beside[files[i]] for i in chosen.index[kept]]
-            )
-            if len(whole) < len(kept):
-                x, kept = x[whole], [kept[i] for i in whole]
-            bad, aligned = [*bad, *bad_beside], torch.from_numpy(given)
-        size = " x ".join(map(str, self.shape[1:]))
-        done = converted(root / files[chosen.index[kept[0]]], channels=self.channels, bits=self.bits)
-        return Examples(
-            torch.from_numpy(x),
-            None if chosen.labels is None else chosen.labels[kept],
-            chosen.names,
-            files=tuple(files[i] for i in chosen.index[kept]),
-            skipped=(*skipped, *bad),
-            source=", ".join([str(root), f"{'cropped' if self.crop == 'center' else 'stretched'} to {size}", *done]),
-            levels=BYTES if self.bits == 8 else WORDS,
-            aligned=aligned,
-        )
+        at = at[chosen.index]
+        how = {"limit": self.limit, "max_bad": self.max_bad}
+        found = decode(there, at, self.form, **how)  # type: ignore[arg-type]
+        kept, x, bad, aligned = found.kept, found.x, found.bad, None
+        if other is not None:
+            small = replace(self.form, bits=8, channels=min(self.channels, 3))
+            given = decode(other, pairs[chosen.index][kept], small, **how)  # type: ignore[arg-type]
+            if len(given.kept) < len(kept):
+                x, kept = _some(x, given.kept), kept[given.kept]
+            bad, aligned = [*bad, *given.bad], given.x
+        form = f"{'cropped' if self.crop == 'center' else 'stretched'} to {' x '.join(map(str, self.form.shape[1:]))}"
+        done = converted(there.open(int(at[kept[0]])), channels=self.channels, bits=self.bits)
+        told: dict[str, Any] = {
+            "labels": None if chosen.labels is None else chosen.labels[torch.from_numpy(kept)],
+            "names": chosen.names,
+            "files": chosen_of(there.names, at[kept]),
+            "skipped": (*skipped, *bad),
+            "source": ", ".join([there.where, form, *done]),
+            "levels": BYTES if self.bits == 8 else WORDS,
+        }
+        return gathered(x, aligned, found, told)
 
-    def _beside(self, root: Path, files: list[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-        """The aligned picture of each file, and (file, reason) of those without; ValueError where these are too many.
+    def _beside(self, there: Places, other: Places, at: np.ndarray) -> tuple[np.ndarray, Bad]:
+        """The position of the aligned picture of each, -1 without, and (file, reason) of these; ValueError where they
+        are too many.
 
         Where squares are cut out, a picture and the one beside it must have one shape: the cut is then the same.
         """
-        where = Path(self.aligned).expanduser()
-        try:
-            there = {str(Path(file).with_suffix("")): file for file in picture_files(where)}
-        except ValueError as error:
-            raise ValueError(str(error).replace("data.path", "data.aligned")) from None
-        found: dict[str, str] = {}
-        apart: list[tuple[str, str]] = []
-        for file in files:
-            other = there.get(str(Path(file).with_suffix("")))
-            if other is None:
-                apart.append((file, f"none of its name in {self.aligned}"))
-            elif self.crop == "center" and not _alike(root / file, where / other):
-                apart.append((file, f"another shape than {other} in {self.aligned}"))
+        known = together([str(PurePosixPath(name).with_suffix("")) for name in other.names])
+        found = np.full(len(at), -1)
+        apart: Bad = []
+        for row, i in enumerate(at.tolist()):
+            name = there.names[i]
+            j = known.get(settled(str(PurePosixPath(name).with_suffix(""))))
+            if j is None:
+                apart.append((name, f"none of its name in {self.aligned}"))
+            elif self.crop == "center" and not _alike(there.open(i), other.open(j)):
+                apart.append((name, f"another shape than {other.names[j]} in {self.aligned}"))
             else:
-                found[file] = other
-        if len(apart) > self.max_bad * len(files):
+                found[row] = j
+        if len(apart) > self.max_bad * len(at):
             named = shorten([f"{file} ({why})" for file, why in apart], 3)
             raise ValueError(
-                f"data.aligned: {len(apart)} of {len(files)} pictures have no aligned one: {named}; "
+                f"data.aligned: {len(apart)} of {len(at)} pictures have no aligned one: {named}; "
                 "add what is missing, or raise data.max_bad"
             )
         return found, apart
 
-    def decode(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[int], list[tuple[str, str]]]:
-        """Pictures (n, c, h, w), the positions in `files` they have, and (file, reason) of the bad ones met.
 
-        At most `limit` of them. ValueError where none can be read, or more than the share `max_bad` cannot.
-        """
-
-        channels, height, width = self.shape
-
-        def attempt(file: str) -> np.ndarray | str:
-            try:
-                return load_picture(
-                    root / file,
-                    height=height,
-                    width=width,
-                    crop=self.crop,
-                    channels=channels,
-                    bits=self.bits,
-                    ours=False,
-                )
-            except Exception as error:  # decoders raise nearly anything on damaged files
-                return reason(error)
-
-        wanted = min(self.limit, len(files)) if self.limit else len(files)
-        x = _room((wanted, channels, height, width), np.uint8 if self.bits == 8 else np.uint16)
-        kept: list[int] = []
-        bad: list[tuple[str, str]] = []
-        ours: list[tuple[str, str]] = []
-        chunks = (files[at : at + CHUNK] for at in range(0, len(files), CHUNK))
-        with ExitStack() as stack:
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module="PIL")  # what cannot be read is told once, in `skipped`
-            pool = ThreadPoolExecutor()
-            stack.callback(pool.shutdown, cancel_futures=True)  # at the limit, or interrupted: no more is decoded
-            results = (result for chunk in chunks for result in pool.map(attempt, chunk))
-            for position, result in enumerate(_watched(results, wanted)):
-                if isinstance(result, str):
-                    (ours if result == DRAWN else bad).append((files[position], result))
-                    continue
-                x[len(kept)] = result
-                kept.append(position)
-                if len(kept) == wanted:
-                    break
-        examples = shorten([f"{file} ({why})" for file, why in bad], 3)
-        if not kept and not bad:
-            raise ValueError(f"{root}: all {len(ours)} pictures in it were {DRAWN}: give a folder of data")
-        if not kept:
-            raise ValueError(f"{root}: none of its {len(bad)} picture files can be read, {examples}: check the folder")
-        if len(bad) > self.max_bad * (len(bad) + len(kept)):
-            raise ValueError(
-                f"{root}: {len(bad)} of {len(bad) + len(kept)} picture files cannot be read, {examples}: "
-                "mend or remove them, or raise data.max_bad"
-            )
-        return x[: len(kept)], kept, [*ours, *bad]
+def gathered(
+    x: Tensor | Apart, aligned: Tensor | Apart | None, found: Decoded, told: dict[str, Any]
+) -> Examples | StoredPictures:
+    """Pictures with what is told of them: in memory, or read when they are asked for."""
+    if isinstance(x, Tensor) and (aligned is None or isinstance(aligned, Tensor)):
+        return Examples(x, aligned=aligned, **told)
+    rows = np.arange(x.shape[0])
+    beside = None if aligned is None else Chosen(aligned, rows)
+    return StoredPictures(Chosen(x, rows), aligned=beside, extremes=found.range, entry=found.entry, **told)
 
 
-def _alike(a: Path, b: Path) -> bool:
+def _some(x: Tensor | Apart, at: np.ndarray) -> Tensor | Apart:
+    return x[torch.from_numpy(at)] if isinstance(x, Tensor) else Chosen(x, at)
+
+
+def _aligned(path: str) -> Places:
+    try:
+        return places(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.path", "data.aligned")) from None
+
+
+def _classes(there: Places) -> tuple[np.ndarray, np.ndarray, dict[int, str], Bad]:
+    """Positions of the pictures that have a class, its number, the names by number, and (file, reason) of the others:
+    the first sub-folder, or where there is one, the text beside a picture, as 7.cls beside 7.jpg."""
+    nameless = [name for name, why in there.left if why == NAMELESS and name.endswith("/")]
+    if nameless:
+        raise ValueError(f"data.labelled: the class folder {there.where}/{nameless[0]} has {NAMELESS}")
+    told = there.beside(0, ".cls") is not None
+    each = [_class(there, i) if told else settled(name.partition("/")[0]) * ("/" in name) for i, name in _all(there)]
+    names = sorted(set(each) - {""}, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one))
+    if not told:
+        names.sort()
+    if not names:
+        raise ValueError(
+            f"data.labelled expects one folder of pictures for each class, as in {there.where}/cats/1.png, "
+            f"but {there.where} has no such sub-folder: make them, or set data.labelled=false"
+        )
+    number = {name: i for i, name in enumerate(names)}
+    numbers = np.array([number.get(one, -1) for one in each], np.int64)
+    why = "no class beside it" if told else "outside every class folder"
+    outside = [(there.names[i], why) for i in np.flatnonzero(numbers < 0).tolist()]
+    return np.flatnonzero(numbers >= 0), numbers[numbers >= 0], dict(enumerate(names)), outside
+
+
+def _class(there: Places, i: int) -> str:
+    text = there.beside(i, ".cls")
+    return "" if text is None else " ".join(text.decode("utf-8", "replace").split())
+
+
+def _all(there: Places) -> Iterator[tuple[int, str]]:
+    return enumerate(there.names)
+
+
+def _alike(a: Readable, b: Readable) -> bool:
     """Whether two pictures have one shape, to a pixel of the smaller; True where that cannot be seen: whoever decodes
     them tells more."""
     try:
@@ -228,32 +216,3 @@ def _alike(a: Path, b: Path) -> bool:
     except Exception:  # decoders raise nearly anything on damaged files
         return True
     return abs(w * height - h * width) <= max(w, h)
-
-
-def picture_files(root: Path) -> list[str]:
-    """Paths, relative to `root` with forward slashes and sorted, of the files named as pictures (see `searching`).
-
-    ValueError where there is no folder, or none of its files is named as a picture.
-    """
-    return search(root).files
-
-
-def _room(shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
-    """Whole numbers of this shape to be filled, in memory or, if too large, in a file that vanishes with the array."""
-    if np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize <= IN_MEMORY:
-        return np.empty(shape, dtype)
-    return vanishing(shape, dtype)
-
-
-def vanishing(shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
-    """Numbers of this shape to be filled, in a file that vanishes with the array."""
-    with tempfile.TemporaryFile() as file:  # the mapping keeps it open
-        return np.memmap(file, dtype, mode="w+", shape=shape)
-
-
-def _watched(items: Iterable[T], total: int) -> Iterator[T]:
-    """Pass items on, and show how far it has come."""
-    with bar(True, total, "reading pictures") as advance:
-        for item in items:
-            advance()
-            yield item

@@ -20,9 +20,11 @@ import torch
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
+from unsteep.storage.foreign import reading
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 PARTS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
+DEPTHS = ("*/*/*", "*/*", "*")
 FILE_NAME = re.compile(r"(?:(?P<set>.+)-)?(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx[13]-ubyte(?:\.gz)?")
 
 
@@ -31,7 +33,12 @@ def read_idx(path: str | Path) -> np.ndarray:
 
     ValueError naming the file when it is no such file, or is shorter or longer than its head says.
     """
-    content = Path(path).read_bytes()
+    with reading(path, "an idx file"):
+        return _read_idx(Path(path))
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":  # what it is, not what it is called: some downloads unpack and keep the name
         try:
             content = gzip.decompress(content)
@@ -99,6 +106,13 @@ class Idx:
 Files = dict[tuple[str, str], Path]  # ("train" or "test", "images" or "labels") -> the file
 
 
+def idx_files(folder: Path) -> list[Path]:
+    """The idx files in a folder and up to two levels below it, where archives unpack them: the deepest first, and x.gz
+    before x, so that the nearest and plainest comes last."""
+    found = [file for depth in DEPTHS for file in sorted(folder.glob(depth), reverse=True)]
+    return [file for file in found if FILE_NAME.fullmatch(file.name) and file.is_file()]
+
+
 def _choose_set(folder: Path, prefix: str) -> tuple[str, Files]:
     """The set called `prefix`, or the only one there, or the one without a prefix: its name and files."""
     if not folder.is_dir():
@@ -106,10 +120,11 @@ def _choose_set(folder: Path, prefix: str) -> tuple[str, Files]:
             f"data.path: expected a folder of idx files, found none at {folder}: give the folder they lie in"
         )
     sets: dict[str, Files] = {}
-    for file in sorted(folder.iterdir(), reverse=True):  # so that x replaces x.gz
-        if match := FILE_NAME.fullmatch(file.name):
-            part = "train" if match["part"] == "train" else "test"
-            sets.setdefault(match["set"] or "", {})[part, match["kind"]] = file
+    for file in idx_files(folder):
+        match = FILE_NAME.fullmatch(file.name)
+        assert match is not None
+        part = "train" if match["part"] == "train" else "test"
+        sets.setdefault(match["set"] or "", {})[part, match["kind"]] = file
     if prefix in sets:
         return prefix, sets[prefix]
     if len(sets) == 1 and not prefix:

@@ -5,6 +5,7 @@ scaled to 8 bits unless it is kept, and palettes and CMYK are converted. The pic
 kernel, which widens with the reduction and so does not alias.
 """
 
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from unsteep.data.searching import OURS, formats
 
 Crop = Literal["center", "stretch"]
+Readable = Path | io.BytesIO
 
 DRAWN = "drawn by unsteep"
 
 
 def load_picture(
-    path: Path,
+    path: Readable,
     *,
     height: int,
     width: int,
@@ -69,7 +71,7 @@ def _margins(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float
     return 0.0, (have[1] - have[0] * want[1] / want[0]) / 2
 
 
-def shape_of(path: Path) -> tuple[int, int]:
+def shape_of(path: Readable) -> tuple[int, int]:
     """Width and height of a picture as it is seen, from its head alone."""
     with Image.open(path, formats=formats()) as image:
         width, height = image.size
@@ -77,7 +79,7 @@ def shape_of(path: Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def changed(path: Path, *, height: int, width: int, channels: int = 3, bits: int = 8) -> str:
+def changed(path: Readable, *, height: int, width: int, channels: int = 3, bits: int = 8) -> str:
     """What `load_picture` changes in a picture, in words; empty where it is taken as it is."""
     across, down = shape_of(path)
     done = converted(path, channels=channels, bits=bits)
@@ -88,7 +90,7 @@ def changed(path: Path, *, height: int, width: int, channels: int = 3, bits: int
     return f"{across} x {down} pixels, {', '.join(done)}" if done else ""
 
 
-def converted(path: Path, *, channels: int = 3, bits: int = 8) -> list[str]:
+def converted(path: Readable, *, channels: int = 3, bits: int = 8) -> list[str]:
     """What it does to the values of a picture, from its head alone."""
     with Image.open(path, formats=formats()) as image:
         mode, clear = image.mode, "A" in image.getbands() or "transparency" in image.info

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from unsteep.core.protocols import DataSet, Rows
 from unsteep.data.examples import Examples
 
 AT_ONCE = 256
+IN_MEMORY = 2 << 30  # bytes
 
 
 def batches(data: DataSet, size: int = AT_ONCE) -> Iterator[Rows]:
@@ -38,7 +41,7 @@ def in_memory(data: DataSet, index: Tensor | None = None) -> Examples:
     """The examples at `index`, or all, held in memory."""
     if isinstance(data, Examples):
         return data if index is None else data.select(index)
-    rows = data.rows(torch.arange(len(data)) if index is None else index)
+    rows = _joined(data, torch.arange(len(data)) if index is None else index)
     return Examples(
         rows.x,
         rows.label,
@@ -51,6 +54,29 @@ def in_memory(data: DataSet, index: Tensor | None = None) -> Examples:
         valid=rows.valid,
         range=getattr(data, "range", (0.0, 1.0)),
     )
+
+
+def _joined(data: DataSet, index: Tensor) -> Rows:
+    """The examples at `index`. Many bytes of pictures lie in a file that vanishes with them, paged in as needed."""
+    first = data.rows(index[:1])
+    if first.beside is not None or first.valid is not None or first.x.nbytes * len(index) <= IN_MEMORY:
+        return data.rows(index)
+    x = torch.from_numpy(vanishing((len(index), *first.x.shape[1:]), first.x.numpy().dtype))
+    labels: list[Tensor | None] = []
+    captions: list[str] = []
+    for places in torch.arange(len(index)).split(AT_ONCE):
+        rows = data.rows(index[places])
+        x[places] = rows.x
+        labels.append(rows.label)
+        captions += rows.caption or ()
+    label = None if first.label is None else torch.cat([one for one in labels if one is not None])
+    return Rows(x, label=label, caption=tuple(captions) or None, index=index)
+
+
+def vanishing(shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:
+    """Numbers of this shape to be filled, in a file that vanishes with the array."""
+    with tempfile.TemporaryFile() as file:  # the mapping keeps it open
+        return np.memmap(file, dtype, mode="w+", shape=shape)
 
 
 def labels_of(data: DataSet) -> Tensor | None:

@@ -8,6 +8,7 @@ links to folders, which may lead back.
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,23 +45,22 @@ def search(root: Path) -> Searched:
         raise ValueError(f"data.path: expected a folder of pictures, found none at {root}: check the path")
     files: list[str] = []
     left: list[tuple[str, str]] = []
-    for folder, below, names in os.walk(root):
-        here = Path(folder)
-        at = here.relative_to(root)
-        kept = []
-        for name in below:
-            why = _folder_left(here / name)
+    folders = [""]
+    while folders:
+        at = folders.pop()
+        try:
+            entries = list(os.scandir(root / at))
+        except OSError as error:
+            left.append((at, error.strerror or "it cannot be opened"))
+            continue
+        for one in entries:
+            below = one.is_dir()
+            why = _folder_left(Path(one.path)) if below else _file_left(one)
+            name = at + one.name + "/" * below
             if why:
-                left.append(((at / name).as_posix() + "/", why))
+                left.append((name, why))
             else:
-                kept.append(name)
-        below[:] = kept
-        for name in names:
-            why = _file_left(here / name)
-            if why:
-                left.append(((at / name).as_posix(), why))
-            else:
-                files.append((at / name).as_posix())
+                (folders if below else files).append(name)
     if not files and not left:
         raise ValueError(f"{root} is empty: put pictures in it, or give another data.path")
     if not files:
@@ -69,6 +69,11 @@ def search(root: Path) -> Searched:
             f"got {shorten(sorted(name for name, _ in left), 3)}: give another data.path"
         )
     return Searched(sorted(files), sorted((printable(name), why) for name, why in left))
+
+
+def settled(name: str) -> str:
+    """A name as names are compared: some systems write an accent as a letter of its own (Unicode, form NFC)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def printable(name: str) -> str:
@@ -92,7 +97,7 @@ def _heif() -> bool:
 
 
 def _folder_left(path: Path) -> str:
-    if why := _name_left(path.name):
+    if why := name_left(path.name):
         return why
     if path.is_symlink():
         return "a link to a folder"
@@ -101,7 +106,7 @@ def _folder_left(path: Path) -> str:
     return ""
 
 
-def _name_left(name: str) -> str:
+def name_left(name: str) -> str:
     """Why nothing of this name is read. Names of old archives may be in another encoding, and cannot be written."""
     if name.startswith("."):
         return "hidden"
@@ -116,19 +121,22 @@ def _is_page(path: Path) -> bool:
         return False
 
 
-def _file_left(path: Path) -> str:
-    """Why a file cannot be a picture, told by its name and kind alone."""
-    if why := _name_left(path.name):
-        return why
-    suffix = path.suffix.lower()
+def suffix_left(name: str) -> str:
+    """Why a file of this name is no picture; empty for one that may be."""
+    suffix = Path(name).suffix.lower()
     lacking = {
         suffix not in SUFFIXES: f"{suffix} is no picture" if suffix else "no suffix",
         suffix in HEIF and not _heif(): f"{suffix} needs the extra heif: pip install 'unsteep[heif]'",
         suffix == ".avif" and not features.check("avif"): ".avif needs a Pillow that was built with it",
     }
-    if True in lacking:
-        return lacking[True]
+    return lacking.get(True, "")
+
+
+def _file_left(file: os.DirEntry[str]) -> str:
+    """Why a file cannot be a picture, told by its name and kind alone."""
+    if why := name_left(file.name) or suffix_left(file.name):
+        return why
     try:
-        return "" if path.is_file() else "a link to nothing" if path.is_symlink() else "no regular file"
+        return "" if file.is_file() else "a link to nothing" if file.is_symlink() else "no regular file"
     except OSError as error:
         return str(error)

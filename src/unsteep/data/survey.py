@@ -21,7 +21,10 @@ from torch import Tensor
 from unsteep.data.choosing import shorten
 from unsteep.data.examples import Examples
 from unsteep.data.folder import Folder
-from unsteep.data.searching import formats
+from unsteep.data.pictures import Readable
+from unsteep.data.places import Places, places, together
+from unsteep.data.reading import in_memory
+from unsteep.data.searching import formats, settled
 
 NEAR = 4  # of 64 signs
 THUMB = 64  # pixels
@@ -43,13 +46,16 @@ class Survey:
 def survey(path: str | Path) -> Survey:
     """Looks at every picture of a folder. ValueError where there is none."""
     root = Path(path).expanduser()
-    examples = Folder(path=str(root), size=THUMB, max_bad=1.0).read("all")
-    heads = [_head(root / file) for file in examples.files]
+    examples = in_memory(Folder(path=str(root), size=THUMB, max_bad=1.0).read("all"))
+    there = places(root)
+    at = together(there.names)
+    chosen = [at[settled(file)] for file in examples.files]
+    heads = [_head(there.open(i)) for i in chosen]
     sizes = Counter((width, height) for width, height, _ in heads)
     kinds = Counter(kind for *_, kind in heads)
     classes = Counter(file.split("/")[0] for file in examples.files if "/" in file)
     whole = sum(classes.values()) == len(examples) and len(classes) > 1
-    equal, near = _equal(root, examples.files), _near(examples.x)
+    equal, near = _equal(there, chosen), _near(examples.x)
     shorter = sorted(min(width, height) for width, height, _ in heads)
     rows = [
         ("pictures", f"{len(examples):,} in {root}"),
@@ -65,7 +71,7 @@ def survey(path: str | Path) -> Survey:
     return Survey(rows, _advice(examples, shorter, classes if whole else Counter(), kinds, equal, near), examples)
 
 
-def _head(file: Path) -> tuple[int, int, str]:
+def _head(file: Readable) -> tuple[int, int, str]:
     """Width, height and kind."""
     with Image.open(file, formats=formats()) as image:
         clear = "A" in image.getbands() or "transparency" in image.info
@@ -74,10 +80,12 @@ def _head(file: Path) -> tuple[int, int, str]:
         return *image.size, f"{'grey' if grey else 'colour'}{deep}{' with transparency' if clear else ''}"
 
 
-def _equal(root: Path, files: tuple[str, ...]) -> list[list[int]]:
+def _equal(there: Places, chosen: list[int]) -> list[list[int]]:
     by: dict[str, list[int]] = {}
-    for i, file in enumerate(files):
-        by.setdefault(hashlib.sha256((root / file).read_bytes()).hexdigest(), []).append(i)
+    for row, i in enumerate(chosen):
+        opened = there.open(i)
+        content = opened.read_bytes() if isinstance(opened, Path) else opened.getvalue()
+        by.setdefault(hashlib.sha256(content).hexdigest(), []).append(row)
     return [group for group in by.values() if len(group) > 1]
 
 

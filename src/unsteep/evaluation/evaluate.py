@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.noise import permutation
-from unsteep.data.folder import vanishing
+from unsteep.data.reading import vanishing
 from unsteep.evaluation.accuracy import classification_accuracy_score
 from unsteep.evaluation.held import FEWEST, KEPT, Held, Real, labels_among, watched
 from unsteep.evaluation.protocol import Fact

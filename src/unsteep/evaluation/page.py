@@ -18,6 +18,7 @@ from unsteep.metrics.memorization import Memorization, Nearness
 from unsteep.pages import Page, pictures
 from unsteep.pages.files import write_json
 from unsteep.pages.html import unbroken
+from unsteep.storage.foreign import reading
 
 RESULTS = "results.json"
 
@@ -88,11 +89,9 @@ def content(evaluation: Evaluation, command: str) -> dict[str, Any]:
 def read(path: Path) -> tuple[dict[str, Interval], dict[str, Fact]]:
     """The values and the protocol in a results.json, or in the folder that it lies in. ValueError if it is none."""
     file = path / RESULTS if path.is_dir() else path
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+    with reading(file, "the results of an evaluation", "evaluate again"):
+        stored = json.loads(file.read_bytes())
         return {name: Interval(**value) for name, value in stored["values"].items()}, stored["protocol"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: not the results of an evaluation ({type(error).__name__}: {error})") from None
 
 
 def _subtitle(protocol: dict[str, Fact]) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor
 from unsteep.core.protocols import DataSet, Split
 from unsteep.data import Array, Folder, Idx
 from unsteep.data.examples import Examples
-from unsteep.data.folder import picture_files
-from unsteep.data.idx import FILE_NAME
+from unsteep.data.idx import idx_files
+from unsteep.data.places import Places, is_archive, places
 from unsteep.data.reading import in_memory
 from unsteep.data.searching import formats
 
@@ -43,31 +43,33 @@ def open_pictures(path: Path, split: Split = "all", size: int | None = None) -> 
     """
     if path.suffix in (".npz", ".npy"):
         return in_memory(Array(path=str(path)).read("all"))
-    if not path.is_dir():
-        raise ValueError(f"{path}: expected a run, a folder of pictures, idx files, or a .npz file; found none there")
-    if any(FILE_NAME.fullmatch(one.name) for one in path.iterdir()):
+    if not path.is_dir() and not is_archive(path):
+        raise ValueError(
+            f"{path}: expected a run, a folder or an archive of pictures, idx files, or a .npz file; found none there"
+        )
+    if path.is_dir() and idx_files(path):
         return in_memory(Idx(path=str(path)).read(split))
-    files = picture_files(path)
-    (height, width), channels = _sizes(path, files, size)
-    labelled = all("/" in file for file in files)
+    there = places(path)
+    (height, width), channels = _sizes(there, size)
+    labelled = all("/" in name for name in there.names)
     return in_memory(
         Folder(path=str(path), height=height, width=width, channels=channels, labelled=labelled).read("all")  # type: ignore[arg-type]
     )
 
 
-def _sizes(path: Path, files: list[str], size: int | None) -> tuple[tuple[int, int], int]:
+def _sizes(there: Places, size: int | None) -> tuple[tuple[int, int], int]:
     """Height and width of all pictures, and their channels; from their heads, without decoding."""
     sizes: Counter[tuple[int, int]] = Counter()
     grey = True
-    for file in files:
+    for i in range(len(there.names)):
         try:
-            with Image.open(path / file, formats=formats()) as opened:
+            with Image.open(there.open(i), formats=formats()) as opened:
                 sizes[opened.size] += 1
                 grey = grey and opened.mode in ("L", "1", "I;16", "LA")
         except Exception:  # decoders raise nearly anything on damaged files; they are counted when they are read
             continue
     if size is None and len(sizes) > 1:
         most = ", ".join(f"{n} of {width} x {height}" for (width, height), n in sizes.most_common(3))
-        raise ValueError(f"{path}: pictures of {len(sizes)} sizes ({most}); bring them to one with resize=SIZE")
+        raise ValueError(f"{there.where}: pictures of {len(sizes)} sizes ({most}); bring them to one with resize=SIZE")
     width, height = next(iter(sizes), (0, 0))
     return (size or height, size or width), 1 if grey else 3

@@ -162,11 +162,11 @@ class Drawn:
         """The classifier that knows the classes in a model's place."""
         return None if self.model.names else self._guidance.opened
 
-    def batches(self) -> Iterator[Tensor]:
+    def batches(self, at_once: int = BATCH) -> Iterator[Tensor]:
         """In the order of their seeds, drawn as they are asked for."""
         labels, real = self.labels, self._examples
-        for start in range(0, self.n, BATCH):
-            count = min(BATCH, self.n - start)
+        for start in range(0, self.n, at_once):
+            count = min(at_once, self.n - start)
             asked: dict[str, Any] = {"label": None if labels is None else labels[start : start + count].tolist()}
             if real is not None:
                 rows = real.rows(torch.arange(start, start + count) % len(real))

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from unsteep.features.looking import Features, grey_or_colour
 from unsteep.metrics.seen import Seen
 from unsteep.networks.pretrained import Pretrained, Tokenizer, load_pretrained
+from unsteep.storage.foreign import reading
 
 ARCHITECTURES = {
     "dinov2": "Dinov2Model",
@@ -195,11 +196,9 @@ def _stored(folder: Path) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         file = folder / name
         if file.is_file():
-            try:
+            with reading(file, "the settings of an image processor in JSON"):
                 stored = json.loads(file.read_bytes())
                 return stored.get("image_processor", stored)
-            except (ValueError, AttributeError):
-                raise ValueError(f"{file}: expected the settings of an image processor in JSON") from None
     return {}
 
 

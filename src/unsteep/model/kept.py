@@ -11,6 +11,7 @@ from unsteep.model.description import Description
 from unsteep.model.old import upgraded
 from unsteep.storage import config
 from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
+from unsteep.storage.foreign import reading
 from unsteep.storage.manifest import verify
 
 Tensors = dict[str, Tensor]
@@ -38,9 +39,11 @@ def read(folder: Path, weights: str | None, trust: bool) -> tuple[Tensors, Tenso
 
 def read_description(folder: Path, trust: bool = False) -> Description:
     """The description in a saved model or a checkpoint."""
-    text = load_text(folder, "model.toml")
-    try:
+    file = folder / "model.toml"
+    text = load_text(folder, file.name)
+    with reading(file, "the description of a model"):
         table = upgraded(tomllib.loads(text))
+    try:
         return config.from_dict(Description, table, trust=trust)
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise ValueError(f"{folder / 'model.toml'}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None

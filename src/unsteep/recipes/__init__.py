@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unsteep.data import Array, Captions, Digits, Emoji, Folder, Idx, Shapes, Timelines
+from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Shapes, Timelines
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig, preset
 from unsteep.training.conditioning import Conditioning
@@ -37,6 +37,19 @@ def idx(path: str = "") -> Run:
         condition=Conditioning(label=True, drop=0.1),
         model=ModelConfig(network=preset("small", 28), prediction="v"),
         train=TrainConfig(steps=20_000, batch=64, learning_rate=1e-3, warmup=500, final_learning_rate=1e-5, ema=0.999),
+    )
+
+
+def cifar(path: str = "") -> Run:
+    """CIFAR-10 or CIFAR-100 by class: colour pictures of 32x32, from the archive of its authors or what it unpacks
+    to."""
+    if not path:
+        raise ValueError("this recipe reads CIFAR: give its archive, or what that unpacks to, with data=DIR")
+    return Run(
+        data=Cifar(path=path),
+        condition=Conditioning(label=True, drop=0.1),
+        model=ModelConfig(network=preset("medium", 32), prediction="v"),
+        train=TrainConfig(steps=100_000, batch=64, flip=True),
     )
 
 
@@ -144,6 +157,7 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "digits": digits,
     "fashion-mnist": idx,
     "mnist": idx,
+    "cifar": cifar,
     "folder": folder,
     "array": array,
     "shapes": shapes,

@@ -31,7 +31,7 @@ from unsteep.training.settings import TrainConfig
 
 Shape = tuple[int, int, int]
 
-ASKS_MUCH = ("folder", "array", "captions", "upscale", "emoji")  # recipes that are worth a GPU
+ASKS_MUCH = ("cifar", "folder", "array", "captions", "upscale", "emoji")  # recipes that are worth a GPU
 TRAINING: Mapping[Preset, TrainConfig] = {
     "small": TrainConfig(steps=5000, batch=16, learning_rate=1e-3, final_learning_rate=1e-5, warmup=150, ema=0.995),
     "medium": TrainConfig(steps=20_000, batch=32, learning_rate=5e-4, final_learning_rate=1e-5, ema=0.999),

@@ -12,12 +12,14 @@ import errno
 import re
 import shutil
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unsteep.storage.foreign import Unreadable, reading, text_of
 from unsteep.storage.manifest import (
     MANIFEST,
     Corrupt,
@@ -103,9 +105,10 @@ def load_tensors(path: Path, name: str, device: str = "cpu") -> dict[str, Tensor
     if not file.is_file():
         raise ValueError(f"{file}: expected a safetensors file, got nothing; is {path} the right folder?")
     try:
-        return load_file(file, device=device)
-    except SafetensorError as error:
-        raise Corrupt(f"{file}: expected a safetensors file, got something else ({error}); use another copy") from None
+        with reading(file, "a safetensors file", "use another copy"):
+            return load_file(file, device=device)
+    except Unreadable as error:
+        raise Corrupt(str(error)) from error
 
 
 def load_text(path: Path, name: str) -> str:
@@ -114,9 +117,9 @@ def load_text(path: Path, name: str) -> str:
     if not file.is_file():
         raise ValueError(f"{file}: expected a text file, got nothing; is {path} the right folder?")
     try:
-        return file.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise Corrupt(f"{file}: expected UTF-8 text, got something else ({error}); use another copy") from None
+        return text_of(file, advice="use another copy")
+    except Unreadable as error:
+        raise Corrupt(str(error)) from error
 
 
 def step_folders(root: Path) -> list[Path]:
@@ -139,15 +142,15 @@ def latest(root: Path) -> Path | None:
     return None
 
 
-def prune(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` step folders, and what killed saves left beside them.
+def prune(root: Path, keep: int, also: Collection[Path] = ()) -> None:
+    """Remove all but the newest `keep` step folders and those in `also`, and what killed saves left beside them.
 
     The newest one that verifies stays in any case, be it older than `keep` corrupt ones.
     """
     good = latest(root)
     folders = step_folders(root)
     for folder in folders[: max(len(folders) - keep, 0)]:
-        if folder != good:
+        if folder != good and folder not in also:
             folder.rename(_partial(folder))  # whole or absent: a removal can be killed too
     for leftover in [*root.glob(".step-*.partial"), *root.glob(".step-*.aside")]:
         shutil.rmtree(leftover)

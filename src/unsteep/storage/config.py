@@ -70,6 +70,8 @@ def loads(cls: type[C], text: str, *, trust: Trust = "imported") -> C:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"expected TOML, got a syntax error: {error}") from None
+    except RecursionError:
+        raise ValueError("expected TOML, got parts within parts without end") from None
     return from_dict(cls, table, trust=trust)
 
 
@@ -184,5 +186,5 @@ def _parse_tuple(annotation: Any, text: str, key: str, names: Names) -> Any:
 def _from_toml(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text

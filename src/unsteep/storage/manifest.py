@@ -45,7 +45,7 @@ def verify(folder: Path) -> None:
         expected = {name: [_pair(entry), _pair(entry.get("next", entry))] for name, entry in files.items()}
     except FileNotFoundError:
         raise Corrupt(f"{path}: missing, so the folder is not a finished save; use another one") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except Exception:  # what is no manifest fails in any way
         raise Corrupt(f"{path}: expected a manifest in JSON, got something else; use another save") from None
     for name, pairs in expected.items():
         file = folder / name

@@ -32,6 +32,7 @@ from unsteep.model.finite import NotFinite
 from unsteep.pages import pictures
 from unsteep.pages.arrays import read_samples, write_samples
 from unsteep.pages.files import check_folder, write_json
+from unsteep.storage.foreign import json_of, reading
 from unsteep.storage.lock import RunLock
 from unsteep.training.loop import Diverged
 
@@ -147,7 +148,8 @@ def run(
 def _measured(study: Study, cell: Cell, folder: Path) -> Outcome | None:
     """What a cell came to, written there; its seconds are those of this call and of all before it."""
     spent = folder / "seconds.json"
-    seconds = json.loads(spent.read_text(encoding="utf-8"))["seconds"] if spent.exists() else 0.0
+    with reading(spent, "the seconds that a cell took", "remove it"):
+        seconds = float(json.loads(spent.read_bytes())["seconds"]) if spent.exists() else 0.0
     began = time.monotonic()
     try:
         outcome = cell.do(folder)
@@ -169,7 +171,7 @@ def _check(study: Study, out: Path, force: bool) -> None:
     path = out / "study.json"
     if not path.exists():
         raise ValueError(f"out: {out} exists and is not a study; choose another")
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = json_of(path, "the settings of a study", "start anew with force=True")
     asked = json.loads(json.dumps(dict(study.asked)))
     if not force and stored != {"study": study.name, "asked": asked}:
         raise ValueError(
@@ -196,13 +198,14 @@ def read(folder: Path, protocol: Mapping[str, Fact] | None = None) -> Outcome | 
     """The outcome in a cell's folder, if it has one, of that protocol."""
     if not (folder / "result.json").exists():
         return None
-    stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    if not (protocol or {}).items() <= stored["protocol"].items():
-        return None
-    there = folder / "samples.npz"
-    samples, labels = read_samples(there) if there.exists() else (None, None)
-    stored["values"] = {name: Interval(**value) for name, value in stored["values"].items()}
-    return Outcome(samples=samples, labels=labels, **stored)
+    with reading(folder, "the result of a cell in result.json and samples.npz", "remove the folder and go on"):
+        stored = json.loads((folder / "result.json").read_bytes())
+        if not (protocol or {}).items() <= stored["protocol"].items():
+            return None
+        there = folder / "samples.npz"
+        samples, labels = read_samples(there) if there.exists() else (None, None)
+        stored["values"] = {name: Interval(**value) for name, value in stored["values"].items()}
+        return Outcome(samples=samples, labels=labels, **stored)
 
 
 def conclusions(study: Study, done: Mapping[str, Outcome]) -> list[str]:

@@ -18,7 +18,8 @@ from unsteep.training.run import Run
 
 
 def of_steps(run: Run, steps: int) -> Run:
-    """`run` with that many steps, a warm-up of a tenth of them at most, and no previews."""
+    """`run` with that many steps, a warm-up of a tenth of them at most, and nothing drawn or
+    measured on the way: a study measures all alike, at the end."""
     training = replace(
         run.train,
         steps=steps,
@@ -26,6 +27,8 @@ def of_steps(run: Run, steps: int) -> Run:
         checkpoint_every=max(1, steps // 10),
         preview_every=steps,  # none: after the last step comes a report instead
         keep=1,
+        evaluate_every=0,
+        log=(),
     )
     return replace(run, train=training)
 

@@ -7,8 +7,10 @@ hears of them, hidden at random. Denoisers, classifiers and nets of features all
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 
 from unsteep.core.condition import VALID, Condition
 from unsteep.core.noise import Draw, Purpose
@@ -33,14 +35,32 @@ class Batches:
     ) -> None:
         self.data, self.space, self.hears, self.config = data, space, hears, config
         self.drop, self.device = drop, torch.device(device)
+        self._parts = torch.arange(config.batch).chunk(config.accumulate)
+        self._asked: dict[tuple[int, int], Future[Rows]] = {}
+        self._reader = ThreadPoolExecutor(1)  # starts no thread before it is used
         condition_of(hears, data.rows(torch.tensor([0])))  # refuses data that lack what is heard
 
     def __call__(self, step: int) -> Iterator[tuple[Batch, Draw]]:
         of = self.config
-        for places in torch.arange(of.batch).chunk(of.accumulate):
+        for part, places in enumerate(self._parts):
             draw = Draw(of.seed, step, places, of.batch)
-            index = shuffled(step * of.batch + places, len(self.data), of.seed)
-            yield self.batch(self.data.rows(index), draw).to(self.device), draw
+            yield self.batch(self._rows(step, part), draw).to(self.device), draw
+
+    def _rows(self, step: int, part: int) -> Rows:
+        """Of a part of a step. Those of the next steps are read meanwhile, where the data say that it takes time: which
+        they are is known."""
+        ahead = getattr(self.data, "AHEAD", 0)
+        if not ahead:
+            return self.data.rows(self._index(step, part))
+        for later in range(step, min(step + ahead, self.config.steps - 1) + 1):
+            for each in range(len(self._parts)):
+                if (later, each) >= (step, part) and (later, each) not in self._asked:
+                    self._asked[later, each] = self._reader.submit(self.data.rows, self._index(later, each))
+        return self._asked.pop((step, part)).result()
+
+    def _index(self, step: int, part: int) -> Tensor:
+        of = self.config
+        return shuffled(step * of.batch + self._parts[part], len(self.data), of.seed)
 
     def batch(self, rows: Rows, draw: Draw) -> Batch:
         """Examples as a network sees them."""

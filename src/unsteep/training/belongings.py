@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy")
+PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy", "quality")
 WRITTEN = (  # by a run, and by the verbs that look at one
     *("run.toml", "log.jsonl", "times.jsonl", "about.json", "checkpoints", "previews", "report.html", "reverse.gif"),
     *(f"{name}.png" for name in PICTURES),
     *("classifier", "without-noise", "evaluation", "likelihood", "rate-distortion", "accuracy.json", "index.html"),
+    *("log.csv", "tensorboard"),
     ".lock",
 )
 
@@ -17,6 +18,7 @@ WRITTEN = (  # by a run, and by the verbs that look at one
 WITHIN = {
     "checkpoints": ("step-*", "step-*/*.safetensors", "step-*/*.json", "step-*/*.toml"),
     "previews": ("step-*.png",),
+    "tensorboard": ("events.out.tfevents.*",),
 }
 
 

@@ -27,6 +27,7 @@ from unsteep.pages import pictures
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_tensors, load_text
+from unsteep.storage.foreign import reading
 from unsteep.storage.manifest import verify
 from unsteep.training.batches import Batches
 from unsteep.training.loop import Parts, State
@@ -204,11 +205,12 @@ def open_classifier(path: Path | str, device: str = "auto", precision: Asked = "
 
 def _read(folder: Path, text: str) -> ClassifierDescription:
     """The description in a checkpoint; release 0.1 knew pictures alone, and wrote how it was trained into it, too."""
-    try:
+    with reading(folder / FILE, "the description of a classifier"):
         table = {k: v for k, v in tomllib.loads(text).items() if k != "train"}
         table["space"] = {"type": "Pixels", **table.get("space", {})}
+    try:
         return config.from_dict(ClassifierDescription, table)
-    except (tomllib.TOMLDecodeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{folder / FILE}: {error}") from None
 
 

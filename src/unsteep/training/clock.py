@@ -15,6 +15,25 @@ GROWTH = 1.5
 SHARE = 0.1  # of the time, at most
 
 
+class Watch:
+    """Seconds since it was made, but for those of what is done `with watch.stopped():`."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._out = now, now()
+
+    def __call__(self) -> float:
+        return self._now() - self._out
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It stands still."""
+        began = self._now()
+        try:
+            yield
+        finally:
+            self._out += self._now() - began
+
+
 class Clock:
     """`due` says whether it is time; what is then done stands `with clock.showing():`. `now`: seconds, rising."""
 

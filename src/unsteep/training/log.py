@@ -1,4 +1,7 @@
-"""The log of a run, one JSON object a line, and the live progress line."""
+"""The log of a run, one JSON object a line, and the live progress line.
+
+A step has a line; where it was measured, a second one follows with what was found.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import itertools
 import json
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -17,30 +21,50 @@ from unsteep.training.loop import Record
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log, in order of steps; a last line cut short by a crash is left out."""
-    records = []
+    """The records of a log, in order of steps, one a step; a last line cut short by a crash is left out."""
+    records: list[dict[str, Any]] = []
+    for _, record in _lines(path):
+        if records and records[-1].get("step") == record.get("step"):
+            records[-1] |= record
+        else:
+            records.append(record)
+    return records
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line as it stands, and what it says."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
+            yield line, json.loads(line)
         except json.JSONDecodeError:
             break
-    return records
+
+
+def told(record: Record) -> dict[str, Any]:
+    """What a record has, by name, and what is the same for the same run: not the time that was waited."""
+    return {name: value for name, value in asdict(record).items() if value is not None and name != "waited"}
 
 
 class Log:
     """Appends to `log.jsonl`. Opened to go on after `step`, it first drops what was logged beyond it."""
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = [record for record in read_log(path) if record["step"] <= step]
+        kept = [line for line, record in _lines(path) if record["step"] <= step]
         beside = path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        beside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         beside.replace(path)
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
         """One line, at the operating system at once."""
-        told = {name: value for name, value in asdict(record).items() if value is not None}
-        self._file.write(json.dumps(told) + "\n")
+        self._line(told(record))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """What was found of the step that was written last."""
+        self._line({"step": step, **values})
+
+    def _line(self, content: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(content) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -49,22 +73,32 @@ class Log:
 
 
 class Sittings:
-    """When steps were done: lines of `times.jsonl`, apart from the log, which is the same for the same run. A sitting
-    is a process that trained: the first line of each says `begins`."""
+    """When steps were done, and the share of time spent on `waiting` for examples: lines of `times.jsonl`, apart from
+    the log, which is the same for the same run. A sitting is a process that trained: the first line of each says
+    `begins`. `waited`: seconds in this one."""
 
     EVERY = 10.0  # seconds between lines
 
     def __init__(self, path: Path, step: int) -> None:
-        self._path, self._said = path, 0.0
+        self._path, self.waited = path, 0.0
         self._write(step, begins=True)
 
-    def mark(self, step: int, *, last: bool = False) -> None:
-        """A step was done. Seldom a line, but for the last."""
+    def mark(self, step: int, waited: float = 0.0, *, last: bool = False) -> None:
+        """A step was done, after waiting for its examples. Seldom a line, but for the last."""
+        self._waited += waited
+        self.waited += waited
         if last or time.monotonic() - self._said >= self.EVERY:
-            self._write(step)
+            self._write(step, waiting=round(self._waited / max(1e-9, time.monotonic() - self._said), 4))
 
-    def _write(self, step: int, **more: bool) -> None:
-        self._said = time.monotonic()
+    @contextmanager
+    def away(self, step: int) -> Iterator[None]:
+        """What is done in it, after a step, is no training: the sitting ends before it, and another begins after."""
+        self._write(step)
+        yield
+        self._write(step, begins=True)
+
+    def _write(self, step: int, **more: bool | float) -> None:
+        self._said, self._waited = time.monotonic(), 0.0
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "at": round(time.time(), 2), **more}) + "\n")
 
@@ -72,7 +106,7 @@ class Sittings:
     def spent(path: Path) -> tuple[float, float, float] | None:
         """When the first sitting began and the last line was written, seconds of Unix time, and the seconds that all
         sittings took; None where nothing was written."""
-        lines = read_log(path)
+        lines = [record for _, record in _lines(path)]
         if not lines:
             return None
         pairs = itertools.pairwise(lines)
@@ -82,16 +116,24 @@ class Sittings:
 
 class Progress:
     """Loss, speed and time left while training: a live line on a terminal, else a plain line now and then. Whoever
-    reads them may go away: training goes on."""
+    reads them may go away: training goes on. `now`: seconds of training, rising."""
 
-    def __init__(self, done: int, total: int, batch: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        done: int,
+        total: int,
+        batch: int,
+        stream: TextIO | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
         self._console = Console(file=stream or sys.stderr)
         self._total, self._batch, self._first = total, batch, done
-        self._began = self._said = time.monotonic()
+        self._now = now
+        self._began = self._said = now()
         self._loss = 0.0
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
         self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
@@ -110,13 +152,13 @@ class Progress:
         """Shows the step that was just done. The loss shown is averaged over the last steps."""
         steps = record.step - self._first
         self._loss += (record.loss - self._loss) * max(1 / steps, 0.02)
-        each = (time.monotonic() - self._began) / steps
+        each = (self._now() - self._began) / steps
         left = (self._total - record.step) * each
         state = f"loss {self._loss:.4f}  {speed(each, self._batch)}  {clock_of(left)} left"
         self._bar.update(self._task, completed=record.step, state=state)
         last = record.step == self._total
-        if not self._console.is_terminal and (time.monotonic() - self._said > 10 or last):
-            self._said = time.monotonic()
+        if not self._console.is_terminal and (self._now() - self._said > 10 or last):
+            self._said = self._now()
             with suppress(OSError):
                 print(f"step {record.step} of {self._total}  {state}", file=self._console.file, flush=True)
 

@@ -9,10 +9,11 @@ one that was not.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +117,8 @@ class Single:
 
 @dataclass(frozen=True)
 class Record:
-    """What happened in step `step`, counted from 1: the mean loss, the gradient's norm before clipping, the rate.
+    """What happened in step `step`, counted from 1: the mean loss, the gradient's norm before clipping, the rate; and
+    `waited`, the seconds until its examples were there.
 
     `skipped`: steps so far that made no update, since the gradient overflowed in fp16 (it is None then); None in other
     precisions.
@@ -127,6 +129,7 @@ class Record:
     gradient_norm: float | None
     learning_rate: float
     skipped: int | None = None
+    waited: float = 0.0
 
 
 class Diverged(ValueError):
@@ -140,7 +143,8 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
         module, optimizer = state.module, state.optimizer
         module.train()
         total, seen = torch.zeros((), device=state.device), []
-        for part, (batch, draw) in enumerate(task.parts(task.step)):
+        waiting = Waiting(task.parts(task.step))
+        for part, (batch, draw) in enumerate(waiting):
             with _seeded(config.seed, task.step, part, state.device), arithmetic():
                 losses = state.objective(module, batch, draw)
                 loss = losses.value.sum() / config.batch
@@ -168,7 +172,26 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
         state.scaler.update()
         task.step += 1
         skipped = skips(task) if state.scaler.is_enabled() else None
-        yield Record(task.step, float(total), float(norm) if taken else None, config.rate(task.step), skipped)
+        yield Record(
+            task.step, float(total), float(norm) if taken else None, config.rate(task.step), skipped, waiting.seconds
+        )
+
+
+class Waiting:
+    """Passes on what it iterates over, and keeps how many seconds were spent on waiting for it."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items, self.seconds = iter(items), 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        began = time.perf_counter()
+        try:
+            return next(self._items)
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 def skips(task: Trains) -> int:

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -20,10 +20,14 @@ from unsteep.pages.files import write_json
 from unsteep.pages.html import Page
 from unsteep.training.clock import in_words
 from unsteep.training.log import Sittings, read_log
+from unsteep.training.measuring import Measuring, best, brief, measured_in
+
+T = TypeVar("T")
 
 ABOUT = "about.json"
 REAL = "real.png"
 MOST, WIDEST = 8, 448  # previews in the row, and their width in pixels
+ROWS = 25  # of the table of what was measured
 SECTIONS = (  # file, heading, text: in the order of the page, where the file is there
     ("named.png", "What it takes pictures for", ""),
     ("forward.png", "Forward process", "Training examples and the same noise, more and more of it."),
@@ -49,6 +53,13 @@ def note(out: Path, picture: str, caption: str) -> None:
     """Notes what is seen in a picture of the run's folder."""
     known = read(out)
     write_json({**known, "captions": {**known.get("captions", {}), picture: caption}}, out / ABOUT)
+
+
+def note_measuring(out: Path, measuring: Measuring) -> None:
+    """Notes what it is that a run measures on its way."""
+    floor = measuring.floor
+    what = {"what": measuring.about(), "floor": None if floor is None else floor.value}
+    write_json({**read(out), "measured": what}, out / ABOUT)
 
 
 def read(out: Path) -> dict[str, Any]:
@@ -84,6 +95,7 @@ def write(out: Path, *, steps: int, finished: bool = False) -> Path:
             if heading:
                 page.section(heading, captions.get(name, text) if heading != "Forward process" else text)
             page.figure(out / name, "" if heading else captions.get(name, text))
+    _quality(page, out, about, log)
     page.section("Training")
     if log:
         plots.loss_curve(
@@ -100,6 +112,31 @@ def write(out: Path, *, steps: int, finished: bool = False) -> Path:
     if (out / "run.toml").exists():
         page.section("Configuration").code((out / "run.toml").read_text(encoding="utf-8"))
     return page.write(out / "report.html")
+
+
+def _quality(page: Page, out: Path, about: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """What was measured on the way, and which checkpoint is the best."""
+    values, found = measured_in(log), best(out, measured_in(log))
+    if not values:
+        return
+    what = about.get("measured", {})
+    floor = what.get("floor")
+    page.section("Quality on the way", f"{what.get('what', 'FID')}; lower is better, intervals are of 95%.")
+    columns = [(step, one.value, one.low, one.high) for step, one in sorted(values.items())]
+    series: dict[str, Any] = {"samples": tuple(zip(*columns, strict=True))}
+    if floor is not None:
+        series["floor"] = ((columns[0][0], columns[-1][0]), (floor, floor))
+    plots.lines(out / "quality.png", series, xlabel="training step", ylabel="FID", title="FID of samples")
+    said = "" if floor is None else f"The floor, {floor:.3g}, is what real pictures get in place of samples."
+    page.figure(out / "quality.png", said)
+    shown = _some(sorted(values), ROWS)
+    if found is not None and found[0] not in shown:
+        shown = sorted([*shown, found[0]])
+    rows = [(f"{step:,}", brief(values[step]), "lowest" if found and found[0] == step else "") for step in shown]
+    page.table(rows, ["step", "FID", ""])
+    if found is not None:
+        page.text(f"The checkpoint of step {found[0]:,} has the lowest FID of those that are kept. To sample it:")
+        page.code(f"unsteep sample {shlex.quote(str(found[1]))} -n 64 --out samples.png")
 
 
 def _facts(
@@ -142,11 +179,11 @@ def _step(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
-def _some(paths: list[Path], most: int) -> list[Path]:
+def _some(all_of_them: list[T], most: int) -> list[T]:
     """Evenly chosen, the first and the last among them."""
-    if len(paths) <= most:
-        return paths
-    return [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
+    if len(all_of_them) <= most:
+        return all_of_them
+    return [all_of_them[round(i * (len(all_of_them) - 1) / (most - 1))] for i in range(most)]
 
 
 def _small(path: Path) -> Image.Image:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from unsteep.networks.precision import Asked
+
+FEWEST = 10  # samples that a distance is measured of
+Logs = Literal["csv", "tensorboard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,14 @@ class TrainConfig:
     checkpoint_every: int = 1000
     """Steps between checkpoints; one is saved with each preview, too, and when it is stopped."""
     keep: int = 2
-    """Checkpoints, the newest."""
+    """Checkpoints, the newest; the best is kept beside them, where evaluate_every says which it is."""
+    evaluate_every: int = 0
+    """Steps between measurements of FID, in domain features, by the averaged weights, for pictures; one more at the
+    end. 0: none."""
+    evaluate_count: int = 1000
+    """Samples of such a measurement."""
+    log: tuple[Logs, ...] = ()
+    """Logs beside log.jsonl: csv is log.csv, a row a step; tensorboard is an extra to install."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "preview_every", "checkpoint_every", "keep"):
@@ -53,7 +64,9 @@ class TrainConfig:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "final_learning_rate"):
+        if self.evaluate_count < FEWEST:
+            raise ValueError(f"evaluate_count: expected at least {FEWEST} samples, got {self.evaluate_count}")
+        for name in ("warmup", "weight_decay", "final_learning_rate", "evaluate_every"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**31:

@@ -34,7 +34,7 @@ MEASURED = 10_000  # examples that the frame is measured on, at most, and at mos
 NUMBERS = 40_000_000  # numbers in them
 DIRECTIONS = 256  # of a frame, at most, and at most
 ENTRIES = 4_000_000  # numbers in them
-AT_ONCE = 1_000_000  # numbers in the model's space that are held at once while measuring
+AT_ONCE = 500_000  # numbers in the model's space that are held at once while measuring
 EXACT = 1024  # dimensions up to which the whole covariance is decomposed
 
 
@@ -58,6 +58,9 @@ def measure(data: DataSet, description: Description, flip: bool = False) -> dict
 
 def range_of(data: DataSet) -> Tensor:
     """The smallest and the largest real value, float64 (2,)."""
+    known = getattr(data, "extremes", None)
+    if isinstance(known, tuple):
+        return torch.tensor(known, dtype=torch.float64)
     ends = []
     for rows in batches(data):
         x = rows.x if rows.valid is None else rows.x[rows.valid]
@@ -171,8 +174,8 @@ class Walked:
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor:
-    """The sum of at least one."""
-    return reduce(torch.add, parts)
+    """The sum of at least one, in the place of the first."""
+    return reduce(Tensor.add_, parts)
 
 
 def directions(centred: Callable[[], Iterable[Tensor]], n: int, d: int) -> Tensor:

@@ -1,0 +1,81 @@
+"""What a run says of itself before its first step, and its page after it: what is trained, on what, and what in it
+cannot be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unsteep.core.machine import machine
+from unsteep.core.noise import permutation
+from unsteep.core.protocols import DataSet
+from unsteep.training.measuring import Measuring
+from unsteep.training.tasks import Task
+
+FEW = 10  # examples, which a network soon knows by heart
+LOOKED_AT = 256  # examples, for what is alike in all of them
+
+
+def described(run: Any, data: DataSet, task: Task, measuring: Measuring | None) -> list[tuple[str, str]]:
+    """Rows (name, text)."""
+    train = run.train
+    odd = [*alike(data)]
+    if train.warmup >= train.steps:
+        odd.append(f"a warm-up of {train.warmup:,} steps never reaches the full rate; set train.warmup lower")
+    if train.ema and train.steps < 1 / (1 - train.ema) / 2:
+        odd.append(f"the average reaches back {1 / (1 - train.ema):,.0f} steps, beyond the start; set train.ema lower")
+    every = "" if measuring is None else f"{measuring.about()}, every {train.evaluate_every:,} steps and at the end"
+    return [
+        *data.summary(),
+        *task.about(),
+        *([("starts from", run.start_from)] if run.start_from else []),
+        ("precision", str(next(iter(task.trained.values())).precision)),
+        ("training", f"{train.steps:,} steps of {train.batch}"),
+        *([("measures", every)] if every else []),
+        *(("mind", one) for one in odd),
+    ]
+
+
+def introduce(
+    run: Any, data: DataSet, task: Task, measuring: Measuring | None, out: Path, say: Callable[[str], None]
+) -> None:
+    """Says them."""
+    device = str(next(iter(task.trained.values())).device)
+    rows = [("device", machine(device).brief), *described(run, data, task, measuring)]
+    for name, value in [*rows, ("run", str(out))]:
+        say(f"{name:>12}  {value}")
+
+
+def alike(data: DataSet) -> list[str]:
+    """Where there is little to learn: hardly an example, all of them alike, a channel that never changes."""
+    n = len(data)
+    x = data.rows(permutation(n, seed=0, epoch=0)[:LOOKED_AT]).x
+    pictures, said = x.ndim == 4, list[str]()
+    what = "picture" if pictures else "example"
+    if n == 1:
+        said.append(f"1 {what}: the model will learn it by heart, which is a fine first check")
+    elif _one(x):
+        which = f"all {n:,} {what}s are" if n <= LOOKED_AT else f"of {n:,} {what}s, {len(x)} were looked at, and are"
+        said.append(f"{which} the same: the model will learn it by heart, which is a fine first check")
+    elif n <= FEW:
+        said.append(f"{n} {what}s: the model will learn them by heart, which is a fine first check")
+    if pictures:
+        values = x.to(torch.float64).transpose(0, 1).flatten(1)
+        flat = [i for i, channel in enumerate(values) if bool((channel == channel[0]).all())]
+        for i in flat if len(flat) < len(values) else ():
+            said.append(
+                f"channel {i + 1} of {len(values)} is {float(values[i, 0]):g} everywhere: of it nothing is learned"
+            )
+        if len(flat) == len(values):
+            said.append("no picture shows anything: each channel is of one value")
+    return said
+
+
+def _one(x: Tensor) -> bool:
+    """Whether all are the same."""
+    x = x.to(torch.int32) if x.dtype == torch.uint16 else x
+    return bool((x == x[:1]).all())

@@ -1,0 +1,57 @@
+"""The log of a run as a table, log.csv: a row a step, for spreadsheets and data frames.
+
+It has what log.jsonl has, and the speed of each step. Opened to go on, it is written anew: of the steps that log.jsonl
+knows, with the speeds that stood there.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from unsteep.pages.files import replacing
+from unsteep.training.log import read_log
+from unsteep.training.loop import Record
+from unsteep.training.measuring import KEYS
+
+FILE = "log.csv"
+SPEED = "images_per_second"
+COLUMNS = (*(field.name for field in fields(Record)), SPEED, *KEYS)
+
+
+class CsvLog:
+    """Appends to log.csv."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        path, speeds = out / FILE, dict[str, Any]()
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                speeds = {str(row.get("step")): row.get(SPEED) for row in csv.DictReader(file)}
+        self._row: dict[str, Any] = {"step": 0}
+        self._at = 0  # where the newest row begins
+        with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as self._file:
+            csv.DictWriter(self._file, COLUMNS).writeheader()
+            for record in read_log(out / "log.jsonl"):
+                if record["step"] <= step:
+                    self.write(record["step"], {SPEED: speeds.get(str(record["step"]), ""), **record})
+        self._file = path.open("a", encoding="utf-8", newline="")
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """A row, at the operating system at once; of the step that was written last, the same row with more."""
+        if self._row["step"] == step:
+            self._file.truncate(self._at)
+            self._file.seek(self._at)
+        else:
+            self._row, self._at = {"step": step}, self._file.tell()
+        self._row |= {name: value for name, value in values.items() if name in COLUMNS}
+        csv.DictWriter(self._file, COLUMNS).writerow(self._row)
+        self._file.flush()
+
+    def picture(self, step: int, path: Path) -> None:
+        """A table has none."""
+
+    def close(self) -> None:
+        self._file.close()

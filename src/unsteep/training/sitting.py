@@ -1,0 +1,112 @@
+"""A run while one process trains it: its logs and its clock, and what it saves, shows and measures between steps.
+
+What is measured is no training: the clock stands, and speed and forecasts know nothing of it. A step is saved before it
+is measured, so that nothing waits for a measurement to be safe; stopped in the midst of one, it is made again when the
+run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unsteep.storage.checkpoint import prune
+from unsteep.training import checkpoints, page
+from unsteep.training.clock import Clock, Watch
+from unsteep.training.forecast import Forecast
+from unsteep.training.listening import Listeners
+from unsteep.training.log import Log, Progress, Sittings, told
+from unsteep.training.log_csv import SPEED
+from unsteep.training.loop import train
+from unsteep.training.measuring import Measurements, Measuring
+from unsteep.training.tasks import Task
+
+
+class Sitting:
+    """A run while one process trains it: its logs, its clock, and what it saves, shows and measures between steps."""
+
+    def __init__(
+        self,
+        run: Any,
+        out: Path,
+        digest: str,
+        task: Task,
+        measuring: Measuring | None,
+        say: Callable[[str], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.run, self.out, self.digest, self.task, self.say, self.interrupted = (
+            run,
+            out,
+            digest,
+            task,
+            say,
+            interrupted,
+        )
+        self.watch = Watch()  # stands while something is measured
+        self.log, self.times = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step)
+        self.listeners = Listeners(run.train.log, out, task.step)
+        self.measuring, self.measurements = measuring, Measurements(measuring, run.train, out)
+
+    def train(self, device: torch.device) -> None:
+        """To the end, or until it is interrupted."""
+        run, task, watch, steps = self.run.train, self.task, self.watch, self.run.train.steps
+        clock, expected = Clock(watch), Forecast(task.step, steps, watch)
+        if self.measurements.due(task.step):  # it was stopped before it was measured
+            self.measure()
+        with Progress(task.step, steps, run.batch, now=watch) as progress:
+            since = watch()
+            for record in train(task, run):
+                self.log.write(record)
+                self.listeners.write(record.step, {**told(record), SPEED: run.batch / (watch() - since)})
+                progress.update(record)
+                for line in expected.after(record.step, device):
+                    self.say(line)
+                last, stop = record.step == steps, self.interrupted()
+                self.times.mark(record.step, record.waited, last=last or stop)
+                if last:
+                    task.finish()
+                due, measured = clock.due and not last, self.measurements.due(record.step)
+                with clock.showing() if due else nullcontext():
+                    if record.step % run.checkpoint_every == 0 or last or stop or due or measured:
+                        self.save()
+                    if not (last or stop) and (due or record.step % run.preview_every == 0):
+                        self.show()
+                if measured and not stop:
+                    self.measure()
+                    stop = self.interrupted()  # in the midst of it; what was trained is saved
+                if stop and not last:
+                    page.write(self.out, steps=steps)
+                    break
+                since = watch()
+
+    def save(self) -> None:
+        checkpoints.save(self.out / "checkpoints", self.task, self.task.texts(), self.task.statistics, self.digest)
+        self.prune()
+
+    def prune(self) -> None:
+        prune(self.out / "checkpoints", self.run.train.keep, self.measurements.kept)
+
+    def show(self) -> None:
+        drawn = self.out / "previews" / f"step-{self.task.step:08d}.png"
+        self.task.preview(drawn)
+        self.listeners.picture(self.task.step, drawn)
+        page.write(self.out, steps=self.run.train.steps)
+
+    def measure(self) -> None:
+        with self.watch.stopped(), self.times.away(self.task.step):
+            found = self.measurements.take(self.task, self.interrupted, self.say)
+            if found and self.measuring is not None:
+                page.note_measuring(self.out, self.measuring)
+                self.log.add(self.task.step, found)
+                self.listeners.write(self.task.step, found)
+                self.prune()
+                page.write(self.out, steps=self.run.train.steps)
+
+    def close(self) -> None:
+        self.log.close()
+        self.listeners.close()
