@@ -16,7 +16,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Any
 
-from unsteep.storage.schema import join, kind_of, schema_of, show, words
+from unsteep.storage.schema import default_of, join, kind_of, schema_of, show, spelled, words
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,25 @@ def settings(config: Any, key: str = "") -> Iterator[Setting]:
             yield from settings(value, at)
         else:
             yield Setting(at, words(annotation), "none" if value is None else _shown(value), means)
+
+
+def in_words(config: Any, *, usual: bool = False) -> str:
+    """A component and what of it was set, or, with what is `usual`, all that is: 'Folder: path photos, size 16,
+    labelled'."""
+    cls: Any = type(config)
+    told = []
+    for name, (field, _) in schema_of(cls).items():
+        value, said = getattr(config, name), name.replace("_", " ")
+        if (value == default_of(field) and not usual) or value in (None, False, "", ()):
+            continue
+        told.append(said if value is True else f"{said} {_worded(value)}")
+    return f"{spelled(cls)}{': ' if told else ''}{', '.join(told)}"
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " and ".join(map(_worded, value))
+    return f"({in_words(value)})" if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _shown(value: Any) -> str:
