@@ -19,7 +19,7 @@ def data(path: Path, /, *, out: Path | None = None, force: Annotated[bool, Param
     path
         The folder.
     out
-        Where a contact sheet goes: .png, .jpg or .webp; default: none is drawn.
+        Where a contact sheet goes, by sub-folders: .png, .jpg or .webp; default: none is drawn.
     force
         Overwrite a file that unsteep did not write.
     """
@@ -47,5 +47,8 @@ def data(path: Path, /, *, out: Path | None = None, force: Annotated[bool, Param
         table.add_row("" if i else "advice", Text(text))
     Console().print(table, highlight=False)
     if out is not None:
-        pictures.save(pictures.grid(sheet(found).x.numpy()), out)
+        shown = sheet(found)
+        folders = [file.split("/")[0] if "/" in file else "" for file in shown.files]
+        tiles = shown.x.numpy()
+        pictures.save(pictures.named(tiles, folders) if len(set(folders)) > 1 else pictures.grid(tiles), out)
         print(f"\nlook at  {out}")
