@@ -83,7 +83,7 @@ def fill(
     """
     import torch
 
-    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, nearest, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, many, nearest, run_in
     from unsteep.cli.reading import read_mask, read_picture
     from unsteep.model.cost import counting
     from unsteep.model.fill import METHODS
@@ -132,4 +132,4 @@ def fill(
     kept = torch.where(missing, 128, whole).to(torch.uint8)
     names = ["original", "given", *(f"seed {seed + i}" for i in range(n))]
     pictures.save(pictures.grid(torch.cat([whole, kept, tiles]).numpy(), captions=names), out)
-    print(f"{n} fillings of {photo.name} in {out}, {calls.rows / n:.4g} network calls each")
+    print(f"{many(n, 'filling')} of {photo.name} in {out}, {calls.rows / n:.4g} network calls each")

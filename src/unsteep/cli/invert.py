@@ -49,7 +49,7 @@ def invert(
     """
     from safetensors.torch import save_file
 
-    from unsteep.cli.common import asked_by_name, chosen_device
+    from unsteep.cli.common import asked_by_name, chosen_device, many
     from unsteep.cli.reading import examples_at, labels_for
     from unsteep.data.reading import every
     from unsteep.model.invert import invert as inverted
@@ -71,5 +71,5 @@ def invert(
     with replacing(out) as beside:
         save_file(tensors, beside, METADATA)
     calls, error = result.calls.double(), result.error
-    print(f"{len(examples)} latents in {out}, {float(calls.mean()):.4g} network calls each")
+    print(f"{many(len(examples), 'latent')} in {out}, {float(calls.mean()):.4g} network calls each")
     print(f"they come back with an RMS error of {float(error.median()):.2g} (median; worst {float(error.max()):.2g})")

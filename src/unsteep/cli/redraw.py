@@ -72,7 +72,7 @@ def redraw(
     """
     import torch
 
-    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, many, run_in
     from unsteep.cli.reading import read_picture
     from unsteep.model.cost import counting
     from unsteep.model.redraw import redraw as redrawn
@@ -109,4 +109,4 @@ def redraw(
     assert tiles is not None
     names = ["original", *(f"seed {seed + i}" for i in range(n))]
     pictures.save(pictures.grid(torch.cat([first, tiles]).numpy(), captions=names), out)
-    print(f"{n} drawings after {sketch.name} in {out}, {calls.rows / n:.4g} network calls each")
+    print(f"{many(n, 'drawing')} after {sketch.name} in {out}, {calls.rows / n:.4g} network calls each")

@@ -127,7 +127,15 @@ def sample(
     precision
         In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
-    from unsteep.cli.common import asked_by_name, chosen_device, chosen_grid, chosen_guidance, chosen_solver, run_in
+    from unsteep.cli.common import (
+        asked_by_name,
+        chosen_device,
+        chosen_grid,
+        chosen_guidance,
+        chosen_solver,
+        many,
+        run_in,
+    )
     from unsteep.cli.reading import read_given, read_latents
     from unsteep.cli.writing import names_of, write_samples
     from unsteep.model.cost import counting
@@ -179,13 +187,13 @@ def sample(
             by_class = asked is not None or not model.names  # only a classifier then knows classes, in turn
             names = names_of(of, classes, asks["prompt"], by_class=by_class)
             write_samples(model, out, parts, of, names, None if given is None else given[:n])
-        print(f"{n} samples in {out}, {calls.rows / n:.4g} network calls each")
+        print(f"{many(n, 'sample')} in {out}, {calls.rows / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
 
         few = of.select(slice(0, min(n, 16)))
         film(model, few, movie)
-        print(f"the way of {few.n} samples in {movie}")
+        print(f"the way of {many(few.n, 'sample')} in {movie}")
 
 
 def _check_paths(out: Path | None, movie: Path | None, force: bool, reads: list[Path | None]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unsteep.model import Model
     from unsteep.model.request import Request
 
-ACROSS = 8  # given pictures in a row, at most
+ACROSS = 12  # given pictures in a row, at most
 
 
 def names_of(
