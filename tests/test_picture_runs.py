@@ -140,7 +140,6 @@ def test_a_sheet_names_what_was_given(
     told: list[dict] = []
     draw = pictures.grid
     monkeypatch.setattr(pictures, "grid", lambda *of, **how: [told.append(how), draw(*of, **how)][1])
-    out = tmp_path / "x.png"
     said = made(
         "sample",
         tmp_path / "model",

@@ -24,6 +24,7 @@ from unsteep.networks.wrapping import load_weights
 from unsteep.objectives.classification import Classification
 from unsteep.opening import chosen_device, lacking
 from unsteep.pages import pictures
+from unsteep.pages.lettering import settable
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_tensors, load_text
@@ -162,7 +163,8 @@ class ClassifierTask:
             labels.append(f"t = {t:g}\n{int((told == rows.label).sum())} of {len(told)} right")
         tiles = space.tiles(torch.cat(sheet))
         if tiles is not None:
-            names = [self.description.names[i] for i in rows.label.tolist()]
+            said = settable(self.description.names)
+            names = [said[i] for i in rows.label.tolist()]
             shown = tiles.unflatten(0, (len(LEVELS), -1)).numpy()
             pictures.save(pictures.strip(shown, row_labels=labels, column_labels=names), path)
 
