@@ -25,6 +25,7 @@ NOT_NUMBERS = {
     "comparison",
     "config",
     "data",
+    "documents",
     "domain_features",
     "emoji",
     "evaluation",

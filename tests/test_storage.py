@@ -531,6 +531,7 @@ def test_a_lock_holds_against_other_processes_until_its_holder_is_killed(tmp_pat
 
 
 def test_manifests_leave_the_lock_alone(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text("{}")
     with RunLock(tmp_path):
         manifest.write_manifest(tmp_path)
     (tmp_path / ".lock").unlink()

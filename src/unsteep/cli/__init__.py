@@ -32,6 +32,7 @@ VERBS = {
         "settings": "List every key of --set, with its meaning and its choices.",
         "report": "Write the page of a run anew, while it trains or after.",
         "show": "Show what a run is and how far it has come.",
+        "verify": "Check that everything in a run's folder is whole.",
         "train-classifier": "Train a classifier of noisy pictures, for classifier guidance.",
     },
     "Sampling": {

@@ -18,7 +18,7 @@ def evaluate(
     /,
     *,
     data: Path | None = None,
-    split: Literal["train", "test", "all"] = "test",
+    split: Literal["train", "test", "all"] | None = None,
     n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
     metrics: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     features: str = "domain",
@@ -50,12 +50,14 @@ def evaluate(
     data
         The real pictures: a folder, idx files, a .npz file; default: the run's own.
     split
-        The real pictures to hold samples against, where the data have two.
+        The real pictures to hold samples against, where the data have two; default: test, or train where a run holds
+        nothing out.
     n
         How many samples; default 2000, or all pictures of a folder.
     metrics
         fid, kid, precision, recall, density, coverage, is, ms-ssim, intra-class, agreement, accuracy, lpips,
-        clip-score and memorization; default: the first six.
+        clip-score and memorization; default: the first six, or, of fewer than 40 real pictures, how near samples come
+        to the nearest of them.
     features
         domain: a small net trained once on the real pictures; inception=FILE: the canonical Inception weights;
         pretrained=FOLDER: a DINOv2 or CLIP model in the Hugging Face layout.
@@ -101,14 +103,13 @@ def evaluate(
     from rich.console import Console
 
     from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver
-    from unsteep.evaluation import evaluate as study
     from unsteep.evaluation import evaluating
     from unsteep.evaluation import page as evaluation_page
     from unsteep.pages.files import check_folder
 
     out = out or (subject / "evaluation" if evaluating.is_model(subject) else Path("evaluation"))
     check_folder(out)
-    wanted = list(dict.fromkeys(metrics or study.USUAL))
+    wanted = list(dict.fromkeys(metrics or []))
     where = chosen_device(device)
     lines = None if prompts is None else prompts.read_text(encoding="utf-8").splitlines()
     result = evaluating.evaluate(
@@ -116,7 +117,7 @@ def evaluate(
         data,
         split=split,
         n=n,
-        metrics=wanted,
+        metrics=wanted or None,
         features=features,
         custom=custom,
         pairwise=evaluating.pairwise_of(wanted, lpips, clip, lines, custom, where),
@@ -137,8 +138,9 @@ def evaluate(
     )
     if precision != "float32":
         print(f"precision  {result.protocol.get('precision', 'float32')}")
-    words = ["unsteep", "evaluate", str(subject), *([] if data is None else ["--data", str(data)]), "--split", split]
-    words += ["-n", str(result.protocol["samples"]), "--metrics", *wanted, "--features", features, "--seed", str(seed)]
+    words = ["unsteep", "evaluate", str(subject), *([] if data is None else ["--data", str(data)])]
+    words += [*([] if split is None else ["--split", split]), "-n", str(result.protocol["samples"])]
+    words += [*(["--metrics", *wanted] if wanted else []), "--features", features, "--seed", str(seed)]
     words += ["--guidance", f"{guidance:g}", "--replicates", str(replicates), *(["--custom"] if custom else [])]
     given = {"steps": steps, "solver": solver, "order": order, "grid": grid, "label": label, "resize": resize}
     given["precision"] = None if precision == "float32" else precision
@@ -167,7 +169,7 @@ def show(result: Evaluation, console: Any) -> None:
         table.add_row("too near", (near * 100).bracketed("%"), "1%")
     console.print(table, highlight=False, markup=False)
     of = result.protocol
-    print(
-        f"\n{of['samples']} samples, {of['reference pictures']} real pictures, {of['features']} features; 95% intervals"
-    )
+    count = of["reference pictures"]
+    real = "1 real picture" if count == 1 else f"{count} real pictures"
+    print(f"\n{of['samples']} samples, {real}, {of['features']} features; 95% intervals")
     print(f"floor: {of['floor']}")

@@ -35,6 +35,7 @@ from unsteep.metrics.measures import MEASURES, Evidence
 from unsteep.metrics.memorization import Duplicates, Memorization, memorization, near_duplicates
 from unsteep.metrics.seen import Seen
 from unsteep.pages.progress import bar
+from unsteep.training.introduction import constant_channels
 
 SHOWN = 48
 PAIRWISE = ("lpips", "clip-score")
@@ -110,7 +111,8 @@ def evaluate(
         all_of_it = "accuracy" in metrics and first is None
         seen, pictures = _look(features, one, one.n if all_of_it else min(KEPT, one.n), progress)
         kept = pictures[:KEPT].clone()
-        check_range(kept, real.reference.x)
+        if not isinstance(one, Drawn):  # a model's are on the scale of its data, however little it learned
+            check_range(kept, real.reference.x)
         evidence = Evidence(seen, kept, *labels_among(one, names), reference, seed)
         taken.append(measures.take(tuple(known), evidence))
         if first is None:
@@ -128,6 +130,7 @@ def evaluate(
     copies = _copies(first, real, features, progress) if "memorization" in metrics else None
     too_few = frechet.too_few(subject.n, features.dimension, frechet.moments(reference.features))
     notes: tuple[str, ...] = () if too_few is None or "fid" not in known else (too_few,)
+    notes += tuple(constant_channels(real.reference.x))
     for note in notes:
         warnings.warn(note, stacklevel=2)
     of = real.floor_of(subject.n)

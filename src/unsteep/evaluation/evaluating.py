@@ -20,7 +20,9 @@ from unsteep.data.idx import FILE_NAME
 from unsteep.data.reading import in_memory
 from unsteep.evaluation import evaluate as engine
 from unsteep.evaluation.evaluate import USUAL, Evaluation, Pairwise
-from unsteep.evaluation.examples import open_data
+from unsteep.evaluation.examples import open_data, source_of, usual_split
+from unsteep.evaluation.few import DRAWN as FEW_DRAWN
+from unsteep.evaluation.few import evaluate_few
 from unsteep.evaluation.held import Real
 from unsteep.evaluation.pictures import in_bytes, open_pictures
 from unsteep.evaluation.protocol import Fact
@@ -40,10 +42,10 @@ def evaluate(
     data: Any = None,
     *,
     n: int | None = None,
-    metrics: Sequence[str] = USUAL,
+    metrics: Sequence[str] | None = None,
     features: str | Features = "domain",
     custom: bool = False,
-    split: Split = "test",
+    split: Split | None = None,
     label: Any = None,
     guidance: float | Guidance = 1.0,
     steps: int | None = None,
@@ -64,10 +66,12 @@ def evaluate(
 
     `subject`: a model, the path of a run or a saved model, or pictures, as a path (a folder, .npy, .npz), a tensor
     (n, c, h, w), an array or a `DataSet`. `data`: the real pictures, in any of these forms, or a source; None: those of
-    the run at the path. `n`: how many samples; default 2000, or all pictures. `metrics`: see `evaluate.METRICS`;
+    the run at the path. `n`: how many samples; default 2000, or all pictures. `metrics`: see `evaluate.METRICS`; None:
+    the `USUAL` ones, or, of fewer than 40 real pictures, how near samples come to the nearest of them (`few`);
     `features`: "domain", "inception=FILE" or "pretrained=FOLDER", or a net of one's own; `custom` takes weights of
     another hash. `split`: the
-    real pictures to hold samples against, where the data have two. `label`: classes to draw in turn, "all" for all;
+    real pictures to hold samples against, where the data have two; None: those held out, or where a run holds none out,
+    those of training. `label`: classes to draw in turn, "all" for all;
     default, as often as in the data. `guidance`, `steps`, `solver`, `grid`: as `Model.sample` has them. `replicates`:
     so many sets of n samples, which share none. `precision`: as `load` has it, of what lies at a path.
     `pairwise`: see `pairwise_of`. `resize`: bring the pictures of folders to this size first. `in_order`: take pictures
@@ -86,14 +90,15 @@ def evaluate(
     )
     for name, value in (("custom", custom), ("in_order", in_order), ("trust", trust), ("progress", progress)):
         flag(name, value)
-    choice("split", split, get_args(Split))
-    if (
+    if split is not None:
+        choice("split", split, get_args(Split))
+    if metrics is not None and (
         isinstance(metrics, str)
         or not isinstance(metrics, Sequence)
         or not all(isinstance(one, str) for one in metrics)
     ):
         raise ValueError(f'metrics: expected a list of names, got {shown(metrics)}; give one, as ["fid"]')
-    if not metrics:
+    if metrics is not None and not metrics:
         raise ValueError('metrics: expected at least one, got none; give some, as ["fid"]')
     for name, one in (("subject", subject), ("data", data)):
         if isinstance(one, str | Path) and not Path(one).exists():
@@ -109,7 +114,10 @@ def evaluate(
         asked["guidance"] = None if isinstance(guidance, int | float) and guidance == 1 else guidance
         for idle in (name for name, value in asked.items() if value is not None):
             raise ValueError(f"{idle}: is of what a model draws, and these are pictures; leave it out")
-        of, real = _pictures(subject, data, split, n, resize, in_order)
+        of, real = _pictures(subject, data, split or "test", n, resize, in_order)
+    if metrics is None and isinstance(features, str) and features == "domain" and real.few and replicates == 1:
+        return evaluate_few(replace(of, n=FEW_DRAWN) if n is None and isinstance(of, Drawn) else of, real)
+    metrics = USUAL if metrics is None else metrics
     engine.check(of, real, metrics, replicates)
     if isinstance(of, Drawn):
         next(replace(of, n=1).batches())  # what cannot be drawn is refused before features are trained
@@ -136,7 +144,7 @@ def is_model(path: Path) -> bool:
 def _model(
     subject: Any,
     data: Any,
-    split: Split,
+    split: Split | None,
     n: int | None,
     seed: int,
     label: Any,
@@ -150,12 +158,14 @@ def _model(
     path = None if isinstance(subject, Model) else Path(subject)
     if path is not None and (path / "run.toml").exists() and (data is None or isinstance(data, str | Path)):
         other = None if data is None else Path(data)
+        split = split or usual_split(source_of(path, other, trust))
         reference = in_bytes(open_data(path, other, split, trust))
         training = in_bytes(open_data(path, other, "train", trust)) if split == "test" else None
     elif data is None:
         what = "a model" if path is None else f"{path} is a saved model, which"
         raise ValueError(f"data: {what} does not know its data; name real pictures")
     else:
+        split = split or "test"
         reference, training = _real(data, split, resize)
     if isinstance(subject, Model) and precision is not None:
         raise ValueError(f"precision: this model runs in {subject.precision} already; say model.to(precision=...)")

@@ -32,6 +32,11 @@ def source_of(run: Path, path: Path | None = None, trust: Any = False) -> Any:
     return replace(source, path=str(path))
 
 
+def usual_split(source: Source) -> Split:
+    """The examples that were held out, or where none were, those of training."""
+    return "train" if getattr(source, "holdout", 1) == 0 else "test"
+
+
 def open_data(run: Path, path: Path | None = None, split: Split = "test", trust: Any = False) -> DataSet:
     """The data of the run in a folder, or data of the same kind from `path`."""
     return open_split(run, source_of(run, path, trust), split)

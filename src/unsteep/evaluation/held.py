@@ -16,12 +16,14 @@ from torch import Tensor
 from unsteep.core.noise import permutation
 from unsteep.data.examples import Examples
 from unsteep.evaluation.subjects import BATCH, Subject, aligned
+from unsteep.features import domain
 from unsteep.features.looking import Features, gather
 from unsteep.metrics import measures
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import MEASURES, Evidence
 from unsteep.metrics.seen import Seen
 from unsteep.pages.progress import bar
+from unsteep.training.introduction import all_the_same
 
 KEPT = 1000
 FEWEST = 10  # samples, and real ones for the floor
@@ -46,6 +48,13 @@ class Real:
     def unseen(self) -> Examples:
         """The other half."""
         return self._half(1)
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few for features of the domain or for a floor, or all are one."""
+        if all_the_same(self.reference.x) or len(self.learned_from) < domain.FEWEST:
+            return True
+        return min(len(self.reference), self.floor_of(FEWEST)) < FEWEST
 
     def floor_of(self, n: int) -> int:
         """How many real pictures stand in for n samples, where there are so many."""

@@ -16,10 +16,11 @@ import torch
 
 from unsteep.core.protocols import DataSet
 from unsteep.evaluation import evaluate as engine
+from unsteep.evaluation.examples import usual_split
 from unsteep.evaluation.held import Held, Real
 from unsteep.evaluation.pictures import in_bytes
 from unsteep.evaluation.subjects import Drawn
-from unsteep.features.domain import domain_features
+from unsteep.features import domain
 from unsteep.features.looking import Features, gather
 from unsteep.metrics.frechet import fid
 from unsteep.metrics.interval import Interval
@@ -39,11 +40,13 @@ def fid_on_the_way(run: Any, data: DataSet, task: Any) -> FidOnTheWay:
         raise ValueError(
             f"{where}: FID is of pictures, and this model makes {task.description.space.describe()}; set it to 0"
         )
-    training, held_out = in_bytes(data), getattr(run.data, "holdout", 1) != 0
+    training, held_out = in_bytes(data), usual_split(run.data) == "test"
     real = Real(in_bytes(run.data.read("test")), training, "test") if held_out else Real(training, None, "train")
     found = FidOnTheWay(real, run.train.evaluate_count, str(next(iter(task.trained.values())).device))
     try:
         engine.check(found.subject(model), real, ("fid",))
+        if real.few:
+            raise ValueError(f"features of the domain are learned from {2 * domain.FEWEST} different pictures or more")
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).removeprefix('evaluate: ')}; set it to 0") from None
     return found
@@ -76,7 +79,7 @@ class FidOnTheWay:
     def __call__(self, task: Any, stopped: Callable[[], bool]) -> Interval | None:
         """Draws them and measures them; None where it was stopped."""
         if self._ready is None:  # kept for the next time: both take as long as a measurement, or longer
-            net = domain_features(self.real.learned_from, device=self.device)
+            net = domain.domain_features(self.real.learned_from, device=self.device)
             self._ready = net, Held.of(net, self.real, ("fid",), self.count, net.names)
         features, held = self._ready
         seen = []

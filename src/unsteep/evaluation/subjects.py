@@ -162,9 +162,9 @@ class Drawn:
         """The classifier that knows the classes in a model's place."""
         return None if self.model.names else self._guidance.opened
 
-    def batches(self, at_once: int = BATCH) -> Iterator[Tensor]:
+    def batches(self, at_once: int | None = None) -> Iterator[Tensor]:
         """In the order of their seeds, drawn as they are asked for."""
-        labels, real = self.labels, self._examples
+        labels, real, at_once = self.labels, self._examples, at_once or BATCH
         for start in range(0, self.n, at_once):
             count = min(at_once, self.n - start)
             asked: dict[str, Any] = {"label": None if labels is None else labels[start : start + count].tolist()}

@@ -116,7 +116,8 @@ def _with_influence(x: Tensor, a: Moments, reference: Tensor, b: Moments) -> tup
     eigenvalues, vectors = torch.linalg.eigh(_product(a, b))
     variances, axes = b.principal
     roots = eigenvalues.clamp(min=0).sqrt()
-    back = torch.where(eigenvalues > NOISE * len(roots) * eigenvalues[-1], roots.rsqrt(), 0.0)
+    most = eigenvalues[-1:]  # none where the reference does not vary at all
+    back = torch.where(eigenvalues > NOISE * len(roots) * most, roots.rsqrt(), 0.0)
     # transport from A to B is R' V S^-1 V' R, and from B to A the pseudo-inverse of it
     of_x = _influence(x, a.mean, b.mean, b.root.T @ vectors * back)
     of_reference = _influence(reference, b.mean, a.mean, (axes * variances.rsqrt()) @ vectors * roots.sqrt())

@@ -100,12 +100,14 @@ BETTER: dict[str, Better] = {
     "accuracy": "higher",
     "bits-per-dim": "lower",
     "distance": "lower",
+    "nearest": "lower",
 }
 
 
 SAYS = {
     **{name: measure.says for name, measure in MEASURES.items()},
     "fid-infinity": "the same, extrapolated to infinitely many samples (Chong & Forsyth 2020)",
+    "nearest": "root mean square difference, 0 to 255, to the nearest real picture",
     "lpips": "distance of random pairs (Zhang et al. 2018)",
     "clip-score": "how well pictures fit their prompts (Hessel et al. 2021)",
     "accuracy": "of a classifier trained on the samples, on real pictures (Ravuri & Vinyals 2019)",

@@ -11,11 +11,23 @@ PathLike = str | os.PathLike[str]
 OTHER = "choose another place"
 
 
+def synced(path: Path) -> None:
+    """Returns once the file's bytes, or the folder's list of names, are on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders; it journals their names itself
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` (created if missing), with the same suffix.
 
-    On leaving, the temporary file takes the name of `path` in one step, replacing what was there. If the body
+    On leaving, the temporary file is brought to the disk and takes the name of `path` in one step, replacing what was
+    there. If the body
     raises, the temporary file is removed and whatever stood at `path` stays as it was.
     """
     final = Path(path)
@@ -23,7 +35,10 @@ def replacing(path: PathLike) -> Iterator[Path]:
     beside = final.with_name(f".{final.stem}.{secrets.token_hex(4)}{final.suffix}")
     try:
         yield beside
+        if beside.exists():  # else there is nothing to keep, and the replacing says so
+            synced(beside)
         os.replace(beside, final)
+        synced(final.parent)
     finally:
         beside.unlink(missing_ok=True)
 

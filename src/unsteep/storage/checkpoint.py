@@ -9,22 +9,25 @@ Reading does not verify. `manifest.verify(folder)` is a call of its own, since h
 
 import contextlib
 import errno
+import json
 import re
 import shutil
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unsteep.storage.foreign import Unreadable, reading, text_of
+from unsteep.pages.files import synced
+from unsteep.storage.foreign import Unreadable, reading
 from unsteep.storage.manifest import (
     MANIFEST,
     Corrupt,
     replace_listed,
-    sync,
     verify,
     write_durably,
     write_manifest,
@@ -42,8 +45,10 @@ __all__ = [
     "step_folders",
     "unflatten_state",
     "update_tensors",
+    "with_latest",
 ]
 
+T = TypeVar("T")
 STEP = re.compile(r"step-(\d+)")
 
 
@@ -104,11 +109,8 @@ def load_tensors(path: Path, name: str, device: str = "cpu") -> dict[str, Tensor
     file = path / f"{name}.safetensors"
     if not file.is_file():
         raise ValueError(f"{file}: expected a safetensors file, got nothing; is {path} the right folder?")
-    try:
-        with reading(file, "a safetensors file", "use another copy"):
-            return load_file(file, device=device)
-    except Unreadable as error:
-        raise Corrupt(str(error)) from error
+    with corrupting(file, "a safetensors file"):
+        return load_file(file, device=device)
 
 
 def load_text(path: Path, name: str) -> str:
@@ -116,10 +118,8 @@ def load_text(path: Path, name: str) -> str:
     file = path / name
     if not file.is_file():
         raise ValueError(f"{file}: expected a text file, got nothing; is {path} the right folder?")
-    try:
-        return text_of(file, advice="use another copy")
-    except Unreadable as error:
-        raise Corrupt(str(error)) from error
+    with corrupting(file, "UTF-8 text"):
+        return file.read_bytes().decode()
 
 
 def step_folders(root: Path) -> list[Path]:
@@ -132,14 +132,50 @@ def latest(root: Path) -> Path | None:
     """The newest step folder that verifies, None if there is none; a warning names each newer one that does not."""
     for aside in root.glob(".step-*.aside"):
         restore(root / aside.name[1:].removesuffix(".aside"))
-    for folder in reversed(step_folders(root)):
+    named = {p: int(m[1]) for p in root.glob("step-*") if (m := STEP.fullmatch(p.name)) and p.is_dir()}
+    for folder in sorted(named, key=named.__getitem__, reverse=True):
         try:
             verify(folder)
+            _check_step(folder, named[folder])
         except Corrupt as error:
+            if not folder.exists():  # whoever trains made room meanwhile
+                return latest(root)
             warnings.warn(f"skipped {folder.name}: {error}", stacklevel=2)
         else:
             return folder
     return None
+
+
+def with_latest(root: Path, use: Callable[[Path], T]) -> T | None:
+    """What `use` makes of the newest step folder that verifies, None without one. Whoever trains may remove it while
+    it is read, having saved a newer one, which is then taken."""
+    while (folder := latest(root)) is not None:
+        try:
+            return use(folder)
+        except (ValueError, OSError):
+            if folder.exists():
+                raise
+    return None
+
+
+def _check_step(folder: Path, step: int) -> None:
+    """Corrupt where a folder holds the state of another step than its name says."""
+    file = folder / "state.json"
+    if file.is_file():
+        with corrupting(file, "the state of a training"):
+            holds = json.loads(file.read_bytes())["step"]
+        if holds != step:
+            raise Corrupt(f"{folder}: it holds step {holds}, so it was renamed or put there; use another save")
+
+
+@contextmanager
+def corrupting(file: Path, expected: str) -> Iterator[None]:
+    """`foreign.reading`, of files that a save wrote: what cannot be read is damaged."""
+    try:
+        with reading(file, expected, "use another copy"):
+            yield
+    except Unreadable as error:
+        raise Corrupt(str(error)) from error
 
 
 def prune(root: Path, keep: int, also: Collection[Path] = ()) -> None:
@@ -159,7 +195,7 @@ def prune(root: Path, keep: int, also: Collection[Path] = ()) -> None:
 def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
     save_file(_separate(tensors), file)
     file.chmod(file.parent.stat().st_mode & 0o666)  # the library makes files that only their owner reads
-    sync(file)
+    synced(file)
 
 
 def _swap(partial: Path, path: Path) -> None:
@@ -175,7 +211,7 @@ def _swap(partial: Path, path: Path) -> None:
             if not path.exists():
                 raise
             # between the two renames a reader took the save for a killed one and restored: once more
-    sync(path.parent)
+    synced(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -10,9 +10,10 @@ verifies: a manifest in which the entry has a second one, "next", and either wil
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from unsteep.pages.files import synced
 
 MANIFEST = "manifest.json"
 
@@ -33,7 +34,7 @@ def replace_listed(beside: Path, file: Path) -> None:
     files = json.loads((folder / MANIFEST).read_bytes())["files"]
     _write(folder, files | {file.name: _entry(file) | {"next": entry}})
     beside.replace(file)
-    sync(folder)
+    synced(folder)
     _write(folder, files | {file.name: entry})
 
 
@@ -47,6 +48,11 @@ def verify(folder: Path) -> None:
         raise Corrupt(f"{path}: missing, so the folder is not a finished save; use another one") from None
     except Exception:  # what is no manifest fails in any way
         raise Corrupt(f"{path}: expected a manifest in JSON, got something else; use another save") from None
+    if not expected:
+        raise Corrupt(f"{path}: it lists no file, so nothing here is known to be whole; use another save")
+    for file in folder.glob("*.safetensors"):
+        if file.name not in expected and not file.name.startswith("."):
+            raise Corrupt(f"{file}: {MANIFEST} does not list it, so it may be anybody's; use another save")
     for name, pairs in expected.items():
         file = folder / name
         if not file.is_file():
@@ -62,25 +68,14 @@ def verify(folder: Path) -> None:
 def write_durably(path: Path, text: str) -> None:
     """Write UTF-8, newlines untouched, and return once it is on the disk."""
     path.write_bytes(text.encode())
-    sync(path)
-
-
-def sync(path: Path) -> None:
-    """Return once the file's bytes, or the folder's list of names, are on the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folders; it journals their names itself
-    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    synced(path)
 
 
 def _write(folder: Path, files: dict[str, Any]) -> None:
     beside = folder / f".{MANIFEST}.partial"
     write_durably(beside, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
     beside.replace(folder / MANIFEST)
-    sync(folder)
+    synced(folder)
 
 
 def _entry(path: Path) -> dict[str, Any]:

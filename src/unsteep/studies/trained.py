@@ -76,5 +76,5 @@ def trained(run: Run, folder: Path, device: str) -> Model | None:
     if not done and (folder / "run.toml").exists():
         done = runs.resume((), folder, device=device, say=quiet)
     elif not done:
-        done = runs.start(run, folder, device=device, say=quiet)
+        done = runs.start(replace(run, train=replace(run.train, cures=0)), folder, device=device, say=quiet)
     return load(folder, device=device) if done else None

@@ -17,14 +17,19 @@ from typing import Any
 from torch import Tensor
 
 from unsteep.networks.wrapping import load_weights, weights_of
-from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
+from unsteep.storage.checkpoint import corrupting, load_tensors, load_text, save_folder, step_folders
+from unsteep.storage.manifest import Corrupt, verify
 from unsteep.storage.state import flatten_state, unflatten_state
 from unsteep.training.loop import State, Trains, skips
 
+TRAINED = "trained-as.toml"  # the run's configuration when it was saved
 
-def save(root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[str, Tensor], digest: str) -> None:
+
+def save(
+    root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[str, Tensor], digest: str, good: bool = True
+) -> None:
     """Writes the checkpoint of the task's step into `root`, atomically. `texts`: what says how to build the module, by
-    file name, as model.toml; `digest`: that of the training data."""
+    file name, as model.toml; `digest`: that of the training data; `good`: whether it is known to be good."""
     tensors, more = {"statistics": statistics}, dict(texts)
     for prefix, state in _named(task):
         optimizer, structure = flatten_state(state.optimizer.state_dict())
@@ -36,7 +41,7 @@ def save(root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[st
         }
         more[f"{prefix}optimizer.json"] = json.dumps(structure)
     updates = {name: state.updates for name, state in task.trained.items()}
-    about: dict[str, Any] = {"step": task.step, "data": digest}
+    about: dict[str, Any] = {"step": task.step, "data": digest, "good": good}
     about |= {"updates": updates} if len(updates) > 1 or skips(task) else {}
     scalers = {name: state.scaler.state_dict() for name, state in task.trained.items() if state.scaler.is_enabled()}
     more["state.json"] = json.dumps(about | ({"scalers": scalers} if scalers else {}))
@@ -44,7 +49,12 @@ def save(root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[st
 
 
 def restore(task: Trains, folder: Path) -> None:
-    """Puts a checkpoint back into a task, bit for bit."""
+    """Puts a checkpoint back into a task, bit for bit. Corrupt where it is none of this task."""
+    with corrupting(folder, "a checkpoint of this run"):
+        _restore(task, folder)
+
+
+def _restore(task: Trains, folder: Path) -> None:
     about = json.loads(load_text(folder, "state.json"))
     task.step = about["step"]
     for (prefix, state), name in zip(_named(task), task.trained, strict=True):
@@ -56,6 +66,25 @@ def restore(task: Trains, folder: Path) -> None:
         state.updates = about.get("updates", {}).get(name, task.step)
         if state.scaler.is_enabled():
             state.scaler.load_state_dict(about["scalers"][name])
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: `step`, the digest of its `data`, and whether it is known to be `good`."""
+    with corrupting(folder / "state.json", "the state of a training"):
+        found = json.loads(load_text(folder, "state.json"))
+        return {"step": int(found["step"]), "data": str(found["data"]), "good": bool(found.get("good", True))}
+
+
+def known_good(root: Path) -> Path | None:
+    """The newest checkpoint that is whole and known to be good; None without."""
+    for folder in reversed(step_folders(root)):
+        try:
+            verify(folder)
+            if facts(folder)["good"]:
+                return folder
+        except Corrupt:
+            continue
+    return None
 
 
 def _named(task: Trains) -> list[tuple[str, State]]:

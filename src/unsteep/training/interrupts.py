@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and a closed terminal, as a question that is asked between steps."""
+"""Ctrl-C, SIGTERM, a closed terminal, and what schedulers send before they stop a job, as a question that is asked
+between steps."""
 
 from __future__ import annotations
 
@@ -6,13 +7,15 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU") if hasattr(signal, name)
+)
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C, SIGTERM and a closed terminal into a question that is asked between steps. A second Ctrl-C stops at
-    once."""
+    """Turns Ctrl-C, SIGTERM, a closed terminal and a scheduler's warning into a question that is asked between steps. A
+    second Ctrl-C stops at once."""
     caught: list[int] = []
 
     def note(number: int, frame: object) -> None:

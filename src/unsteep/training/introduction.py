@@ -23,7 +23,7 @@ LOOKED_AT = 256  # examples, for what is alike in all of them
 def described(run: Any, data: DataSet, task: Task, measuring: Measuring | None) -> list[tuple[str, str]]:
     """Rows (name, text)."""
     train = run.train
-    odd = [*alike(data)]
+    odd = by_heart(data)
     if train.warmup >= train.steps:
         odd.append(f"a warm-up of {train.warmup:,} steps never reaches the full rate; set train.warmup lower")
     if train.ema and train.steps < 1 / (1 - train.ema) / 2:
@@ -50,32 +50,34 @@ def introduce(
         say(f"{name:>12}  {value}")
 
 
-def alike(data: DataSet) -> list[str]:
-    """Where there is little to learn: hardly an example, all of them alike, a channel that never changes."""
+def by_heart(data: DataSet) -> list[str]:
+    """Where there is little to learn: hardly an example, all of them the same, a channel that never changes."""
     n = len(data)
     x = data.rows(permutation(n, seed=0, epoch=0)[:LOOKED_AT]).x
-    pictures, said = x.ndim == 4, list[str]()
-    what = "picture" if pictures else "example"
+    what, check = "picture" if x.ndim == 4 else "example", "by heart, which is a fine first check"
+    said = list[str]()
     if n == 1:
-        said.append(f"1 {what}: the model will learn it by heart, which is a fine first check")
-    elif _one(x):
+        said.append(f"1 {what}: the model will learn it {check}")
+    elif all_the_same(x):
         which = f"all {n:,} {what}s are" if n <= LOOKED_AT else f"of {n:,} {what}s, {len(x)} were looked at, and are"
-        said.append(f"{which} the same: the model will learn it by heart, which is a fine first check")
+        said.append(f"{which} the same: the model will learn it {check}")
     elif n <= FEW:
-        said.append(f"{n} {what}s: the model will learn them by heart, which is a fine first check")
-    if pictures:
-        values = x.to(torch.float64).transpose(0, 1).flatten(1)
-        flat = [i for i, channel in enumerate(values) if bool((channel == channel[0]).all())]
-        for i in flat if len(flat) < len(values) else ():
-            said.append(
-                f"channel {i + 1} of {len(values)} is {float(values[i, 0]):g} everywhere: of it nothing is learned"
-            )
-        if len(flat) == len(values):
-            said.append("no picture shows anything: each channel is of one value")
-    return said
+        said.append(f"{n} {what}s: the model will learn them {check}")
+    return [*said, *constant_channels(x)]
 
 
-def _one(x: Tensor) -> bool:
-    """Whether all are the same."""
+def constant_channels(x: Tensor) -> list[str]:
+    """What never changes in pictures (n, c, h, w); nothing to say of other examples."""
+    if x.ndim != 4:
+        return []
+    values = x.to(torch.float64).transpose(0, 1).flatten(1)
+    flat = [i for i, channel in enumerate(values) if bool((channel == channel[0]).all())]
+    if len(flat) == len(values):
+        return ["the pictures show nothing: each channel has one value everywhere"]
+    return [f"channel {i + 1} of {len(values)} is {float(values[i, 0]):g} everywhere" for i in flat]
+
+
+def all_the_same(x: Tensor) -> bool:
+    """Whether n examples (n, ...) are one."""
     x = x.to(torch.int32) if x.dtype == torch.uint16 else x
     return bool((x == x[:1]).all())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,14 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from unsteep.pages.files import replacing
 from unsteep.pages.progress import clock_of
 from unsteep.training.loop import Record
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log, in order of steps, one a step; a last line cut short by a crash is left out."""
+def read_log(path: Path, until: float = math.inf) -> list[dict[str, Any]]:
+    """The records of a log `until` a step, in order of steps, one a step; damaged lines, as a last one cut short, are
+    left out."""
     records: list[dict[str, Any]] = []
-    for _, record in _lines(path):
+    for record in (record for _, record in lines_of(path) if record["step"] <= until):
         if records and records[-1].get("step") == record.get("step"):
             records[-1] |= record
         else:
@@ -31,13 +34,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line as it stands, and what it says."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+def lines_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each good line as it stands, and what it says."""
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
         try:
-            yield line, json.loads(line)
-        except json.JSONDecodeError:
-            break
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record["step"], int):
+                yield line, record
+        except Exception:  # whatever a damaged line is
+            continue
 
 
 def told(record: Record) -> dict[str, Any]:
@@ -49,10 +54,9 @@ class Log:
     """Appends to `log.jsonl`. Opened to go on after `step`, it first drops what was logged beyond it."""
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = [line for line, record in _lines(path) if record["step"] <= step]
-        beside = path.with_suffix(".tmp")
-        beside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        beside.replace(path)
+        kept = [line for line, record in lines_of(path) if record["step"] <= step]
+        with replacing(path) as beside:
+            beside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
@@ -106,12 +110,20 @@ class Sittings:
     def spent(path: Path) -> tuple[float, float, float] | None:
         """When the first sitting began and the last line was written, seconds of Unix time, and the seconds that all
         sittings took; None where nothing was written."""
-        lines = [record for _, record in _lines(path)]
+        lines = [record for _, record in lines_of(path)]
         if not lines:
             return None
         pairs = itertools.pairwise(lines)
         seconds = sum(max(0.0, b["at"] - a["at"]) for a, b in pairs if not b.get("begins"))
         return lines[0]["at"], lines[-1]["at"], seconds
+
+    @staticmethod
+    def waiting(path: Path) -> float:
+        """The share of the time between its lines that was spent on getting examples."""
+        lines = [record for _, record in lines_of(path)]
+        spans = [(max(0.0, b["at"] - a["at"]), b.get("waiting", 0.0)) for a, b in itertools.pairwise(lines)]
+        whole = sum(seconds for seconds, share in spans if share)
+        return sum(seconds * share for seconds, share in spans) / whole if whole else 0.0
 
 
 class Progress:

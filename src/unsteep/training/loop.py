@@ -133,7 +133,12 @@ class Record:
 
 
 class Diverged(ValueError):
-    """The loss or its gradient is not a number; the step was not taken."""
+    """The loss or its gradient is not a number, and the step was not taken; or a run is lost. `details`: what was seen,
+    for whoever looks for the cause."""
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.details: Mapping[str, Any] = details or {}
 
 
 def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
@@ -142,7 +147,7 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
         state = task.trained[task.turn(task.step)]
         module, optimizer = state.module, state.optimizer
         module.train()
-        total, seen = torch.zeros((), device=state.device), []
+        total, seen, shown = torch.zeros((), device=state.device), [], []
         waiting = Waiting(task.parts(task.step))
         for part, (batch, draw) in enumerate(waiting):
             with _seeded(config.seed, task.step, part, state.device), arithmetic():
@@ -151,14 +156,17 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
                 state.scaler.scale(loss).backward()
             total += loss.detach()
             seen.append(losses)
+            shown.append(batch)
         state.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip)
         taken = bool(torch.isfinite(norm))
         if not bool(torch.isfinite(total)) or not (taken or state.may_skip):
+            seen_then = symptoms(module, shown, seen)
             optimizer.zero_grad()
             raise Diverged(
                 f"step {task.step + 1}: the loss is {float(total):.4g}, the norm of its gradient {float(norm):.4g}; "
-                f"no update was made"
+                f"no update was made",
+                seen_then,
             )
         if taken:
             for group in optimizer.param_groups:
@@ -192,6 +200,27 @@ class Waiting:
             return next(self._items)
         finally:
             self.seconds += time.perf_counter() - began
+
+
+SYMPTOMS = 8  # layers and examples that are named
+
+
+def symptoms(module: nn.Module, batches: Sequence[Batch], losses: Sequence[Loss]) -> dict[str, Any]:
+    """Of a step that failed: the layers with the largest weights, the examples with the largest losses and their
+    times."""
+    norms = {name: float(weight.detach().float().norm()) for name, weight in module.named_parameters()}
+    value, t = (torch.cat([getattr(one, name).detach().float().cpu() for one in losses]) for name in ("value", "t"))
+    index = torch.cat([batch.index.cpu() for batch in batches])
+    broken = torch.cat([~torch.isfinite(batch.x.flatten(1)).all(1).cpu() for batch in batches])
+    order = torch.argsort(value.nan_to_num(float("inf"), float("inf"), float("inf")), descending=True)[:SYMPTOMS]
+    worst = sorted(norms.items(), key=lambda one: -one[1] if one[1] == one[1] else -float("inf"))[:SYMPTOMS]
+    return {
+        "norms of the largest weights": {name: f"{norm:.4g}" for name, norm in worst},
+        "examples with the largest losses": [
+            f"example {int(index[i])} at t = {float(t[i]):.4f}: {float(value[i]):.4g}" for i in order
+        ],
+        "examples not finite": index[broken].tolist()[:SYMPTOMS],
+    }
 
 
 def skips(task: Trains) -> int:

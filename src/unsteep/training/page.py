@@ -18,6 +18,8 @@ from unsteep.core.machine import machine
 from unsteep.pages import plots
 from unsteep.pages.files import write_json
 from unsteep.pages.html import Page
+from unsteep.training import diagnosis
+from unsteep.training.changes import history
 from unsteep.training.clock import in_words
 from unsteep.training.log import Sittings, read_log
 from unsteep.training.measuring import Measuring, best, measured_in
@@ -105,13 +107,29 @@ def write(out: Path, *, steps: int, finished: bool = False) -> Path:
             learning_rate=[r["learning_rate"] for r in log],
         )
         page.figure(out / "loss.png")
-    page.facts(_facts(about, log, spent, done, steps))
+    page.facts(_facts(out, about, log, spent, done, steps))
+    _troubles(page, out)
     if finished and (out / "schedule.png").exists():
         page.section("Schedule").figure(out / "schedule.png")
     page.section("Next").code("\n".join(_next(out, finished)))
     if (out / "run.toml").exists():
         page.section("Configuration").code((out / "run.toml").read_text(encoding="utf-8"))
     return page.write(out / "report.html")
+
+
+def _troubles(page: Page, out: Path) -> None:
+    """Where it diverged and what was done, and what was changed on the way."""
+    for one in diagnosis.read(out):
+        page.section(f"Diverged after {one.get('step', 0):,} steps", str(one.get("what", "")))
+        page.facts([row for row in diagnosis.rows(one) if row[0] not in ("step", "what")])
+    changes = [line for line in history(out) if "key" in line]
+    if changes:
+        page.section("Changed on the way", "From these steps on it is not the run that its first lines describe.")
+        rows = [
+            (f"{line['step']:,}", line["key"], str(line.get("from")), str(line.get("to")), str(line.get("why", "")))
+            for line in changes
+        ]
+        page.table(rows, ["step", "what", "from", "to", "why"])
 
 
 def _quality(page: Page, out: Path, about: dict[str, Any], log: list[dict[str, Any]]) -> None:
@@ -140,6 +158,7 @@ def _quality(page: Page, out: Path, about: dict[str, Any], log: list[dict[str, A
 
 
 def _facts(
+    out: Path,
     about: dict[str, Any],
     log: list[dict[str, Any]],
     spent: tuple[float, float, float] | None,
@@ -155,6 +174,8 @@ def _facts(
         rows.append(("begun", f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M}"))
         rows.append(("last step", f"{datetime.fromtimestamp(seen):%Y-%m-%d %H:%M}"))
         rows.append(("trained for", in_words(seconds)))
+        if waiting := Sittings.waiting(out / "times.jsonl"):
+            rows.append(("spent on getting examples", f"{waiting:.1%} of that"))
         if done and seconds:
             speed = f"{done * about['batch'] / seconds:.3g} examples/s, " if "batch" in about else ""
             rows.append(("speed", f"{speed}{seconds / done:.2g} s a step"))

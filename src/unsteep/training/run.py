@@ -2,6 +2,7 @@
 
     run.toml                    the configuration; its `type` says what is trained, a denoiser where there is none
     log.jsonl                   one line a step, and one more where it was measured; times.jsonl says when
+    history.jsonl, diagnosis.json      what was changed on the way, and what was seen where it diverged
     log.csv, tensorboard/       the same for other readers, where `train.log` asks for it
     checkpoints/step-00001000/  weights, their average, optimizer, statistics, a manifest; the newest few, and the best
     previews/                   what the averaged weights give while training
@@ -12,7 +13,6 @@ Nothing is written before the data are read and the model is built, so a mistake
 
 from __future__ import annotations
 
-import json
 import time
 import tomllib
 from collections.abc import Callable, Iterable
@@ -27,18 +27,20 @@ from unsteep.data.choosing import shorten
 from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text
+from unsteep.storage.foreign import reading, text_of, why
 from unsteep.storage.lock import RunLock
 from unsteep.storage.schema import spelled
 from unsteep.training import checkpoints, page
-from unsteep.training.belongings import others_in, remove
-from unsteep.training.changes import changed, holding
+from unsteep.training.belongings import others_in, remove, sweep
+from unsteep.training.changes import changed, check_as_trained, differences, history, holding, how, remember
 from unsteep.training.classifying import ClassifierRun
+from unsteep.training.curing import cured, task_of
 from unsteep.training.denoising import Run
 from unsteep.training.forecast import forecast
 from unsteep.training.interrupts import interruptible
 from unsteep.training.introduction import described, introduce
 from unsteep.training.listening import check_logs
-from unsteep.training.log import speed
+from unsteep.training.log import read_log, speed
 from unsteep.training.loop import Diverged, skips, train
 from unsteep.training.measuring import Measures, Measuring, check_count, measuring_of
 from unsteep.training.sitting import Sitting
@@ -80,7 +82,7 @@ def start(
             remove(out)
     with RunLock(out):
         _write(out, written(run, text))
-        return _go_on(run, out, data, task, measuring, say)
+        return _go_on(run, out, data, task, measuring, say, trust)
 
 
 def plan(
@@ -116,7 +118,11 @@ def _made(
     check_logs(run.train.log)
     if (out / "run.toml").exists() and not force:
         raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
-    if out.exists() and not (out / "run.toml").exists() and (not out.is_dir() or any(out.iterdir())):
+    if (
+        out.exists()
+        and not (out / "run.toml").exists()
+        and (not out.is_dir() or any(one.name != ".lock" for one in out.iterdir()))
+    ):
         raise ValueError(f"out: {out} exists and is not a run; choose another")
     source = Path(run.start_from).resolve() if run.start_from else None
     if source is not None and out.resolve() in (source, *source.parents):
@@ -130,6 +136,9 @@ def _made(
     task = run.made(data, device, trust)
     if not run.start_from:
         task.check_new()
+    for name, text in task.texts().items():  # what every checkpoint will say
+        with reading(name, "names that are text", "rename what has another"):
+            text.encode("utf-8")
     first, *others = task.trained.values()
     for state in others:
         state.take(first.precision)
@@ -157,29 +166,52 @@ def resume(
         run = replace(run, data=holding(run.data, data))
     data = run.data.read("train")
     with RunLock(out):
-        folder = latest(out / "checkpoints")
-        if folder is None and any((out / "checkpoints").glob("step-*")):
-            raise ValueError(
-                f"resume: every checkpoint in {out} is damaged; use a fresh copy, or start with force=True"
-            )
-        if folder is not None and json.loads(load_text(folder, "state.json"))["data"] != data.digest:
+        root = out / "checkpoints"
+        folder = latest(root)
+        if folder is None:
+            _check_unsaved(out, before)
+        elif checkpoints.facts(folder)["data"] != data.digest:
             raise ValueError(f"resume: the data are not those that {out} was trained on; start another run")
-        again = replace(run, start_from=str(folder)) if run.start_from and folder is not None else run
-        task = again.made(data, device, trust)  # what it once started from may be gone
-        if folder is not None:
-            task.check_stored(folder)
-            checkpoints.restore(task, folder)
-            if task.step > run.train.steps:
-                raise ValueError(f"resume: {out} has done {task.step} steps already; train.steps must be at least that")
+        else:
+            check_as_trained(out, _as_trained(folder, before, trust), before)
+        task = task_of(run, data, device, trust, folder)
+        if task.step > run.train.steps:
+            raise ValueError(f"resume: {out} has done {task.step} steps already; train.steps must be at least that")
         measuring = measuring_of(run, data, task, measures)
-        say(f"resuming {out} at step {task.step} of {run.train.steps}")
+        newest = max((int(one.name.removeprefix("step-")) for one in root.glob("step-*")), default=0)
+        lost = f", {newest - task.step} steps behind the newest checkpoint, which is damaged" * (newest > task.step)
+        say(f"resuming {out} at step {task.step} of {run.train.steps}{lost}")
+        if others := how(made := differences(before, run)):
+            remember(out, task.step, {key: made[key] for key in others}, "asked for at resume")
+            say(f"changed from here on: {', '.join(others)}; the run is no longer the same as one that never stopped")
         _write(out, written(run, config.dumps(run)))
-        return _go_on(run, out, data, task, measuring, say)
+        return _go_on(run, out, data, task, measuring, say, trust)
+
+
+def _check_unsaved(out: Path, run: Any) -> None:
+    """ValueError where a run without a checkpoint that can be read must once have had one."""
+    if any((out / "checkpoints").glob("step-*")):
+        raise ValueError(f"resume: every checkpoint in {out} is damaged; use a fresh copy, or start with force=True")
+    if any("diverged" in line.get("why", "") for line in history(out)):
+        return  # it went back to its beginning
+    done = max((record["step"] for record in read_log(out / "log.jsonl")), default=0)
+    if done >= run.train.checkpoint_every:
+        raise ValueError(
+            f"resume: {out} has done {done} steps, and its checkpoints are gone; put them back, or start with "
+            "force=True"
+        )
+
+
+def _as_trained(folder: Path, run: Any, trust: Any) -> Any:
+    """The configuration that a checkpoint was saved under; `run` for one of an older release, which did not say."""
+    if not (folder / checkpoints.TRAINED).exists():
+        return run
+    return parsed(load_text(folder, checkpoints.TRAINED), trust)
 
 
 def _write(out: Path, text: str) -> None:
     with replacing(out / "run.toml") as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(text.encode())
 
 
 def written(run: Any, text: str) -> str:
@@ -194,8 +226,8 @@ def parsed(text: str, trust: Any = "file") -> Any:
     """The configuration that a run.toml describes. ValueError where it is none."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"expected TOML, got a syntax error: {error}") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"expected TOML, got a syntax error: {why(error)}") from None
     kind, ours = table.pop("type", "Run"), {spelled(one): one for one in listed(AnyRun)}
     if kind in ours:
         return config.from_dict(ours[kind], table, trust=trust)
@@ -206,27 +238,36 @@ def read_run(out: Path, trust: Any = "file") -> Any:
     """The configuration of the run in `out`; ValueError if there is none."""
     if not (out / "run.toml").exists():
         raise ValueError(f"{out} is not a run: it has no run.toml")
-    try:
-        text = (out / "run.toml").read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{out / 'run.toml'}: expected UTF-8 text, got something else") from None
+    text = text_of(out / "run.toml")
     try:
         return parsed(text, trust)
     except ValueError as error:
         raise ValueError(f"{out / 'run.toml'}: {error}") from None
 
 
-def _go_on(run: Any, out: Path, data: DataSet, task: Task, measuring: Measuring | None, say: Say) -> bool:
-    say, device, first = _heard(say), next(iter(task.trained.values())).device, task.step
+def _go_on(
+    run: Any, out: Path, data: DataSet, task: Task, measuring: Measuring | None, say: Say, trust: Any = False
+) -> bool:
+    say = _heard(say)
+    sweep(out)
+    while True:
+        try:
+            return _sit(run, out, data, task, measuring, say)
+        except Diverged as diverged:
+            run, step = cured(run, out, task, diverged, say)
+            _write(out, written(run, config.dumps(run)))
+            device = next(iter(task.trained.values())).device
+            task = task_of(run, data, device, trust, checkpoints.known_good(out / "checkpoints") if step else None)
+
+
+def _sit(run: Any, out: Path, data: DataSet, task: Task, measuring: Measuring | None, say: Say) -> bool:
+    device, first = next(iter(task.trained.values())).device, task.step
     page.begin(out, f"{task.kind} {out.name}", described(run, data, task, measuring), str(device), run.train.batch)
     with interruptible() as interrupted:
-        sitting = Sitting(run, out, data.digest, task, measuring, say, interrupted)
+        text = written(run, config.dumps(run))
+        sitting = Sitting(run, out, text, data.digest, task, measuring, say, interrupted)
         try:
             sitting.train(device)
-        except Diverged as diverged:
-            good = latest(out / "checkpoints")
-            where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
-            raise Diverged(f"{diverged}; {where}; try a lower train.learning_rate") from None
         finally:
             sitting.close()
         if task.step < run.train.steps:
@@ -249,7 +290,7 @@ def _heard(say: Say) -> Say:
     """`say`, where nobody may listen any more: a run does not end with the pipe that it is told through."""
 
     def told(text: str) -> None:
-        with suppress(BrokenPipeError):
+        with suppress(OSError, ValueError):  # gone, full or closed
             say(text)
 
     return told

@@ -54,6 +54,9 @@ class TrainConfig:
     end. 0: none."""
     evaluate_count: int = 1000
     """Samples of such a measurement."""
+    cures: int = 3
+    """How often a training that diverged goes back to the last good checkpoint and on at a tenth of the rate. 0:
+    never."""
     log: tuple[Logs, ...] = ()
     """Logs beside log.jsonl: csv is log.csv, a row a step; tensorboard is an extra to install."""
 
@@ -66,7 +69,7 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
         if self.evaluate_count < FEWEST:
             raise ValueError(f"evaluate_count: expected at least {FEWEST} samples, got {self.evaluate_count}")
-        for name in ("warmup", "weight_decay", "final_learning_rate", "evaluate_every"):
+        for name in ("warmup", "weight_decay", "final_learning_rate", "evaluate_every", "cures"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**31:

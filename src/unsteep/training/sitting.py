@@ -17,9 +17,10 @@ import torch
 from unsteep.storage.checkpoint import prune
 from unsteep.training import checkpoints, page
 from unsteep.training.clock import Clock, Watch
+from unsteep.training.doctor import Doctor, check_finite
 from unsteep.training.forecast import Forecast
 from unsteep.training.listening import Listeners
-from unsteep.training.log import Log, Progress, Sittings, told
+from unsteep.training.log import Log, Progress, Sittings, read_log, told
 from unsteep.training.log_csv import SPEED
 from unsteep.training.loop import train
 from unsteep.training.measuring import Measurements, Measuring
@@ -33,6 +34,7 @@ class Sitting:
         self,
         run: Any,
         out: Path,
+        text: str,
         digest: str,
         task: Task,
         measuring: Measuring | None,
@@ -48,6 +50,7 @@ class Sitting:
             interrupted,
         )
         self.watch = Watch()  # stands while something is measured
+        self.text, self.doctor = text, Doctor(read_log(out / "log.jsonl", until=task.step))
         self.log, self.times = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step)
         self.listeners = Listeners(run.train.log, out, task.step)
         self.measuring, self.measurements = measuring, Measurements(measuring, run.train, out)
@@ -66,6 +69,8 @@ class Sitting:
                 progress.update(record)
                 for line in expected.after(record.step, device):
                     self.say(line)
+                if odd := self.doctor.hear(record.loss, record.gradient_norm):
+                    self.say(f"step {record.step}: {odd}")
                 last, stop = record.step == steps, self.interrupted()
                 self.times.mark(record.step, record.waited, last=last or stop)
                 if last:
@@ -85,11 +90,16 @@ class Sitting:
                 since = watch()
 
     def save(self) -> None:
-        checkpoints.save(self.out / "checkpoints", self.task, self.task.texts(), self.task.statistics, self.digest)
+        check_finite(self.task.trained, self.task.step)
+        texts = {**self.task.texts(), checkpoints.TRAINED: self.text}
+        good = self.doctor.healthy
+        checkpoints.save(self.out / "checkpoints", self.task, texts, self.task.statistics, self.digest, good)
         self.prune()
 
     def prune(self) -> None:
-        prune(self.out / "checkpoints", self.run.train.keep, self.measurements.kept)
+        root = self.out / "checkpoints"
+        good = None if self.doctor.healthy else checkpoints.known_good(root)  # else it is the newest
+        prune(root, self.run.train.keep, [*self.measurements.kept, *([good] if good else [])])
 
     def show(self) -> None:
         drawn = self.out / "previews" / f"step-{self.task.step:08d}.png"

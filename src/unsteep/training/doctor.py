@@ -1,0 +1,130 @@
+"""Whether a training goes well, told from its losses and the norms of its gradients; what is done where it does not.
+
+The median of the last `WINDOW` losses is held against the lowest such median so far, and so is that of the gradients'
+norms. Within `HEALTHY` times (norms: `STEEP`), or below what the run began with, a checkpoint is known to be good.
+Beyond `GROWN` times it is said once. Beyond `LOST` times, and `LOST_FIRST` times the first loss, or where a number is
+not finite, the training has diverged: it goes back to the last checkpoint that is known to be good, or to its
+beginning, with the rate divided by `SOFTER`, `CURES` times at most. All that is a function of the log, so that a run
+that is stopped and resumed is judged as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unsteep.training.loop import Diverged, State
+from unsteep.training.settings import TrainConfig
+
+WINDOW = 20  # steps
+HEALTHY, GROWN, LOST, LOST_FIRST = 3.0, 3.0, 30.0, 3.0
+STEEP = 30.0
+SOFTER = 10.0
+CURES = 3
+
+
+class Doctor:
+    """Hears every step's record, as the log has it."""
+
+    def __init__(self, past: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._losses, self._norms = Band(), Band()
+        self._told = False
+        for record in past:
+            if isinstance(record.get("loss"), float | int):
+                self._losses.hear(record["loss"])
+                self._norms.hear(record.get("gradient_norm"))
+
+    def hear(self, loss: float, norm: float | None) -> str:
+        """A step was taken. What is to be said of it; mostly nothing. Diverged where the loss is lost."""
+        self._losses.hear(loss)
+        self._norms.hear(norm)
+        grown = f"the loss has grown from {self._losses.lowest:.4g} to {self._losses.now:.4g}"
+        if self._losses.beyond(LOST, LOST_FIRST):
+            raise Diverged(grown)
+        if self._losses.beyond(GROWN) and not self._told:
+            self._told = True
+            return f"{grown}; the rate may be too high"
+        return ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a checkpoint of this moment is known to be good."""
+        return not self._losses.beyond(HEALTHY) and not self._norms.beyond(STEEP)
+
+
+class Band:
+    """The median of the last few numbers, the lowest of these medians so far, and the first number."""
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=WINDOW)
+        self._first: float | None = None
+        self._lowest = math.inf
+
+    def hear(self, number: float | None) -> None:
+        """One more; none where there was none."""
+        if number is None:
+            return
+        self._first = number if self._first is None else self._first
+        self._last.append(number)
+        if len(self._last) == WINDOW:
+            self._lowest = min(self._lowest, self.now)
+
+    @property
+    def now(self) -> float:
+        return median(self._last)
+
+    @property
+    def lowest(self) -> float:
+        return min(self._lowest, self._first or 0.0)
+
+    def beyond(self, times: float, first: float = 1.0) -> bool:
+        """Whether it is more than so many times the lowest, and than so many times the first number: what has come
+        close to nothing may double. Numbers that go below 0 have no such ratios."""
+        if self._first is None or self.lowest <= 0:
+            return False
+        return self.now > times * self.lowest and self.now > first * self._first
+
+
+def check_finite(trained: Mapping[str, State], step: int) -> None:
+    """Diverged where a weight, its average or the optimizer's state is not finite."""
+    for name, state in trained.items():
+        held = {"weights": state.module.state_dict(), "averaged weights": state.ema.module.state_dict()}
+        for what, tensors in held.items():
+            for layer, value in tensors.items():
+                _check(f"{what} of the {name}", layer, value, step)
+        for number, values in state.optimizer.state_dict()["state"].items():
+            for what, value in values.items():
+                if isinstance(value, Tensor):
+                    _check(f"optimizer's {what} of the {name}", str(number), value, step)
+
+
+def _check(what: str, layer: str, value: Tensor, step: int) -> None:
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise Diverged(f"after step {step} the {what} ({layer}) are not finite")
+
+
+def cause(error: Diverged, rate: float) -> str:
+    """In words, what is the most likely reason."""
+    examples = error.details.get("examples not finite")
+    if examples:
+        return "examples that are not finite: look at them"
+    if rate > 1e-2:
+        return f"a learning rate of {rate:g}, where 1e-4 to 2e-3 is usual"
+    return f"a learning rate of {rate:g} that is too high for this network and batch, or an example unlike all others"
+
+
+def softened(config: TrainConfig) -> TrainConfig:
+    """The same at a lower rate."""
+    final = config.final_learning_rate
+    return replace(
+        config,
+        learning_rate=config.learning_rate / SOFTER,
+        final_learning_rate=None if final is None else final / SOFTER,
+    )

@@ -1,0 +1,380 @@
+"""A training that goes wrong: it is told, goes back to where all was well, and on at a lower rate; and what a run may
+change when it goes on."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import unsteep
+from command_line import made, unsteep_
+from unsteep.core.noise import Draw
+from unsteep.data.batch import Batch
+from unsteep.objectives import Loss, Simple
+from unsteep.storage.checkpoint import load_tensors, step_folders
+from unsteep.storage.manifest import write_manifest
+from unsteep.training import denoising, diagnosis
+from unsteep.training.changes import history
+from unsteep.training.doctor import WINDOW, Doctor
+from unsteep.training.log import read_log
+from unsteep.training.loop import Diverged
+
+TINY = (
+    *("data.limit=40", "model.network.width=8", "model.network.multipliers=[1,2]", "model.network.blocks=1"),
+    *("train.steps=12", "train.batch=4", "train.checkpoint_every=4", "train.preview_every=100", "train.warmup=1"),
+    *("schedule.type=CosineBetas", "schedule.steps=4"),
+)
+
+
+@pytest.fixture(autouse=True)
+def reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run draws at its end is tested with the command line."""
+    monkeypatch.setattr(denoising, "report", lambda *_: None)
+
+
+def tiny(out: Path, *settings: str) -> list[object]:
+    return ["train", "digits", "--out", out, *(word for one in (*TINY, *settings) for word in ("--set", one))]
+
+
+def finite(out: Path) -> bool:
+    folder = step_folders(out / "checkpoints")[-1]
+    return all(bool(torch.isfinite(value).all()) for value in load_tensors(folder, "weights").values())
+
+
+# What the doctor hears.
+
+
+def heard(losses: list[float]) -> tuple[list[str], Doctor]:
+    doctor = Doctor()
+    return [said for loss in losses if (said := doctor.hear(loss, 1.0))], doctor
+
+
+def test_noise_and_descent_are_healthy():
+    draw = np.random.default_rng(0)
+    losses = [float(np.exp(-i / 100) * draw.lognormal(0, 0.5)) for i in range(600)]
+    said, doctor = heard(losses)
+    assert not said
+    assert doctor.healthy
+
+
+def test_one_that_is_learned_by_heart_may_jump_about_near_zero():
+    losses = [1.0] * WINDOW + [1e-6] * WINDOW + [5e-4] * WINDOW
+    said, doctor = heard(losses)
+    assert not said
+    assert doctor.healthy
+
+
+def test_what_grows_is_told_once_and_then_lost():
+    said, doctor = heard([1.0] * WINDOW + [5.0] * WINDOW)
+    assert said == ["the loss has grown from 1 to 5; the rate may be too high"]
+    assert not doctor.healthy
+    with pytest.raises(Diverged, match="has grown from 1 to"):
+        heard([1.0] * WINDOW + [50.0] * WINDOW)
+
+
+def test_losses_below_zero_are_not_judged_by_ratios():
+    said, doctor = heard([1.0] * WINDOW + [-3.0] * WINDOW + [40.0] * WINDOW)
+    assert not said
+    assert doctor.healthy
+
+
+def test_a_doctor_that_reads_the_log_judges_as_one_that_was_there():
+    draw = np.random.default_rng(1)
+    pairs = [(float(draw.lognormal()), float(draw.lognormal())) for _ in range(90)]
+    records = [{"step": i, "loss": loss, "gradient_norm": norm} for i, (loss, norm) in enumerate(pairs, 1)]
+    for at in (0, 10, 45):
+        here, there = Doctor(records[:at]), Doctor(records)
+        for record in records[at:]:
+            here.hear(record["loss"], record["gradient_norm"])
+        assert vars(here._losses) == vars(there._losses)
+        assert vars(here._norms) == vars(there._norms)
+
+
+# A run that diverges.
+
+
+@pytest.mark.parametrize("rate", ["1e3", "1e39", "1e6"])
+def test_a_rate_that_is_far_too_high_is_cured_or_ends_with_a_line(rate: str, tmp_path: Path):
+    out = tmp_path / "run"
+    code, said, err = unsteep_(*tiny(out, f"train.learning_rate={rate}", "train.steps=60"))
+    assert diagnosis.read(out)
+    assert "Traceback" not in err
+    if code == 0:
+        assert finite(out)
+        assert [line["key"] for line in history(out)].count("train.learning_rate") <= 3
+        assert float(unsteep.training.run.read_run(out).train.learning_rate) < float(rate)  # type: ignore[attr-defined]
+        assert "diverged: " in said
+    else:
+        assert code == 2
+        assert "the likely cause is a learning rate of" in err
+        fixed = made("train", "--resume", "--out", out, "--set", "train.learning_rate=1e-4")
+        assert "changed from here on: train.learning_rate" in fixed
+        assert finite(out)
+        assert history(out)[-1]["why"] == "asked for at resume"
+
+
+def test_the_last_step_is_looked_at_too(tmp_path: Path):
+    out = tmp_path / "run"
+    code, _, err = unsteep_(*tiny(out, "train.learning_rate=1e39", "train.steps=1", "train.cures=0"))
+    assert code == 2
+    assert "after step 1 the weights of the model" in err
+    assert not step_folders(out / "checkpoints")
+
+
+def broken(*calls: int) -> Any:
+    """An objective whose loss is no number in some of its calls, counted from 1; a step is one call."""
+    real, seen = Simple.__call__, 0
+
+    def objective(self: Simple, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
+        nonlocal seen
+        seen += 1
+        loss = real(self, module, batch, draw)
+        return replace(loss, value=loss.value * float("nan")) if seen in calls else loss
+
+    return objective
+
+
+def weights(out: Path) -> dict[str, Tensor]:
+    return load_tensors(step_folders(out / "checkpoints")[-1], "weights")
+
+
+def test_one_bad_step_is_taken_again_and_the_run_is_the_same_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made(*tiny(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Simple, "__call__", broken(7))
+        said = made(*tiny(tmp_path / "run"))
+    assert "back to step 4, and on as it was, in case it was the machine" in said
+    assert all(torch.equal(value, weights(tmp_path / "whole")[key]) for key, value in weights(tmp_path / "run").items())
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+
+
+def test_the_second_time_the_rate_is_lower_and_all_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Simple, "__call__", broken(7, 10))
+        made(*tiny(out))
+    first, second = diagnosis.read(out)
+    assert first["step"] == second["step"] == 6
+    assert first["done"].endswith("as it was, in case it was the machine")
+    assert second["done"].startswith("back to step 4, and on at a rate of ")
+    assert len(second["examples with the largest losses"]) == 4
+    rates = [record["learning_rate"] for record in read_log(out / "log.jsonl")]
+    assert rates[4] < rates[3] / 5
+    assert json.loads((out / "history.jsonl").read_text().splitlines()[-1])["why"].startswith("diverged: ")
+    made("report", out)
+    page = (out / "report.html").read_text()
+    assert "back to step 4, and on at a rate of" in page
+    assert "examples with the largest losses" in page
+
+
+def test_a_run_that_was_cured_resumes_as_if_it_had_not_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, stops in (("whole", False), ("stopped", True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Simple, "__call__", broken(7, 10))
+            made(*tiny(tmp_path / name, "train.final_learning_rate=none", *(["train.steps=9"] if stops else [])))
+    made("train", "--resume", "--out", tmp_path / "stopped", "--set", "train.steps=12")
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.allclose(value, other[key]) for key, value in one.items())
+
+
+def test_examples_that_are_not_finite_are_named_and_no_rate_is_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from unsteep.training.batches import Batches
+
+    real = Batches.batch
+
+    def broken(self: Batches, rows: Any, draw: Draw) -> Batch:
+        batch = real(self, rows, draw)
+        return replace(batch, x=torch.where((batch.index == 7)[:, None, None, None], torch.nan, batch.x))
+
+    monkeypatch.setattr(Batches, "batch", broken)
+    code, _, err = unsteep_(*tiny(tmp_path / "run", "train.steps=60"))
+    assert code == 2
+    assert "the likely cause is examples that are not finite" in err
+    assert diagnosis.read(tmp_path / "run")[-1]["examples not finite"] == [7]
+
+
+# What may change when a run goes on.
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("doctor") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denoising, "report", lambda *_: None)
+        made(*tiny(out, "train.steps=8"))
+    return out
+
+
+@pytest.fixture
+def run(stopped: Path, tmp_path: Path) -> Path:
+    shutil.copytree(stopped, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["learning_rate=1e-5", "clip=0.1", "warmup=3", "ema=0.5", "batch=2", "accumulate=2", "final_learning_rate=1e-6"],
+)
+def test_how_it_trains_may_change_where_it_is_said(run: Path, setting: str):
+    key, _, value = setting.partition("=")
+    said = made("train", "--resume", "--out", run, "--set", "train.steps=10", "--set", f"train.{setting}")
+    assert f"changed from here on: train.{key}; the run is no longer the same" in said
+    (line,) = history(run)
+    assert (line["step"], line["key"], line["to"]) == (8, f"train.{key}", pytest.approx(float(value)))
+    made("train", "--resume", "--out", run, "--set", "train.steps=11")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            'prediction = "v"',
+            'prediction = "eps"',
+            "model.prediction = eps, and the run was trained with v; put it back",
+        ),
+        ("batch = 4", "batch = 2", "train.batch = 2, and the run was trained with 4; put it back, or say it"),
+        ("drop = 0.1", "drop = 0.5", "condition.drop = 0.5, and the run was trained with 0.1"),
+        ("limit = 40", "limit = 30", "the data are not those"),
+    ],
+)
+def test_an_edited_run_toml_is_told_by_its_key(run: Path, before: str, after: str, words: str):
+    text = (run / "run.toml").read_text()
+    assert before in text
+    (run / "run.toml").write_text(text.replace(before, after))
+    code, _, err = unsteep_("train", "--resume", "--out", run, "--set", "train.steps=10")
+    assert code == 2
+    assert words in err
+
+
+def test_steps_and_the_place_of_data_may_be_edited(run: Path):
+    text = (run / "run.toml").read_text()
+    (run / "run.toml").write_text(text.replace("steps = 8", "steps = 10"))
+    assert "of 10" in made("train", "--resume", "--out", run)
+
+
+# What is kept, and what is said where it was damaged.
+
+
+def test_an_older_checkpoint_under_the_newest_name_is_not_taken(run: Path):
+    old, new = (run / "checkpoints" / f"step-{step:08d}" for step in (4, 8))
+    shutil.rmtree(new)
+    shutil.copytree(old, new)
+    code, said, err = unsteep_("train", "--resume", "--out", run, "--set", "train.steps=10")
+    assert code == 0
+    assert "it holds step 4, so it was renamed" in err
+    assert "at step 4 of 10, 4 steps behind the newest checkpoint, which is damaged" in said
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "unlisted"])
+def test_a_manifest_that_says_nothing_is_no_manifest(run: Path, damage: str):
+    new = run / "checkpoints" / "step-00000008"
+    if damage == "gone":
+        (new / "manifest.json").unlink()
+    elif damage == "empty":
+        (new / "manifest.json").write_text('{"files": {}}')
+    else:
+        held = (new / "ema.safetensors").read_bytes()
+        (new / "ema.safetensors").unlink()
+        write_manifest(new)
+        (new / "ema.safetensors").write_bytes(held)
+    code, said, err = unsteep_("train", "--resume", "--out", run, "--set", "train.steps=10")
+    assert code == 0
+    assert "skipped step-00000008" in err
+    assert "at step 4 of 10" in said
+
+
+def test_checkpoints_that_are_gone_are_not_begun_anew_in_silence(run: Path):
+    shutil.rmtree(run / "checkpoints")
+    code, _, err = unsteep_("train", "--resume", "--out", run)
+    assert code == 2
+    assert "has done 8 steps, and its checkpoints are gone" in err
+
+
+def test_a_damaged_line_of_the_log_costs_that_line_alone(run: Path):
+    lines = (run / "log.jsonl").read_text().splitlines()
+    (run / "log.jsonl").write_bytes(
+        "\n".join([*lines[:2], lines[2][:9], *lines[3:5]]).encode()
+        + b"\n\xff\xfe\n[1]\n"
+        + "\n".join(lines[5:]).encode()
+        + b"\n"
+    )
+    assert [record["step"] for record in read_log(run / "log.jsonl")] == [1, 2, 4, 5, 6, 7, 8]
+    made("train", "--resume", "--out", run, "--set", "train.steps=9")
+    assert [record["step"] for record in read_log(run / "log.jsonl")] == [1, 2, 4, 5, 6, 7, 8, 9]
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(run: Path):
+    left = [run / ".report.0123abcd.html", run / ".run.deadbeef.toml", run / "checkpoints" / ".x.00000000.json"]
+    theirs = [run / ".git", run / ".report.html", run / ".notes.txt"]
+    for path in (*left, *theirs):
+        path.write_text("x")
+    made("train", "--resume", "--out", run, "--set", "train.steps=9")
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in theirs)
+
+
+def test_a_folder_with_a_lock_alone_can_be_started(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").write_text("1\n")
+    made(*tiny(tmp_path / "run", "train.steps=1"))
+
+
+# unsteep verify.
+
+
+def test_a_whole_run_is_good(run: Path):
+    said = made("verify", run)
+    assert "bad" not in said
+    assert "whole" in said
+    assert "says what the newest checkpoint was trained as" in said
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("flip", "SHA-256"),
+        ("manifest", "missing, so the folder is not a finished save"),
+        ("renamed", "it holds step 8; it was renamed"),
+        ("edited", "model.prediction = eps, and the run was trained with v"),
+        ("junk", "expected TOML"),
+    ],
+)
+def test_what_cannot_be_mended_is_said(run: Path, damage: str, words: str):
+    new = run / "checkpoints" / "step-00000008"
+    if damage == "flip":
+        content = bytearray((new / "weights.safetensors").read_bytes())
+        content[-1] ^= 1
+        (new / "weights.safetensors").write_bytes(content)
+    elif damage == "manifest":
+        (new / "manifest.json").unlink()
+    elif damage == "renamed":
+        new.rename(new.with_name("step-00000009"))
+    else:
+        text = (run / "run.toml").read_text()
+        edited = text.replace('prediction = "v"', 'prediction = "eps"') if damage == "edited" else "[[["
+        (run / "run.toml").write_text(edited)
+    code, said, _ = unsteep_("verify", run)
+    assert code == 1
+    assert words in " ".join(said.split())
+
+
+def test_logs_and_leftovers_are_mended(run: Path):
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
+    (run / ".report.0123abcd.html").write_text("x")
+    said = made("verify", run)
+    assert "mended: 1 damaged lines were dropped, 8 kept" in said
+    assert "removed 1 files of writers that were killed" in said
+    assert "mended" not in made("verify", run)
+
+
+def test_what_is_no_run_is_not_verified(tmp_path: Path):
+    code, _, err = unsteep_("verify", tmp_path)
+    assert code == 2
+    assert "is not a run" in err
