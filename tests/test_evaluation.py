@@ -605,7 +605,7 @@ def test_what_are_no_results(tmp_path: Path, text: str) -> None:
     ("value", "text"),
     [
         (Interval(12.345, 11.9, 12.8), "12.35 [11.90, 12.80]"),
-        (Interval(0.12345, 0.1, 0.15), "0.1235 [0.1000, 0.1500]"),
+        (Interval(0.12345, 0.1, 0.15), "0.123 [0.100, 0.150]"),
         (Interval(0.00012, 0.0001, 0.00014), "0.000120 [0.000100, 0.000140]"),  # a KID of good samples
         (None, "–"),
     ],

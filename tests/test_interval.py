@@ -52,3 +52,21 @@ def test_in_other_units(factor: float) -> None:
     assert found.low <= found.value <= found.high
     assert (found.value, found.half) == (factor, abs(factor))
     assert {found.low, found.high} == {0.5 * factor, 2.5 * factor}
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "said", "bracketed"),
+    [
+        (4.16253, 0.01234, "4.163 ± 0.012", "4.163 [4.150, 4.175]"),
+        (123.456, 1.2, "123.5 ± 1.2", "123.5 [122.3, 124.7]"),
+        (2712.3, 341.0, "2710 ± 340", "2710 [2370, 3050]"),
+        (-0.00004, 0.02, "0.000 ± 0.020", "0.000 [-0.020, 0.020]"),
+        (3e-6, 2e-7, "0.00000300 ± 0.00000020", "0.00000300 [0.00000280, 0.00000320]"),
+        (1.5, 0.0, "1.5000 ± 0.0000", "1.5000 [1.5000, 1.5000]"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_interval_bears(value: float, half: float, said: str, bracketed: str) -> None:
+    found = Interval(value, value - half, value + half)
+    assert (str(found), found.bracketed()) == (said, bracketed)
+    assert (found * 100).bracketed("%").split(" ")[0].endswith("%")
+    assert Interval(1.0, 0.9, 1.1).bracketed(signed=True) == "+1.00 [+0.90, +1.10]"

@@ -441,7 +441,7 @@ class TestCommandLine:
         assert {path.name for path in folder.iterdir()} == {"likelihood.html", "likelihood.json", "terms.png"}
         found = json.loads((folder / "likelihood.json").read_text())
         total = found["bits_per_dim"]["bound"]
-        assert f"{total['value']:.4f} ± {(total['high'] - total['low']) / 2:.4f}" in out
+        assert str(Interval(**total)) in out
         parts = [found["bits_per_dim"][name]["value"] for name in ("L_T", "sum of L_{t-1}", "L_0")]
         assert sum(parts) == pytest.approx(total["value"])
         assert found["nats_per_example"]["bound"]["value"] == pytest.approx(64 * math.log(2) * total["value"])

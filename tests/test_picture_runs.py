@@ -10,12 +10,14 @@ from PIL import Image
 
 import unsteep
 from building import batches_for
+from command_line import made
 from unsteep.core.chains import CosineBetas
 from unsteep.core.schedules import Cosine
 from unsteep.data import Array, Examples, Folder, Shapes
 from unsteep.hearing.pairs import low_resolution, shrunk, sketch
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import UNetConfig
+from unsteep.pages import pictures
 from unsteep.spaces import Pixels
 from unsteep.training import denoising
 from unsteep.training.batches import Batches
@@ -116,6 +118,42 @@ def test_the_sample_is_of_its_own_picture_small_or_whole(model: Model):
     assert not torch.equal(after, other)
     assert not torch.equal(after, none)
     assert not torch.equal(after, model.sample(2, steps=3, picture=whole, augment=0.4))
+
+
+@pytest.mark.parametrize(
+    ("given", "n", "labels"),
+    [
+        (1, 2, {"captions": ["given", "seed 0", "seed 1"]}),
+        (3, 3, {"row_labels": ["given", "sample"]}),
+        (3, 5, {"row_labels": ["given", "sample 1", "sample 2"]}),
+        (13, 13, {"row_labels": ["given", "sample", "given", "sample"]}),  # twelve at most in a row
+    ],
+)
+def test_a_sheet_names_what_was_given(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: int, n: int, labels: dict
+):
+    model.save(tmp_path / "model")
+    generator = np.random.default_rng(0)
+    (tmp_path / "given").mkdir()
+    for i in range(given):
+        Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8)).save(tmp_path / "given" / f"{i}.png")
+    told: list[dict] = []
+    draw = pictures.grid
+    monkeypatch.setattr(pictures, "grid", lambda *of, **how: [told.append(how), draw(*of, **how)][1])
+    said = made(
+        "sample",
+        tmp_path / "model",
+        "--picture",
+        tmp_path / "given",
+        "-n",
+        n,
+        "--steps",
+        2,
+        "--out",
+        tmp_path / "x.png",
+    )
+    assert f"{n} samples in" in said
+    assert told == [labels]
 
 
 def test_each_sample_has_its_own_picture_and_its_noise(model: Model):

@@ -41,7 +41,8 @@ def test_it_counts_what_is_there(folder: Path) -> None:
     assert rows["sizes"] == "2 different: 40 x 40: 8, 80 x 80: 5"
     assert rows["kinds"] == "colour: 13"
     assert rows["sub-folders"] == "2: b: 8, a: 5"
-    assert "words.txt (.txt is no picture)" in rows["skipped"]
+    assert rows["skipped"] == "1"
+    assert ("", "1: .txt is no picture, as b/words.txt") in found.rows
     assert rows["equal files"] == "1 more than needed, as a/0.png = b/same.png"
     assert rows["near-duplicates"].startswith("3 more than needed")
     for pair in ("a/0.png = b/same.png", "a/1.png = b/again.jpg", "a/2.png = b/lighter.png"):
@@ -85,3 +86,24 @@ def test_grey_deep_and_transparent_are_said(tmp_path: Path) -> None:
     found = survey(tmp_path)
     assert dict(found.rows)["kinds"] == "colour with transparency: 1, grey, 16 bits: 1"
     assert {"data.bits=16" in " ".join(found.advice), "data.channels=4" in " ".join(found.advice)} == {True}
+
+
+def test_every_kind_of_what_is_skipped_is_shown_and_what_train_would_refuse(folder: Path) -> None:
+    for suffix, count in (("txt", 4), ("pdf", 3), ("doc", 2), ("mov", 2), ("zip", 1)):
+        for i in range(count):
+            (folder / f"{i}.{suffix}").write_text("no picture")
+    assert not any("refuses" in text for text in survey(folder).advice)
+    for i, cut in enumerate((100, 200)):  # two ways to be broken that are one
+        whole = (folder / "b" / f"{i}.png").read_bytes()
+        (folder / f"cut{i}.png").write_bytes(whole[: len(whole) - cut])
+    found = survey(folder)
+    said = "\n".join(text for _, text in found.rows)
+    for words in ("5: .txt", "3: .pdf", "2: .doc", "2: .mov", "1: .zip"):
+        assert words in said
+    assert dict(found.rows)["skipped"] == "15"
+    [advice] = [text for text in found.advice if "refuses" in text]
+    assert advice.startswith("2 of 15 picture files cannot be read")
+    assert "data.max_bad=0.14" in advice
+
+    code, _, err = unsteep_("train", "folder", "--data", folder, "--dry-run", "--set", "data.size=16")
+    assert (code, "2 of 15 picture files cannot be read" in err) == (2, True), err

@@ -13,6 +13,7 @@ from unsteep.model import Model
 from unsteep.networks.precision import Asked
 from unsteep.storage.checkpoint import latest, load_text
 from unsteep.storage.foreign import reading
+from unsteep.storage.lock import held_by
 
 
 def load(
@@ -45,13 +46,24 @@ def load(
     if folder is None:
         if any((path / "checkpoints").glob("step-*")):
             raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
-        raise ValueError(f"{path} has no checkpoint yet; train it with: unsteep train --resume --out {path}")
+        raise ValueError(f"{path} {lacking(path, f'train it with: unsteep train --resume --out {path}')}")
     if not (folder / "model.toml").exists():
         raise ValueError(
             f"{path} is a run, but of no denoiser; a classifier is opened by open_classifier, and guides another model"
         )
     model = Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
     return model.to(precision=precision)
+
+
+def lacking(run: Path, advice: str) -> str:
+    """That a run has no checkpoint yet, and what to do: to wait while it is being trained, else the advice."""
+    trainer = held_by(run)
+    if trainer is None:
+        return f"has no checkpoint yet; {advice}"
+    return (
+        f"is being trained by process {trainer} and has no checkpoint yet: the first comes after about a minute; wait "
+        "for it"
+    )
 
 
 def chosen_device(device: str | torch.device = "auto") -> str:

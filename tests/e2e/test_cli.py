@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import unsteep
@@ -25,6 +26,7 @@ from unsteep.cli import VERBS as GROUPS
 from unsteep.cli import main
 from unsteep.cli.examples import EXAMPLES
 from unsteep.cli.examples import RECIPES as RECIPE_LINES
+from unsteep.metrics.interval import Interval
 from unsteep.recipes import RECIPES
 
 NETWORK = {"width": 8, "groups": 4, "multipliers": "1,2", "blocks": 1, "attention": ""}
@@ -176,7 +178,7 @@ def test_a_run_shows_what_it_became(kind: str, request: pytest.FixtureRequest) -
 
 def test_a_movie_has_a_frame_for_every_step(digits: Path) -> None:
     with Image.open(digits / "reverse.gif") as movie:
-        assert getattr(movie, "n_frames", 1) == 5  # the chain has no more
+        assert getattr(movie, "n_frames", 1) == 6  # noise, and the chain has no more
     assert [path.name for path in (digits / "previews").iterdir()] == ["step-00000002.png"]
 
 
@@ -277,7 +279,7 @@ def test_a_folder_of_pictures_that_can_be_trained_on(digits: Path) -> None:
 def test_a_movie(digits: Path) -> None:
     made("sample", digits, "-n", 16, "--label", "4", "--steps", 4, "--solver", "ancestral", "--movie", "four.gif")
     with Image.open("four.gif") as movie:
-        assert getattr(movie, "n_frames", 1) == 4
+        assert getattr(movie, "n_frames", 1) == 5  # and the noise
         first = np.asarray(movie.convert("L"))
         movie.seek(3)
         assert not np.array_equal(first, np.asarray(movie.convert("L")))
@@ -346,10 +348,17 @@ def test_guiding_what_has_no_classes(album: Path) -> None:
 def test_what_a_run_is(album: Path) -> None:
     said = " ".join(made("show", album).out.split())
     parameters = sum(p.numel() for p in unsteep.load(album).denoiser.parameters())
-    for words in ("photos/", f"UNet, {parameters:,} parameters", "CosineBetas", "classes none", "3 of 3 steps of 4"):
+    for words in (
+        "photos/",
+        f"UNet, {parameters:,} parameters",
+        "CosineBetas",
+        "classes none",
+        "3 of 3 steps, 4 examples",
+    ):
         assert words in said
-    loss = sum(record["loss"] for record in log_of(album)) / 3
-    assert f"{loss:.4f} (mean of the last 3 steps)" in said
+    loss = Interval.of(torch.tensor([record["loss"] for record in log_of(album)], dtype=torch.float64))
+    assert f"{loss}, mean of the last 3 steps" in said
+    assert not re.search(r"\w+\(\w+=|\w+=", said), "words, not Python"
     assert "step-00000003" in said
     assert "report.html" in said
 

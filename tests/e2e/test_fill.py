@@ -15,6 +15,7 @@ from unsteep.core.chains import CosineBetas
 from unsteep.hearing import Label
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.pages.pictures import plan
 from unsteep.spaces import Pixels, Vectors
 
 SIZE, SCALE = 8, 8  # pictures of 8 x 8 are shown at 64 x 64
@@ -46,13 +47,13 @@ def refused(*arguments: object) -> str:
 
 
 def tiles(path: Path | str, count: int) -> np.ndarray:
-    """The pictures on a sheet (count, 8, 8), found on its light paper."""
+    """The pictures on a sheet (count, 8, 8), each below its name."""
     with Image.open(path) as sheet:
         pixels = np.asarray(sheet.convert("L")).astype(int)
-    pitch = SIZE * SCALE + 4  # the gap of tiles of 64
-    across = (pixels.shape[1] - 20 + 4) // pitch
-    places = [(10 + pitch * (i // across), 10 + pitch * (i % across)) for i in range(count)]
-    return np.stack([pixels[y : y + 64 : SCALE, x : x + 64 : SCALE] for y, x in places])
+    across = (pixels.shape[1] - 20 + 4) // (SIZE * SCALE + 4)  # the gap of tiles of 64
+    layout = plan((count, 1, SIZE, SIZE), across, captions=["original", *["seed 0"] * (count - 1)])
+    places = [layout.box(i)[:2] for i in range(count)]
+    return np.stack([pixels[y : y + 64 : SCALE, x : x + 64 : SCALE] for x, y in places])
 
 
 @pytest.fixture(scope="module", autouse=True)

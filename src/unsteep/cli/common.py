@@ -59,6 +59,11 @@ class RunOptions:
 USUAL = RunOptions()
 
 
+def many(n: int, thing: str) -> str:
+    """So many of a thing: 1 sample, 2 samples."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """'did you mean ...? known: ...' for a name that is not known."""
     known = list(known)

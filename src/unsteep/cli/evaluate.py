@@ -166,7 +166,7 @@ def show(result: Evaluation, console: Any) -> None:
         table.add_row(titled(name), shown(value), shown(floor))
     if result.copies is not None:
         near = result.copies.pixels.near
-        table.add_row("too near", f"{near.value:.1%} [{near.low:.1%}, {near.high:.1%}]", "1%")
+        table.add_row("too near", (near * 100).bracketed("%"), "1%")
     console.print(table, highlight=False, markup=False)
     of = result.protocol
     count = of["reference pictures"]

@@ -29,6 +29,7 @@ def fill(
     seed: int = 0,
     batch: int = 64,
     out: Path = Path("filled.png"),
+    force: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
     precision: Precision = "float32",
@@ -70,7 +71,9 @@ def fill(
     batch
         Fillings that go through the network together.
     out
-        The sheet to write: the photo, what was kept of it, and the fillings; .png, .jpg or .webp.
+        The sheet to write: the photo, what was kept of it, and the fillings by their seeds; .png, .jpg or .webp.
+    force
+        Overwrite a file that unsteep did not write.
     trust
         Import the parts of somebody's own that the model names, as its network.
     device
@@ -80,7 +83,7 @@ def fill(
     """
     import torch
 
-    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, nearest, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, many, nearest, run_in
     from unsteep.cli.reading import read_mask, read_picture
     from unsteep.model.cost import counting
     from unsteep.model.fill import METHODS
@@ -88,12 +91,14 @@ def fill(
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
+    from unsteep.pages.ours import check_file
 
     if method not in METHODS:
         raise ValueError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")
     if guidance != 1 and label is None and prompt is None and not ask:
         raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     by_suffix(out, pictures.FORMATS, "a picture")
+    check_file(out, force=force, reads=[photo, mask])
     model = load(run, device=chosen_device(device), trust=trust)
     run_in(model, precision, min(n, batch))
     original = read_picture(photo, model)
@@ -125,5 +130,6 @@ def fill(
     assert whole is not None
     assert tiles is not None
     kept = torch.where(missing, 128, whole).to(torch.uint8)
-    pictures.save(pictures.grid(torch.cat([whole, kept, tiles]).numpy()), out)
-    print(f"{n} fillings of {photo.name} in {out}, {calls.rows / n:.4g} network calls each")
+    names = ["original", "given", *(f"seed {seed + i}" for i in range(n))]
+    pictures.save(pictures.grid(torch.cat([whole, kept, tiles]).numpy(), captions=names), out)
+    print(f"{many(n, 'filling')} of {photo.name} in {out}, {calls.rows / n:.4g} network calls each")

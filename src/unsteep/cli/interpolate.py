@@ -36,6 +36,7 @@ def interpolate(
     method: str = "both",
     clip: bool = True,
     out: Path = Path("interpolation.png"),
+    force: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
     precision: Precision = "float32",
@@ -71,6 +72,8 @@ def interpolate(
         Keep estimates in the range of pictures.
     out
         The picture to write: .png, .jpg or .webp.
+    force
+        Overwrite a file that unsteep did not write.
     trust
         Import the parts of somebody's own that the model names, as its network.
     device
@@ -85,6 +88,7 @@ def interpolate(
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
+    from unsteep.pages.ours import check_file
     from unsteep.sampling.interpolation import levels_from
 
     if method not in METHODS:
@@ -94,6 +98,7 @@ def interpolate(
         if value and method == "slerp":
             raise ValueError(f"--{name}: slerp goes through t = 1 by DDIM and draws nothing; leave it out")
     by_suffix(out, pictures.FORMATS, "a picture")
+    check_file(out, force=force, reads=[a, b])
     shares(frames)
     model = load(run, device=chosen_device(device), trust=trust)
     run_in(model, precision, frames)

@@ -18,6 +18,7 @@ def invert(
     ask: Annotated[list[str] | None, Parameter(negative=())] = None,
     tolerance: float = 1e-4,
     batch: int = 64,
+    force: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> None:
@@ -39,6 +40,8 @@ def invert(
         The error that a step of the integration may make.
     batch
         Pictures that go through the network together.
+    force
+        Overwrite a file that unsteep did not write.
     trust
         Import the parts of somebody's own that the model names, as its network.
     device
@@ -46,14 +49,16 @@ def invert(
     """
     from safetensors.torch import save_file
 
-    from unsteep.cli.common import asked_by_name, chosen_device
+    from unsteep.cli.common import asked_by_name, chosen_device, many
     from unsteep.cli.reading import examples_at, labels_for
     from unsteep.data.reading import every
     from unsteep.model.invert import invert as inverted
     from unsteep.opening import load
     from unsteep.pages.files import by_suffix, replacing
+    from unsteep.pages.ours import METADATA, check_file
 
     by_suffix(out, {".safetensors": "safetensors"}, "a file of latents")
+    check_file(out, force=force)
     model = load(run, device=chosen_device(device), trust=trust)
     examples = examples_at(data, model)
     labels = labels_for(examples, model, label)
@@ -64,7 +69,7 @@ def invert(
     known = None if labels is None else model.labels_of(len(examples), labels)
     tensors = {"latents": result.latents} | ({} if known is None else {"labels": known})
     with replacing(out) as beside:
-        save_file(tensors, beside)
+        save_file(tensors, beside, METADATA)
     calls, error = result.calls.double(), result.error
-    print(f"{len(examples)} latents in {out}, {float(calls.mean()):.4g} network calls each")
+    print(f"{many(len(examples), 'latent')} in {out}, {float(calls.mean()):.4g} network calls each")
     print(f"they come back with an RMS error of {float(error.median()):.2g} (median; worst {float(error.max()):.2g})")

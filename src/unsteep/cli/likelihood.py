@@ -96,7 +96,7 @@ def likelihood(
     for name, value in result.rows():
         nats = value * result.nats
         style = "bold" if name == "bound" else None
-        table.add_row(name, str(value), f"{nats.value:.2f} ± {nats.half:.2f}", style=style)
+        table.add_row(name, str(value), str(nats), style=style)
     Console().print(table, highlight=False, markup=False)
     print()
     for name, text in result.facts():

@@ -26,6 +26,7 @@ def redraw(
     seed: int = 0,
     batch: int = 64,
     out: Path = Path("redrawn.png"),
+    force: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
     precision: Precision = "float32",
@@ -59,7 +60,9 @@ def redraw(
     batch
         Drawings that go through the network together.
     out
-        The sheet to write: the sketch and the drawings; .png, .jpg or .webp.
+        The sheet to write: the sketch and the drawings by their seeds; .png, .jpg or .webp.
+    force
+        Overwrite a file that unsteep did not write.
     trust
         Import the parts of somebody's own that the model names, as its network.
     device
@@ -69,17 +72,19 @@ def redraw(
     """
     import torch
 
-    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, run_in
+    from unsteep.cli.common import asked_by_name, chosen_device, chosen_solver, many, run_in
     from unsteep.cli.reading import read_picture
     from unsteep.model.cost import counting
     from unsteep.model.redraw import redraw as redrawn
     from unsteep.opening import load
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
+    from unsteep.pages.ours import check_file
 
     if guidance != 1 and label is None and prompt is None and not ask:
         raise ValueError(f"--guidance {guidance}: towards what? give a class with --label, or a --prompt")
     by_suffix(out, pictures.FORMATS, "a picture")
+    check_file(out, force=force, reads=[sketch])
     model = load(run, device=chosen_device(device), trust=trust)
     run_in(model, precision, min(n, batch))
     original = read_picture(sketch, model)
@@ -102,5 +107,6 @@ def redraw(
     first, tiles = model.space.tiles(original[None]), model.space.tiles(found)
     assert first is not None
     assert tiles is not None
-    pictures.save(pictures.grid(torch.cat([first, tiles]).numpy()), out)
-    print(f"{n} drawings after {sketch.name} in {out}, {calls.rows / n:.4g} network calls each")
+    names = ["original", *(f"seed {seed + i}" for i in range(n))]
+    pictures.save(pictures.grid(torch.cat([first, tiles]).numpy(), captions=names), out)
+    print(f"{many(n, 'drawing')} after {sketch.name} in {out}, {calls.rows / n:.4g} network calls each")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,6 @@ from unsteep.cli.common import Precision
 if TYPE_CHECKING:
     import torch
 
-    from unsteep.core.condition import Condition
     from unsteep.model import Model
 
 
@@ -116,11 +114,12 @@ def sample(
     batch
         Samples that go through the network together.
     out
-        One picture (.png, .jpg, .webp), an array (.npz), or a folder of pictures; default samples.png.
+        One picture (.png, .jpg, .webp), an array (.npz), or a folder of pictures; default samples.png. On one picture
+        samples of several classes or prompts stand beside these.
     movie
         The way from noise to the first samples, as an animation (.gif, .webp or .png).
     force
-        Write into a folder that is not empty.
+        Write into a folder that is not empty, or over a file that unsteep did not write.
     trust
         Import the parts of somebody's own that the model names, as its network.
     device
@@ -128,8 +127,17 @@ def sample(
     precision
         In which the network runs: float32, bf16, fp16, or auto for what is measured to be the fastest here.
     """
-    from unsteep.cli.common import asked_by_name, chosen_device, chosen_grid, chosen_guidance, chosen_solver, run_in
+    from unsteep.cli.common import (
+        asked_by_name,
+        chosen_device,
+        chosen_grid,
+        chosen_guidance,
+        chosen_solver,
+        many,
+        run_in,
+    )
     from unsteep.cli.reading import read_given, read_latents
+    from unsteep.cli.writing import names_of, write_samples
     from unsteep.model.cost import counting
     from unsteep.model.model import noised
     from unsteep.model.request import request
@@ -137,7 +145,7 @@ def sample(
 
     clip = False if clip is None and latents is not None else clip  # latents are those of the flow, which clips nothing
     out = out or (Path("samples.png") if movie is None else None)
-    _check_paths(out, movie, force)
+    _check_paths(out, movie, force, [picture, latents])
     where = chosen_device(device)
     how: Any = {"steps": steps, "clip": clip, "grid": chosen_grid(grid)}
     how["solver"] = chosen_solver(solver, order, settings or [], tolerance)
@@ -149,18 +157,7 @@ def sample(
     run_in(model, precision, max(1, min(n, batch)))
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
-    asked: Any = _labels(model, label, n) if label is not None or stored is None else stored[:n].tolist()
-    if label == "all" and not model.names and classifier is not None:
-        asked = None  # the classifier's own classes, in turn
-    pictured = None if given is None else given[[i % len(given) for i in range(n)]]
-    asks: dict[str, Any] = {
-        "label": asked,
-        "prompt": None if prompt is None else [prompt[i % len(prompt)] for i in range(n)],
-        "picture": noised(pictured, augment),
-        "length": length,
-    }
-    asks |= asked_by_name(ask, asks)
-    how["guidance"] = chosen_guidance(
+    how["guidance"] = by = chosen_guidance(
         guidance,
         interval=guidance_interval,
         rescale=guidance_rescale,
@@ -173,33 +170,53 @@ def sample(
         precision=precision,
         trust=trust,
     )
+    classes = model.names or (() if by.opened is None else by.opened.names)
+    asked: Any = _labels(classes, label, n) if label is not None or stored is None else stored[:n].tolist()
+    pictured = None if given is None else given[[i % len(given) for i in range(n)]]
+    asks: dict[str, Any] = {
+        "label": asked,
+        "prompt": None if prompt is None else [prompt[i % len(prompt)] for i in range(n)],
+        "picture": noised(pictured, augment),
+        "length": length,
+    }
+    asks |= asked_by_name(ask, asks)
     of = request(model, n, seed=seed, asks=asks, start=None if start is None else start[:n], **how)
     if out is not None:
         with counting(model, of.guidance) as calls:
             parts = model.drawing(of, batch_size=batch, progress=True)
-            _write(model, out, parts, of.n, of.condition, None if given is None else given[:n])
-        print(f"{n} samples in {out}, {calls.rows / n:.4g} network calls each")
+            by_class = asked is not None or not model.names  # only a classifier then knows classes, in turn
+            names = names_of(of, classes, asks["prompt"], by_class=by_class)
+            write_samples(model, out, parts, of, names, None if given is None else given[:n])
+        print(f"{many(n, 'sample')} in {out}, {calls.rows / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
 
         few = of.select(slice(0, min(n, 16)))
-        film(model, list(model.steps(few)), movie, few.condition)
-        print(f"the way of {few.n} samples in {movie}")
+        film(model, few, movie)
+        print(f"the way of {many(few.n, 'sample')} in {movie}")
 
 
-def _check_paths(out: Path | None, movie: Path | None, force: bool) -> None:
+def _check_paths(out: Path | None, movie: Path | None, force: bool, reads: list[Path | None]) -> None:
     """Refuses at once what could not be written after all the sampling."""
     from unsteep.pages import animation, pictures
-    from unsteep.pages.files import by_suffix
+    from unsteep.pages.files import by_suffix, check_place
+    from unsteep.pages.ours import check_file
 
+    if out is not None:
+        check_place(out)
     if out is not None and out.is_dir() and any(out.iterdir()) and not force:
         raise ValueError(f"{out} is a folder with files in it; choose another --out, or add to it with --force")
     if out is not None and not out.suffix and out.is_file():
         raise ValueError(f"{out} is a file; --out without a suffix names a folder, so choose another")
     if out is not None and out.suffix not in ("", ".npz"):
         by_suffix(out, pictures.FORMATS, "a picture")
+    if out is not None and out.suffix:
+        check_file(out, force=force, reads=reads)
     if movie is not None:
         by_suffix(movie, animation.FORMATS, "an animation")
+        check_file(movie, force=force, name="movie", reads=reads)
+        if out is not None and out.resolve() == movie.resolve():
+            raise ValueError(f"--movie {movie}: --out is written there; choose another name for one of them")
 
 
 def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
@@ -217,11 +234,13 @@ def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
         raise ValueError(f"{out}: no picture file holds {space.describe()}; write them with --out to a .npz")
 
 
-def _labels(model: Model, label: str | None, n: int) -> list[int | str] | None:
-    """The classes asked for on the command line, in turn, one for each of n samples; "all" are the model's."""
+def _labels(names: Sequence[str], label: str | None, n: int) -> list[str] | None:
+    """The classes asked for on the command line, in turn, one for each of n samples."""
+    from unsteep.hearing import Label
+
     if label is None:
         return None
-    asked: list[int | str] = list(model.names) if label == "all" and model.names else [*label.split(",")]
+    asked = Label.several(label, names)
     return [asked[i % len(asked)] for i in range(n)]
 
 
@@ -230,51 +249,3 @@ def _usual(start: torch.Tensor | None, given: torch.Tensor | None) -> int:
     if start is not None:
         return len(start)
     return 64 if given is None else len(given) if len(given) > 1 else 8
-
-
-def _write(
-    model: Model, out: Path, parts: Iterator[Any], n: int, condition: Condition | None, given: torch.Tensor | None
-) -> None:
-    """n samples, that come in parts: into a folder or an array as they come, into one picture when all are there."""
-    import torch
-
-    labels = None if condition is None or not model.names else condition.get("label")
-    labels = None if labels is None else labels.cpu()
-    if out.suffix == ".npz":
-        from unsteep.pages.arrays import write_parts, write_samples
-
-        numbers, first = None if labels is None else labels.numpy(), next(parts)
-        if isinstance(first, torch.Tensor):
-            write_parts(out, (part.numpy() for part in chain([first], parts)), n, numbers)
-        else:  # sequences, padded to the longest
-            write_samples(out, [one.numpy() for part in chain([first], parts) for one in part], numbers)
-    elif out.suffix:
-        from unsteep.pages import pictures
-
-        drawn = list(parts)
-        whole = torch.cat(drawn) if isinstance(drawn[0], torch.Tensor) else [one for part in drawn for one in part]
-        columns, tiles = None, model.space.tiles(whole)
-        assert tiles is not None
-        heard = model.description.hearing("picture")
-        if given is not None and heard is not None:  # before the samples, or, of several, above theirs
-            columns = len(given) if len(given) > 1 else None
-            beside = heard.aligned.fitted(given, heard.channels, heard.height, heard.width)
-            shown = ((beside.float() / (255 if beside.dtype == torch.uint8 else 65535)) * 255).round().to(torch.uint8)
-            tiles = torch.cat([shown[:, : tiles.shape[1]].expand(-1, tiles.shape[1], -1, -1), tiles])
-        pictures.save(pictures.grid(tiles.numpy(), columns), out)
-    else:
-        names = None if labels is None else [model.names[i] for i in labels.tolist()]
-        _write_folder(out, (picture for part in parts for picture in part), names)
-
-
-def _write_folder(out: Path, samples: Iterable[torch.Tensor], names: list[str] | None) -> None:
-    """One PNG a sample, in a sub-folder for each class where there are classes: `train folder` reads it back."""
-    from PIL import Image
-
-    out.mkdir(parents=True, exist_ok=True)
-    (out / ".unsteep").write_text("samples: no data of a folder above\n", encoding="utf-8")
-    for i, sample in enumerate(samples):
-        picture = sample.permute(1, 2, 0).numpy()
-        where = out if names is None else out / names[i].replace("/", "-")
-        where.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(where / f"{i:06d}.png")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
-def schedules(*, plot: Path | None = None, image: Path | None = None) -> None:
+def schedules(
+    *, plot: Path | None = None, image: Path | None = None, force: Annotated[bool, Parameter(negative=())] = False
+) -> None:
     """List every schedule: how much signal it leaves, and where its log-SNR runs.
 
     Parameters
@@ -14,12 +19,20 @@ def schedules(*, plot: Path | None = None, image: Path | None = None) -> None:
         Draw alpha_bar, log-SNR and beta of each, and a picture noised under each, into this file.
     image
         The picture to noise; default: a flower from scikit-learn.
+    force
+        Overwrite a file that unsteep did not write.
     """
     from rich.console import Console
     from rich.table import Table
 
+    from unsteep.pages import pictures
+    from unsteep.pages.files import by_suffix
+    from unsteep.pages.ours import check_file
     from unsteep.studies.schedules import draw, named
 
+    if plot is not None:
+        by_suffix(plot, pictures.FORMATS, "a picture")
+        check_file(plot, force=force, name="plot", reads=[image])
     table = Table(box=None, header_style="bold")
     table.add_column("schedule", no_wrap=True)
     for heading in ("alpha_bar at t=1", "log-SNR at t=1", "log-SNR at t=0.5"):

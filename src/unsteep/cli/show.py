@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from unsteep.metrics.interval import Interval
 
+RECENT = 100  # steps whose mean loss is told
+CLASSES = 40  # that are named
 MEASURED = 10  # values that are listed: the first and the last ones
 
 
@@ -25,8 +28,11 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from unsteep.opening import load
+    from unsteep.storage.lock import held_by
+    from unsteep.storage.meanings import in_words
     from unsteep.training.log import read_log
 
     model = load(run, device="cpu", trust=trust)
@@ -35,9 +41,9 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     rows = [
         ("model", f"{type(description.model.network).__name__.removesuffix('Config')}, {parameters:,} parameters"),
         ("predicts", description.model.prediction),
-        ("schedule", repr(description.schedule)),
-        ("makes", repr(description.space)),
-        ("classes", ", ".join(model.names) or "none"),
+        ("schedule", in_words(description.schedule, usual=True)),
+        ("makes", description.space.describe()),
+        ("classes", _listed(model.names)),
         ("given", description.heard or "nothing"),
     ]
     if (run / "run.toml").exists():
@@ -47,45 +53,64 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
         configuration = read_run(run, trust)
         log = read_log(run / "log.jsonl")
         steps, done = configuration.train.steps, log[-1]["step"] if log else 0
-        recent = [record["loss"] for record in log[-100:]]
+        trainer = held_by(run)
         checkpoints = sorted(folder.name for folder in (run / "checkpoints").glob("step-*"))
         pictures = sorted(path.name for path in run.iterdir() if path.suffix in (".png", ".gif", ".html"))
         rows = [
-            ("data", repr(configuration.data)),
+            ("data", in_words(configuration.data)),
             *rows,
-            ("trained", f"{done:,} of {steps:,} steps of {configuration.train.batch}"),
-            (
-                "loss",
-                f"{sum(recent) / len(recent):.4f} (mean of the last {len(recent)} steps)" if log else "not logged",
-            ),
+            ("trained", f"{done:,} of {steps:,} steps, {configuration.train.batch} examples each"),
+            *([] if trainer is None else [("", f"being trained now, by process {trainer}")]),
+            ("loss", _loss([record["loss"] for record in log[-RECENT:]])),
             ("", _curve(log)),
             *_quality(run, measured_in(log)),
             ("checkpoints", ", ".join(checkpoints)),
             ("look at", ", ".join(pictures) or "nothing yet"),
         ]
-    table = Table(show_header=False, box=None, title=str(run), title_justify="left", title_style="bold")
+    table = Table(show_header=False, box=None, title=Text(str(run)), title_justify="left", title_style="bold")
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     Console().print(table, highlight=False)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names of classes, of many the first; apart also where they hold commas."""
+    from unsteep.data.choosing import shorten
+
+    if not names:
+        return "none"
+    quoted = [f'"{name}"' for name in names] if any("," in name for name in names) else list(names)
+    return shorten(quoted, CLASSES)
+
+
+def _loss(recent: list[float]) -> str:
+    """The mean of the last steps' losses, to the digits that it is known to."""
+    import torch
+
+    from unsteep.metrics.interval import Interval
+
+    if len(recent) < 2:
+        return f"{recent[0]:.4g} at the first step" if recent else "not logged"
+    return f"{Interval.of(torch.tensor(recent, dtype=torch.float64))}, mean of the last {len(recent)} steps"
 
 
 def _quality(run: Path, values: dict[int, Interval]) -> list[tuple[str, str]]:
     """What was measured on the way, and which checkpoint is the best."""
     import shlex
 
-    from unsteep.training.measuring import best, brief
+    from unsteep.training.measuring import best
 
     if not values:
         return []
     found = best(run, values)
     steps = sorted(values)
     shown = steps if len(steps) <= MEASURED else [*steps[:1], *steps[1 - MEASURED :]]
-    rows = [("FID", f"{brief(values[step])} after {step:,} steps") for step in shown]
+    rows = [("FID", f"{values[step]} after {step:,} steps") for step in shown]
     if found is not None:
         step, folder = found
-        rows.append(("best", f"{brief(values[step])} after {step:,} steps: unsteep sample {shlex.quote(str(folder))}"))
+        rows.append(("best", f"{values[step]} after {step:,} steps: unsteep sample {shlex.quote(str(folder))}"))
     return [(name if i == 0 or name == "best" else "", text) for i, (name, text) in enumerate(rows)]
 
 

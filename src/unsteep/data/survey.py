@@ -8,7 +8,10 @@ byte.
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from torch import Tensor
 from unsteep.data.choosing import shorten
 from unsteep.data.examples import Examples
 from unsteep.data.folder import Folder
-from unsteep.data.pictures import Readable
+from unsteep.data.pictures import DRAWN, Readable
 from unsteep.data.places import Places, places, together
 from unsteep.data.reading import in_memory
 from unsteep.data.searching import formats, settled
@@ -65,10 +68,38 @@ def survey(path: str | Path) -> Survey:
     ]
     if classes:
         rows.append(("sub-folders", f"{len(classes):,}: {_counts(classes)}"))
-    rows += [(name, text) for name, text in examples.summary() if name in ("skipped", "mind", "value range")]
+    rows += [(name, text) for name, text in examples.summary() if name in ("mind", "value range")]
+    rows += _skipped(examples.skipped)
     rows.append(("equal files", _groups(equal, examples.files)))
     rows.append(("near-duplicates", _groups(near, examples.files)))
-    return Survey(rows, _advice(examples, shorter, classes if whole else Counter(), kinds, equal, near), examples)
+    advice = _advice(examples, shorter, classes if whole else Counter(), kinds, equal, near)
+    return Survey(rows, [*_refused(examples, set(there.left)), *advice], examples)
+
+
+def _skipped(skipped: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Rows of what is left out: how many, and every kind of reason with its number and a few examples. Reasons that
+    differ in their numbers alone, as of bytes that are missing, are one kind."""
+    by: dict[str, list[tuple[str, str]]] = {}
+    for file, why in skipped:
+        by.setdefault(re.sub(r"\d[\d,.]*", "0", why), []).append((file, why))
+    rows = [("skipped", f"{len(skipped):,}")] if skipped else []
+    for found in sorted(by.values(), key=lambda found: (-len(found), found[0][1])):
+        rows.append(("", f"{len(found):,}: {found[0][1]}, as {shorten([file for file, _ in found], SHOWN)}"))
+    return rows
+
+
+def _refused(examples: Examples, left: set[tuple[str, str]]) -> list[str]:
+    """That training would refuse the folder, where more picture files are broken than it takes; `left`: what is no
+    picture by its name, and does not count."""
+    bad = sum(one not in left and one[1] != DRAWN for one in examples.skipped)
+    count, most = bad + len(examples), Folder(path="").max_bad
+    if bad <= most * count:
+        return []
+    enough = math.ceil(100 * bad / count) / 100
+    return [
+        f"{bad:,} of {count:,} picture files cannot be read, and train refuses a folder with more than {most:.0%} of "
+        f"such: mend or remove them, or set data.max_bad={enough:g}"
+    ]
 
 
 def _head(file: Readable) -> tuple[int, int, str]:

@@ -88,7 +88,7 @@ def write(found: Mapping[str, ByLevel], out: Path, facts: Sequence[tuple[str, st
     rows = []
     for i, t in enumerate(found[names[0]].times):
         values = [found[name].accuracy[i] for name in names]
-        rows.append([f"{t:g}", *(f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]" for value in values)])
+        rows.append([f"{t:g}", *(value.bracketed() for value in values)])
     page.table(rows, ["t", *names])
     page.section("How").facts(list(facts))
     page.section("To repeat it").code(command)

@@ -101,7 +101,7 @@ def cells(row: Compared) -> list[str]:
     """One line of that table."""
     line = [row.metric, *map(shown, row.values)]
     for apart, verdict in zip(row.difference, row.verdict, strict=True):
-        line += [f"{apart.value:+.4g} [{apart.low:+.4g}, {apart.high:+.4g}]", verdict]
+        line += [apart.bracketed(signed=True), verdict]
     return line
 
 

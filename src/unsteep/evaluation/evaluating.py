@@ -29,6 +29,7 @@ from unsteep.evaluation.protocol import Fact
 from unsteep.evaluation.subjects import Drawn, Stored, Subject, weights_at
 from unsteep.features.looking import Features
 from unsteep.guidance.setting import Guidance
+from unsteep.hearing import Label
 from unsteep.model import Model
 from unsteep.networks.precision import Asked
 from unsteep.opening import chosen_device, load
@@ -173,8 +174,8 @@ def _model(
         model = load(subject, device=device, precision=precision or "float32", trust=trust)
     asked: list[int | str] | None = None
     if label is not None:
-        names = label.split(",") if isinstance(label, str) else label if hasattr(label, "__len__") else [label]
-        asked = list(model.names) if label == "all" and model.names else list(names)
+        names: Any = Label.several(label, model.names) if isinstance(label, str) else label
+        asked = list(names) if hasattr(names, "__len__") else [names]
         if not asked:
             raise ValueError("label: expected a class, or several, got none; name some, or leave it out")
     count = DRAWN if n is None else n

@@ -31,7 +31,7 @@ from unsteep.model import Model
 from unsteep.model.cost import counting, weights_digest
 from unsteep.pages import plots
 from unsteep.pages.files import write_json
-from unsteep.pages.html import Page
+from unsteep.pages.html import Page, unbroken
 from unsteep.sampling import grid
 
 PRIOR_SHOULD_BE = 0.01  # bits/dim of L_T; more means that sampling starts where data are still visible
@@ -205,8 +205,8 @@ def write(result: Likelihood, out: Path, name: str) -> None:
     )
     page = Page(f"Likelihood of {name}", f"{result.bound} bits per dimension: the variational {what}.")
     page.table(
-        [(term, *_cells(value), *_cells(value * result.nats)) for term, value in result.rows()],
-        ("", "bits/dim", "±", "nats per example", "±"),
+        [(term, unbroken(str(value)), unbroken(str(value * result.nats))) for term, value in result.rows()],
+        ("", "bits/dim", "nats per example"),
         "Each with its 95% interval over examples.",
     )
     page.text(
@@ -281,7 +281,3 @@ def _flow(model: Model, examples: Examples, condition: Condition | None, seed: i
 def _by_time(values: Tensor, columns: int) -> Tensor:
     """(n, draws x columns) to (n, columns), the mean over draws."""
     return values.reshape(len(values), -1, columns).mean(1)
-
-
-def _cells(value: Interval) -> tuple[float, float]:
-    return value.value, value.half

@@ -30,18 +30,12 @@ def rows(evaluation: Evaluation) -> list[tuple[str, Interval, Interval | None]]:
 
 def shown(value: Interval | None) -> str:
     """As in 12.34 [11.90, 12.81]; a dash for none."""
-    if value is None:
-        return "–"
-    digits = 2 if abs(value.value) >= 1 else 4 if abs(value.value) >= 0.01 or value.half >= 0.001 else 6
-    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return "–" if value is None else value.bracketed()
 
 
 def brief(value: Interval | None) -> str:
     """As in 12.34 ± 0.46, on one line, for tables of many columns."""
-    if value is None:
-        return "–"
-    digits = 2 if abs(value.value) >= 1 else 3 if value.half >= 0.0005 else 5
-    return unbroken(f"{value.value:.{digits}f} ± {value.half:.{digits}f}")
+    return "–" if value is None else unbroken(str(value))
 
 
 def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
@@ -179,4 +173,4 @@ def _replicas(of: Nearness) -> str:
 
 
 def _share(value: Interval) -> str:
-    return f"{value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+    return (value * 100).bracketed("%")

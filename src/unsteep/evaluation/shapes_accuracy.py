@@ -159,7 +159,7 @@ def share(value: Interval | None, sign: str = "") -> str:
     """In per cent, as in 92.5 [88, 95], with a `sign` after the first number; a dash for none."""
     if value is None:
         return "–"
-    return f"{100 * value.value:.1f}{sign} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+    return (value * 100).bracketed(sign)
 
 
 def sheet(drawn: np.ndarray, captions: Sequence[str]) -> Image.Image:

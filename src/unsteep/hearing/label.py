@@ -69,6 +69,21 @@ class Label:
             raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(each)}")
         return {"label": torch.tensor([self.number(one) for one in each])}
 
+    @staticmethod
+    def several(text: str, names: Sequence[str]) -> list[str]:
+        """The classes in a text, parted by commas; all of them for "all". The name of a class may hold commas itself:
+        the longest name that stands there is taken."""
+        if text == "all" and names:
+            return list(names)
+        parts, found, at = text.split(","), [], 0
+        while at < len(parts):
+            ends = range(len(parts), at, -1)
+            whole = {end: ",".join(parts[at:end]).strip() for end in ends}
+            end = next((end for end in ends if whole[end] in names), at + 1)
+            found.append(whole[end])
+            at = end
+        return found
+
     def null(self, n: int) -> dict[str, Tensor]:
         """No class."""
         return {"label": torch.full((n,), NULL_LABEL)}

@@ -8,6 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
+USUAL_PLACES, MOST_PLACES = 4, 10  # where the interval has no width; and ever
 Z = 1.959964  # the normal quantile of a 95% interval
 
 
@@ -49,7 +50,20 @@ class Interval:
         return False if other.high < self.low else None
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} ± {self.half:.4f}"
+        return f"{self._set(self.value)} ± {self._set(self.half)}"
+
+    def bracketed(self, unit: str = "", *, signed: bool = False) -> str:
+        """As in 12.3 [11.9, 12.8], with a unit after the first number."""
+        value, low, high = (self._set(one, signed) for one in (self.value, self.low, self.high))
+        return f"{value}{unit} [{low}, {high}]"
+
+    def _set(self, number: float, signed: bool = False) -> str:
+        """A number to the digits that the interval bears: two of its half-width."""
+        if not math.isfinite(number):
+            return f"{number:{'+' if signed else ''}}"
+        bears = math.isfinite(self.half) and self.half > 0
+        places = min(1 - math.floor(math.log10(self.half)), MOST_PLACES) if bears else USUAL_PLACES
+        return f"{round(number, places) + 0.0:{'+' if signed else ''}.{max(places, 0)}f}"
 
 
 def intervals(values: Tensor) -> tuple[Tensor, Tensor]:

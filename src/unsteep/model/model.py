@@ -17,6 +17,7 @@ from unsteep.core.arguments import choice, flag, whole
 from unsteep.core.arguments import path as path_of
 from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel
+from unsteep.data.choosing import shorten
 from unsteep.guidance.setting import as_condition
 from unsteep.hearing import Label
 from unsteep.hearing.picture import noised
@@ -26,6 +27,11 @@ from unsteep.model.kept import read, write
 from unsteep.model.request import request, seeds
 from unsteep.model.sampled import Sampled
 from unsteep.networks.wrapping import load_weights, weights_of
+from unsteep.pages.html import fragment
+from unsteep.storage.meanings import in_words
+from unsteep.storage.schema import spelled
+
+CLASSES = 20  # that a notebook names
 
 
 class Model(Sampled):
@@ -94,6 +100,21 @@ class Model(Sampled):
         """What n samples are asked to be, or None for an unconditional model (see `sample`)."""
         asks = {"label": label, "prompt": prompt, "picture": noised(picture, augment), **others}
         return request(self, n, seed=seed, asks=asks).condition
+
+    def _repr_html_(self) -> str:
+        """What it is, for a notebook, which shows `model.space.show(samples)`, a PIL picture of them all, as well."""
+        of, parameters = self.description, sum(p.numel() for p in self.denoiser.parameters())
+        facts = [
+            ("network", f"{spelled(type(of.model.network))}, {parameters:,} parameters"),
+            ("predicts", of.model.prediction),
+            ("schedule", in_words(of.schedule, usual=True)),
+            ("makes", self.space.describe()),
+            ("hears", of.heard or "nothing"),
+            *([("classes", shorten(self.names, CLASSES))] if self.names else []),
+            ("runs on", f"{self.device}{'' if self.precision == 'float32' else f' in {self.precision}'}"),
+            *([("weights", self.origin)] if self.origin else []),
+        ]
+        return fragment(facts)
 
     def save(self, path: str | Path) -> None:
         """Writes the model as a folder of safetensors, its description, and a manifest; atomically. A saved model that

@@ -22,6 +22,7 @@ from unsteep.guidance import Clip
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing.picture import noised
 from unsteep.likelihood import ReverseVariance, reverse_variance
+from unsteep.model.beginning import begun
 from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
@@ -37,7 +38,6 @@ from unsteep.sampling import (
     driven,
     fitted,
     frame_of,
-    initial_noise,
     levels_for,
     trajectory,
 )
@@ -201,17 +201,12 @@ class Sampled:
         schedule, noise = self.denoiser.schedule, NoiseSource(of.seeds)
         if of.driven:
             driver = fitted(of.solver, self.known(of.condition, of.guidance))
-            yield from driven(denoise, self._start(of, schedule(1.0)), schedule, driver, noise)
+            yield from driven(denoise, begun(self, of, schedule(1.0)), schedule, driver, noise)
             return
         assert of.steps is not None
         solver = self.resolved(of.solver, of.condition, of.guidance, of.steps)
         levels = self.levels(of.grid, of.steps, solver, of.guidance)
-        yield from trajectory(denoise, self._start(of, levels[0]), levels, solver, noise, schedule.inverse)
-
-    def _start(self, of: Request, first: NoiseLevel) -> Tensor:
-        """Where sampling starts: noise of the seeds, or the latents (n, ...)."""
-        x = torch.empty(of.n, *self.space.shape, device=self.device)
-        return initial_noise(x, first, NoiseSource(of.seeds)) if of.start is None else of.start.to(x)
+        yield from trajectory(denoise, begun(self, of, levels[0]), levels, solver, noise, schedule.inverse)
 
     def trajectory(
         self,

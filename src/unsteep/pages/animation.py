@@ -16,7 +16,9 @@ import numpy as np
 from PIL import Image
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
-from unsteep.pages.pictures import INK, PAPER, Layout, checked, draw, magnification, plan
+from unsteep.pages.lettering import INK
+from unsteep.pages.ours import marked
+from unsteep.pages.pictures import PAPER, Layout, checked, draw, magnification, plan
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -66,6 +68,7 @@ def gif(
             duration=durations(len(frames), seconds, hold),
             loop=0,
             **OPTIONS[kind],
+            **marked(kind),
         )
     return Path(path)
 

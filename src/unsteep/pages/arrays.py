@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from unsteep.pages.files import PathLike, replacing
+from unsteep.pages.ours import MARK
 
 
 def write_samples(path: PathLike, samples: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | None = None) -> None:
@@ -28,6 +29,8 @@ def write_samples(path: PathLike, samples: np.ndarray | Sequence[np.ndarray], la
     arrays = {"x": x, "lengths": np.array(lengths), **({} if labels is None else {"labels": labels})}
     with replacing(path) as beside:
         np.savez(beside, **arrays)  # type: ignore[arg-type]  # the stub has no dict of arrays
+        with zipfile.ZipFile(beside, "a") as stored:
+            stored.comment = MARK.encode()
 
 
 def write_parts(path: PathLike, parts: Iterable[np.ndarray], n: int, labels: np.ndarray | None = None) -> None:
@@ -36,6 +39,7 @@ def write_parts(path: PathLike, parts: Iterable[np.ndarray], n: int, labels: np.
     first = next(each)
     name = "images" if first.ndim == 4 else "x"
     with replacing(path) as beside, zipfile.ZipFile(beside, "w") as stored:
+        stored.comment = MARK.encode()
         with stored.open(f"{name}.npy", "w", force_zip64=True) as file:
             for i, part in enumerate(itertools.chain([first], each)):
                 rows = np.ascontiguousarray(part.transpose(0, 2, 3, 1) if part.ndim == 4 else part)

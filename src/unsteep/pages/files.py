@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PathLike = str | os.PathLike[str]
+OTHER = "choose another place"
 
 
 def synced(path: Path) -> None:
@@ -60,5 +61,22 @@ def write_json(content: Mapping[str, object], path: PathLike) -> None:
 
 def check_folder(out: Path) -> None:
     """Refuses at once a folder that could not be written to after all the work."""
+    check_place(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
+
+
+def check_place(out: Path, name: str = "out") -> None:
+    """Refuses at once a path where nothing can be made: a link to nothing, or below a file, such a link, or a folder
+    that may not be written to. `name`: the argument it comes by."""
+    if os.path.islink(out) and not out.exists():
+        raise ValueError(f"{name}: {out} is a link to {os.readlink(out)}, which is not there; remove it, or {OTHER}")
+    for above in out.parents:
+        if os.path.islink(above) and not above.exists():
+            raise ValueError(f"{name}: {above} is a link to {os.readlink(above)}, which is not there; {OTHER}")
+        if above.exists():
+            if not above.is_dir():
+                raise ValueError(f"{name}: {above} is a file, and {out} cannot lie in it; {OTHER}")
+            if not out.exists() and not os.access(above, os.W_OK | os.X_OK):
+                raise ValueError(f"{name}: {above} may not be written to; {OTHER}")
+            return

@@ -160,6 +160,13 @@ class Page:
         return Path(path)
 
 
+def fragment(facts: Sequence[tuple[str, Cell]]) -> str:
+    """Names and their values as a table without a style of its own, for a page that is somebody else's: a notebook."""
+    left = ' style="text-align: left"'
+    rows = "".join(f"<tr><th{left}>{escape(n)}</th><td{left}>{_cell(v)}</td></tr>" for n, v in facts)
+    return f"<table>{rows}</table>"
+
+
 def unbroken(words: str) -> str:
     """Words that stay on one line, as an interval in a narrow column should."""
     return words.replace(" ", "\N{NO-BREAK SPACE}")

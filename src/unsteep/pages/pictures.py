@@ -12,20 +12,20 @@ share one plan.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageDraw
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
-from unsteep.pages.matplotlib import imported
+from unsteep.pages.lettering import Box, Text, measure, text_size, wrapped
+from unsteep.pages.ours import marked
 
-PAPER, INK = 242, 34  # grey levels: light enough for print, dark enough that a white picture has an edge
+PAPER = 242  # grey level: light enough for print, dark enough that a white picture has an edge
 SHOWN = 64  # a picture's longer side is magnified to at least this many pixels
 MARGIN = 10
+BESIDE, ABOVE = 240, 112  # pixels that a row's label, and a column's or a picture's, may be wide before it is broken
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -33,26 +33,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are outside
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """Words to be set inside `box`, one line under another, at its left, middle or right."""
-
-    words: str
-    box: Box
-    align: Literal["l", "m", "r"]
-    size: int
-    bold: bool = False
-
-    def draw(self, onto: ImageDraw.ImageDraw) -> None:
-        left, top, right, _ = self.box
-        x = {"l": left, "m": (left + right) // 2, "r": right}[self.align]
-        for i, line in enumerate(self.words.split("\n") if self.words else ()):
-            face = font(self.size, self.bold)
-            onto.text((x, top + i * line_height(self.size)), line, fill=INK, font=face, anchor=f"{self.align}a")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +80,15 @@ def grid(
     gap: int | None = None,
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
     title: str = "",
 ) -> Image.Image:
     """Pictures side by side on light paper.
 
     images: uint8 (n, c, h, w), c 1 or 3. columns: as many as make the sheet nearly square when None.
     scale: whole magnification; None shows the longer side at 64 pixels or more. gap: pixels between pictures.
-    Labels may hold line breaks; where one is larger than its picture, the pictures move apart to make room.
+    captions: what stands above each picture. Labels may hold line breaks, and long ones are broken; where one is
+    larger than its picture, the pictures move apart to make room.
     Returns an "L" image for one channel, "RGB" for three. ValueError: another shape or type, a wrong number of labels.
     """
     images = checked(images)
@@ -117,9 +99,29 @@ def grid(
         gap=gap,
         row_labels=row_labels,
         column_labels=column_labels,
+        captions=captions,
         titles=[title],
     )
     return draw(layout, images, title)
+
+
+def named(images: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """Pictures (n, c, h, w) by name, one each: those of one name side by side, in a row or a few, beside it; or, where
+    no two have the same, each under its own."""
+    images = checked(images)
+    groups: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        groups.setdefault(name, []).append(i)
+    count, _, height, width = images.shape
+    if len(groups) == count:
+        return grid(images, captions=names)
+    columns = min(max(map(len, groups.values())), max(8, near_square(count, height, width)))
+    blank, tiles, labels = np.full_like(images[:1], PAPER), [], []
+    for name, members in groups.items():
+        rows = math.ceil(len(members) / columns)
+        tiles += [images[members], np.repeat(blank, rows * columns - len(members), axis=0)]
+        labels += [name, *[""] * (rows - 1)]
+    return grid(np.concatenate(tiles), columns, row_labels=labels)
 
 
 def strip(
@@ -155,12 +157,9 @@ def strip(
 
 def save(image: Image.Image, path: PathLike) -> Path:
     """Write a picture by its suffix (png, jpg or webp; all but jpg keep every value), creating parent folders."""
-    kind, told = by_suffix(path, FORMATS, "a picture"), {}
-    if kind == "PNG":  # what we drew says so, and is never taken for data
-        told["pnginfo"] = PngInfo()
-        told["pnginfo"].add_text("Software", "unsteep")
+    kind = by_suffix(path, FORMATS, "a picture")
     with replacing(path) as beside:
-        image.save(beside, kind, **OPTIONS[kind], **told)
+        image.save(beside, kind, **OPTIONS[kind], **marked(kind))  # what we drew is never taken for data
     return Path(path)
 
 
@@ -184,6 +183,7 @@ def plan(
     gap: int | None = None,
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
     titles: Sequence[str] = (),
 ) -> Layout:
     """The layout of pictures of `shape` (n, c, h, w), with room for the largest of `titles`."""
@@ -193,7 +193,8 @@ def plan(
     if columns < 1 or scale < 1:
         raise ValueError(f"columns and scale are whole numbers from 1, got {columns} and {scale}: leave them out")
     rows = math.ceil(count / columns)
-    for name, labels, wanted in (("row", row_labels, rows), ("column", column_labels, columns)):
+    named = (("row", row_labels, rows), ("column", column_labels, columns), ("picture", captions, count))
+    for name, labels, wanted in named:
         if labels is not None and len(labels) != wanted:
             raise ValueError(f"expected {wanted} {name} labels for {wanted} {name}s, got {len(labels)}: give one each")
     tile_w, tile_h = width * scale, height * scale
@@ -201,31 +202,42 @@ def plan(
     size = text_size(tile_w)
     space = size // 2  # between a text and what it belongs to
 
-    across = [measure(label, size) for label in column_labels or ()]
-    down = [measure(label, size) for label in row_labels or ()]
+    row_labels = [wrapped(label, size, max(BESIDE, tile_w)) for label in row_labels or ()]
+    column_labels = [wrapped(label, size, max(ABOVE, tile_w)) for label in column_labels or ()]
+    captions = [wrapped(label, size, max(ABOVE, tile_w)) for label in captions or ()]
+    across = [measure(label, size) for label in column_labels]
+    down = [measure(label, size) for label in row_labels]
+    each = [measure(label, size) for label in captions]
     heads = [measure(title, size + 1, bold=True) for title in titles if title]
     head_w, head_h = (max((m[i] for m in heads), default=0) for i in (0, 1))
     over = max((h for _, h in across), default=0)
     beside = max((w for w, _ in down), default=0)
 
-    pitch_x = max([tile_w + gap, *(w + space for w, _ in across)])
-    pitch_y = max([tile_h + gap, *(h + space for _, h in down)])
-    spare_x, spare_y = pitch_x - gap - tile_w, pitch_y - gap - tile_h  # what labels ask beyond the pictures
+    lift = max((h + space for _, h in each), default=0)  # above each picture, for its caption
+    pitch_x = max([tile_w + gap, *(w + space for w, _ in (*across, *each))])
+    pitch_y = max([tile_h + gap, *(h + space for _, h in down)]) + lift
+    spare_x, spare_y = pitch_x - gap - tile_w, pitch_y - lift - gap - tile_h  # what labels ask beyond the pictures
     left = MARGIN + (beside + space if beside else 0) + spare_x // 2
     header = MARGIN + (head_h + space if head_h else 0)
-    top = header + (over + space // 2 if over else 0) + spare_y // 2
+    top = header + (over + space // 2 if over else 0) + spare_y // 2 + lift
     right = left + (columns - 1) * pitch_x + tile_w + (spare_x + 1) // 2 + MARGIN
     bottom = top + (rows - 1) * pitch_y + tile_h + (spare_y + 1) // 2 + MARGIN
 
     texts: list[Text] = []
-    for i, (words, (w, h)) in enumerate(zip(column_labels or (), across, strict=True)):
+    for i, (words, (w, h)) in enumerate(zip(column_labels, across, strict=True)):
         middle = left + i * pitch_x + tile_w // 2
         box = (middle - w // 2, header + over - h, middle - w // 2 + w, header + over)
         texts.append(Text(words=words, box=box, align="m", size=size))
-    for i, (words, (w, h)) in enumerate(zip(row_labels or (), down, strict=True)):
+    for i, (words, (w, h)) in enumerate(zip(row_labels, down, strict=True)):
         start = top + i * pitch_y + (tile_h - h) // 2
         box = (MARGIN + beside - w, start, MARGIN + beside, start + h)
         texts.append(Text(words=words, box=box, align="r", size=size))
+    for i, (words, (w, h)) in enumerate(zip(captions, each, strict=True)):
+        row, column = divmod(i, columns)
+        middle, below = left + column * pitch_x + tile_w // 2, top + row * pitch_y - space // 2
+        texts.append(
+            Text(words=words, box=(middle - w // 2, below - h, middle - w // 2 + w, below), align="m", size=size)
+        )
     return Layout(
         count=count,
         columns=columns,
@@ -258,28 +270,3 @@ def near_square(count: int, height: int = 1, width: int = 1) -> int:
 def magnification(height: int, width: int, shown: int) -> int:
     """The smallest whole factor that makes the longer side at least `shown` pixels."""
     return math.ceil(shown / max(height, width))
-
-
-def text_size(width: int) -> int:
-    """Font size, in pixels, beside pictures of this width."""
-    return min(max(width // 6, 13), 18)
-
-
-@cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib carries: it has the Greek letters and its digits are equally wide."""
-    matplotlib = imported()
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
-
-
-def line_height(size: int) -> int:
-    return sum(font(size).getmetrics())
-
-
-def measure(words: str, size: int, bold: bool = False) -> tuple[int, int]:
-    """Width and height of the box that `words` fill."""
-    if not words:
-        return 0, 0
-    each = words.split("\n")
-    return math.ceil(max(font(size, bold).getlength(line) for line in each)), len(each) * line_height(size)

@@ -21,7 +21,10 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
+from unsteep.pages.lettering import measure, wrapped
 from unsteep.pages.matplotlib import imported
+from unsteep.pages.ours import MARK
+from unsteep.pages.smoothing import smoothed, spans_decades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,11 +33,11 @@ if TYPE_CHECKING:
 COLOURS = ("#14405f", "#d3542a", "#3a8f78", "#9b5fa8", "#b58a1b", "#5b6b7a")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.6, 1.2, 1.6)), (0, (9, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "<")
+PIXELS, HEADING, LABEL = 13, 17, 240  # of 100 an inch: letters of labels and (bold) titles, and the width of a label
 INK, GRID, FAINT = "#2b2b2b", "#dcdcd8", "#b4b4ae"
 
 STYLE: dict[str, Any] = {
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
+    "figure.dpi": 200,
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.08,
     "font.family": "DejaVu Sans",
@@ -67,7 +70,11 @@ STYLE: dict[str, Any] = {
 }
 
 FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
-STAMPS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+STAMPS: dict[str, dict[str, Any]] = {
+    "png": {"Software": MARK},
+    "svg": {"Date": None, "Creator": MARK},
+    "pdf": {"CreationDate": None, "Creator": MARK},
+}
 
 
 def loss_curve(
@@ -94,7 +101,7 @@ def loss_curve(
         if width:
             top.plot(x, smoothed(y, width), color=COLOURS[0], label="smoothed")
             top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)  # beside the title
-        top.set(title=title, ylabel="loss", yscale="log" if spans_decades(y) else "linear")
+        top.set(title=_fitting(title, 3.2), ylabel="loss", yscale="log" if spans_decades(y) else "linear")
         if learning_rate is not None:
             x, rate = _columns("loss_curve", steps=steps, learning_rate=learning_rate)
             axes[1].plot(x, rate, color=COLOURS[1], linewidth=1.2)
@@ -105,8 +112,10 @@ def loss_curve(
     return Path(path)
 
 
-def schedule_plot(path: PathLike, curves: Mapping[str, Mapping[str, Any]], *, title: str = "Noise schedules") -> Path:
-    """Panels of alpha bar, log-SNR and beta against t, for one or many schedules.
+def schedule_plot(
+    path: PathLike, curves: Mapping[str, Mapping[str, Any]], *, title: str = "Noise schedules", dpi: float | None = None
+) -> Path:
+    """Panels of alpha bar, log-SNR and beta against t, for one or a few schedules.
 
     curves: name -> {"t", "alpha_bar", "logsnr", and "beta" or None}, each (n,). Values that are not finite, such as
     the log-SNR at t = 0, are left out. The panel of beta is there when any schedule has it.
@@ -116,7 +125,7 @@ def schedule_plot(path: PathLike, curves: Mapping[str, Mapping[str, Any]], *, ti
         raise ValueError("a schedule plot needs at least one schedule, got none: give name -> curves")
     if all(curve.get("beta") is None for curve in curves.values()):
         del panels["beta"]
-    with _figure(path, (2.6 * len(panels), 2.8)) as figure:
+    with _figure(path, (2.6 * len(panels) + (2.2 if len(curves) > 1 else 0), 2.6), dpi) as figure:
         for axes, (key, name) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             drawn = []
             for i, (label, curve) in enumerate(curves.items()):
@@ -127,10 +136,10 @@ def schedule_plot(path: PathLike, curves: Mapping[str, Mapping[str, Any]], *, ti
                 drawn.append(y)
             decades = key == "beta" and spans_decades(np.concatenate(drawn))
             axes.set(xlabel="$t$", xlim=(0, 1), yscale="log" if decades else "linear")
-            axes.set_title(name, fontweight="normal")
-        figure.suptitle(title, x=0.012, ha="left", fontweight="bold", fontsize=10.5)
+            axes.set_title(_fitting(name, 2.6), fontweight="normal")
+        _head(figure, title)
         if len(curves) > 1:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(curves), 4))
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     return Path(path)
 
 
@@ -152,7 +161,10 @@ def lines(
     """
     if not series:
         raise ValueError("a plot needs at least one line, got none: give name -> (x, y) or (x, y, lower, upper)")
-    with _figure(path, (6.4, 3.8)) as figure:
+    labels = {name: wrapped(name, PIXELS, LABEL) for name in series}
+    beside = 0.8 + max(measure(label, PIXELS)[0] for label in labels.values()) / 100 if len(series) > 1 else 0.0
+    tall = 0.2 * sum(label.count("\n") + 1 for label in labels.values()) if len(series) > 1 else 0.0
+    with _figure(path, (max(6.4, 4.4 + beside), max(3.8, tall))) as figure:
         axes = figure.subplots()
         for i, name in enumerate([*(name for name in series if name not in faint), *faint]):
             columns = series[name]
@@ -165,9 +177,10 @@ def lines(
                 label = f"{len(faint)} others" if i == len(series) - 1 else "_"
                 axes.plot(x, y, label=label, color=FAINT, linewidth=0.8, zorder=1)
                 continue
-            axes.plot(x, y, label=name, **_look(i), **_marks(i, len(x)))
+            axes.plot(x, y, label=labels[name], **_look(i), **_marks(i, len(x)))
             if band:
                 axes.fill_between(x, band[0], band[1], color=COLOURS[i % len(COLOURS)], alpha=0.15, linewidth=0)
+        title = _fitting(title, figure.get_figwidth() - beside - 0.9)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         _scale(axes, xlog, ylog)
         if len(series) > 1:
@@ -186,9 +199,8 @@ def panels(path: PathLike, curves: Mapping[str, tuple[str, ArrayLike, str, Array
             x, y = _columns(heading, x=xs, y=ys)
             axes.plot(x, y, color=COLOURS[i % len(COLOURS)], **_marks(i, len(x)))
             axes.set(xlabel=xlabel, ylabel=ylabel)
-            axes.set_title(heading, fontweight="normal")
-        if title:
-            figure.suptitle(title, x=0.012, ha="left", fontweight="bold", fontsize=10.5)
+            axes.set_title(_fitting(heading, 2.3), fontweight="normal")
+        _head(figure, title)
     return Path(path)
 
 
@@ -196,12 +208,14 @@ def brackets(path: PathLike, values: Mapping[str, tuple[float, float, float]], *
     """One row each: a mark at the value, and a line from its low to its high end. name -> (value, low, high)."""
     if not values:
         raise ValueError("brackets need at least one value, got none: give name -> (value, low, high)")
-    with _figure(path, (6.4, 0.7 + 0.32 * len(values))) as figure:
+    labels = [wrapped(name, PIXELS, LABEL) for name in values]
+    row = max(0.32, 0.2 * max(label.count("\n") + 1 for label in labels))
+    with _figure(path, (6.4, 0.7 + row * len(values))) as figure:
         axes = figure.subplots()
         for row, (value, low, high) in enumerate(values.values()):
             axes.plot([low, high], [row, row], color=COLOURS[0], linewidth=1.6, solid_capstyle="butt")
             axes.plot([value], [row], "o", color=COLOURS[0], markersize=5)
-        axes.set(xlabel=xlabel, yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.5, -0.5))
+        axes.set(xlabel=xlabel, yticks=range(len(values)), yticklabels=labels, ylim=(len(values) - 0.5, -0.5))
     return Path(path)
 
 
@@ -216,9 +230,8 @@ def scatter(path: PathLike, clouds: Mapping[str, ArrayLike], *, title: str = "")
             x = cloud[:, 0] if cloud.shape[1] > 1 else np.linspace(0, 1, len(cloud))
             y = cloud[:, 1] if cloud.shape[1] > 1 else np.sort(cloud[:, 0])
             axes.scatter(x, y, s=4, alpha=0.5, color=COLOURS[i], linewidths=0)
-            axes.set_title(name, fontweight="normal")
-        if title:
-            figure.suptitle(title, x=0.012, ha="left", fontweight="bold", fontsize=10.5)
+            axes.set_title(_fitting(name, 2.6), fontweight="normal")
+        _head(figure, title)
     return Path(path)
 
 
@@ -229,36 +242,8 @@ def drawn(plot: Callable[..., Path], *arguments: Any, **how: Any) -> Image.Image
         return Image.open(BytesIO(path.read_bytes())).convert("RGB")
 
 
-def smoothed(values: ArrayLike, width: float) -> np.ndarray:
-    """A running mean with Gaussian weights of standard deviation `width`, in points.
-
-    Centred, so it does not lag; at the ends, and beside values that are not finite, the weights that remain are
-    normalised to one. values: (n,). Returns float64 (n,).
-    """
-    values = np.asarray(values, dtype=np.float64)
-    reach = min(int(4 * width) + 1, len(values))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-    there = np.isfinite(values)
-
-    def mean_of(v: np.ndarray) -> np.ndarray:
-        return np.convolve(v, weights)[reach : reach + len(v)]
-
-    with np.errstate(invalid="ignore"):
-        return mean_of(np.where(there, values, 0.0)) / mean_of(there.astype(np.float64))
-
-
-def spans_decades(values: np.ndarray) -> bool:
-    """Whether positive values range over more than a factor of 20, stray ones aside: a logarithmic axis is due."""
-    finite = values[np.isfinite(values)]
-    positive = finite[finite > 0]
-    if positive.size == 0 or finite.min() < 0:
-        return False
-    low, high = np.quantile(positive, [0.01, 0.99])
-    return bool(high > 20 * low)
-
-
 @contextmanager
-def _figure(path: PathLike, size: tuple[float, float]) -> Iterator[Figure]:
+def _figure(path: PathLike, size: tuple[float, float], dpi: float | None = None) -> Iterator[Figure]:
     """A figure of `size` inches in the house style, written to `path` when the body is done."""
     matplotlib = imported()
     from matplotlib.figure import Figure
@@ -268,7 +253,19 @@ def _figure(path: PathLike, size: tuple[float, float]) -> Iterator[Figure]:
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         with replacing(path) as beside:
-            figure.savefig(beside, format=kind, metadata=STAMPS[kind])
+            figure.savefig(beside, format=kind, metadata=STAMPS[kind], dpi=dpi or "figure")
+
+
+def _head(figure: Figure, title: str) -> None:
+    """A title over all panels."""
+    if title:
+        words = _fitting(title, figure.get_figwidth() - 0.2)
+        figure.suptitle(words, x=0.012, ha="left", fontweight="bold", fontsize=10.5)
+
+
+def _fitting(title: str, inches: float) -> str:
+    """A title in lines that are no wider, but for formulas, which are not broken."""
+    return title if "$" in title else wrapped(title, HEADING, int(100 * inches))
 
 
 def _columns(name: str, **columns: ArrayLike) -> list[np.ndarray]:

@@ -148,15 +148,16 @@ class Pixels:
         columns: int | None = None,
         row_labels: Sequence[str] | None = None,
         column_labels: Sequence[str] | None = None,
+        captions: Sequence[str] | None = None,
         title: str = "",
         **_: Any,
     ) -> Image:
-        """A sheet of pictures (n, c, h, w)."""
+        """A sheet of pictures (n, c, h, w), or of one (c, h, w); `captions` stand above each."""
         from unsteep.pages import pictures
 
-        return pictures.grid(
-            self.tiles(samples).numpy(), columns, row_labels=row_labels, column_labels=column_labels, title=title
-        )
+        tiles = self.tiles(samples if samples.ndim > self.axes else samples[None]).numpy()
+        labels: dict[str, Any] = {"row_labels": row_labels, "column_labels": column_labels, "captions": captions}
+        return pictures.grid(tiles, columns, **labels, title=title)
 
     def describe(self) -> str:
         """In words."""

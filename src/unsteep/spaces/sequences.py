@@ -116,14 +116,16 @@ class Sequences:
         columns: int | None = None,
         row_labels: Sequence[str] | None = None,
         column_labels: Sequence[str] | None = None,
+        captions: Sequence[str] | None = None,
         title: str = "",
         **_: Any,
     ) -> Image:
-        """A sheet of sequences as lines."""
+        """A sheet of sequences as lines; `captions` stand above each."""
         from unsteep.pages import pictures
 
         tiles = self.tiles(samples).numpy()
-        return pictures.grid(tiles, columns, row_labels=row_labels, column_labels=column_labels, title=title)
+        labels: dict[str, Any] = {"row_labels": row_labels, "column_labels": column_labels, "captions": captions}
+        return pictures.grid(tiles, columns, **labels, title=title)
 
     def describe(self) -> str:
         """In words."""

@@ -10,6 +10,19 @@ except ImportError:  # Windows: two processes on one run are left to the user's 
     fcntl = None  # type: ignore[assignment]
 
 
+def held_by(folder: Path) -> str | None:
+    """The process that trains the run in a folder, by its id; None where none does, or where that cannot be known."""
+    path = Path(folder) / ".lock"
+    if not fcntl or not path.is_file():
+        return None
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "unknown"
+    return None
+
+
 class RunLock:
     """`with RunLock(folder): ...` holds `<folder>/.lock`, which carries the holder's process id.
 

@@ -10,13 +10,14 @@ import ast
 import inspect
 import itertools
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, is_dataclass
 from functools import cache
 from typing import Any
 
-from unsteep.storage.schema import join, kind_of, schema_of, show, words
+from unsteep.storage.schema import default_of, join, kind_of, schema_of, show, spelled, words
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,52 @@ class Setting:
 
 
 def settings(config: Any, key: str = "") -> Iterator[Setting]:
-    """All of a configuration, a component before its parts."""
-    cls: Any = type(config)
-    for name, (_, annotation) in schema_of(cls).items():
-        at, value = join(key, name), getattr(config, name)
+    """All of a configuration, a component before its parts. Of a class its defaults, also where not all are known."""
+    cls: Any = config if isinstance(config, type) else type(config)
+    for name, (field, annotation) in schema_of(cls).items():
+        at = join(key, name)
+        value = default_of(field) if config is cls else getattr(config, name)
         means = meaning(cls, name)
         if is_dataclass(value) and not isinstance(value, type):
             kind = kind_of(annotation)
             yield Setting(at, " | ".join(kind.names), kind.call(type(value)), means)
             yield from settings(value, at)
         else:
-            yield Setting(at, words(annotation), "none" if value is None else _shown(value), means)
+            shown = "to be given" if value is MISSING else "none" if value is None else _shown(value)
+            yield Setting(at, words(annotation), shown, means)
+
+
+def gist(cls: type) -> str:
+    """What a component is, in the first sentence of its docstring, or of its file's where its own speaks of its fields;
+    empty where there is none."""
+    said = inspect.cleandoc(cls.__doc__ or "")
+    named = re.match(r"`?(\w+)`?(?=[:, ])", said)
+    if not said or said.startswith(f"{cls.__name__}(") or (named and named[1] in schema_of(cls)):  # or by dataclasses
+        said = inspect.cleandoc(getattr(sys.modules.get(cls.__module__), "__doc__", None) or "")
+    words = " ".join(said.split("\n\n")[0].split())
+    first = re.split(r"(?<=[^.\d])\.(?= [A-Z`]|$)|[:;](?: |$)", words, maxsplit=1)[0].removesuffix(
+        ", before it is built"
+    )
+    return first if first.count("(") == first.count(")") else first.rpartition(" (")[0]
+
+
+def in_words(config: Any, *, usual: bool = False) -> str:
+    """A component and what of it was set, or, with what is `usual`, all that is: 'Folder: path photos, size 16,
+    labelled'."""
+    cls: Any = type(config)
+    told = []
+    for name, (field, _) in schema_of(cls).items():
+        value, said = getattr(config, name), name.replace("_", " ")
+        if (value == default_of(field) and not usual) or value in (None, False, "", ()):
+            continue
+        told.append(said if value is True else f"{said} {_worded(value)}")
+    return f"{spelled(cls)}{': ' if told else ''}{', '.join(told)}"
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " and ".join(map(_worded, value))
+    return f"({in_words(value)})" if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _shown(value: Any) -> str:

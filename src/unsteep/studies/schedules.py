@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -34,49 +32,68 @@ from unsteep.training.report import curves, shown
 
 STAGES = 9
 SIZE = 64
+DPI = 110  # of curves, so that their letters are as large as those beside the pictures
 
 
-def named() -> dict[str, Schedule]:
-    """The schedules with their defaults, by the names that a configuration gives them, and well-known settings."""
+def families() -> dict[str, dict[str, Schedule]]:
+    """The schedules with their defaults, by the names that a configuration gives them, and well-known settings; few in
+    each family, to be told apart on a plot."""
     return {
-        "LinearBetas": LinearBetas(),
-        "LinearBetas zero_terminal": LinearBetas(zero_terminal=True),
-        "QuadraticBetas": QuadraticBetas(),
-        "QuadraticBetas 0.00085..0.012": QuadraticBetas(start=0.00085, end=0.012),
-        "ConstantBetas": ConstantBetas(),
-        "SigmoidBetas": SigmoidBetas(),
-        "CosineBetas": CosineBetas(),
-        "VP": VP(),
-        "Cosine": Cosine(),
-        "SigmoidAlphaBar": SigmoidAlphaBar(),
-        "Laplace": Laplace(),
-        "Flow": Flow(),
-        "Karras": Karras(),
-        "Shifted 256": Shifted(schedule=Cosine(), size=256),
-        "Shifted Flow 192": Shifted(schedule=Flow(), size=192),
+        "Linear and constant betas": {
+            "LinearBetas": LinearBetas(),
+            "LinearBetas zero_terminal": LinearBetas(zero_terminal=True),
+            "VP": VP(),
+            "ConstantBetas": ConstantBetas(),
+        },
+        "Curved betas": {
+            "QuadraticBetas": QuadraticBetas(),
+            "QuadraticBetas 0.00085..0.012": QuadraticBetas(start=0.00085, end=0.012),
+            "SigmoidBetas": SigmoidBetas(),
+            "CosineBetas": CosineBetas(),
+        },
+        "In continuous time": {
+            "Cosine": Cosine(),
+            "Shifted 256": Shifted(schedule=Cosine(), size=256),
+            "SigmoidAlphaBar": SigmoidAlphaBar(),
+            "Laplace": Laplace(),
+        },
+        "Flows and exploding variance": {
+            "Flow": Flow(),
+            "Shifted Flow 192": Shifted(schedule=Flow(), size=192),
+            "Karras": Karras(),
+        },
     }
 
 
+def named() -> dict[str, Schedule]:
+    """All of them by name."""
+    return {name: schedule for family in families().values() for name, schedule in family.items()}
+
+
 def draw(path: Path, image: Path | None = None) -> None:
-    """Curves of all schedules above, `image` under each of them below, as one picture at `path`."""
+    """Family by family, the curves of its schedules and `image` under each of them, as one picture at `path`."""
     space = Pixels(channels=3, size=SIZE)
     x0 = space.encode(torch.from_numpy(_flower() if image is None else _read(image))[None])
     eps = NoiseSource([0]).normal(x0, draw=0)
     times = torch.linspace(0, 1, STAGES, dtype=torch.float64)
-    rows = [
-        torch.cat([space.decode(shown(add_noise(x0, eps, schedule(t)), schedule(t))) for t in times]).numpy()
-        for schedule in named().values()
-    ]
     labels = [f"t = {float(t):.3g}" for t in times]
-    strip = pictures.strip(np.stack(rows), row_labels=list(named()), column_labels=labels, scale=2)
-    with TemporaryDirectory() as folder:
-        curve = Path(folder) / "curves.png"
-        plots.schedule_plot(curve, {name: curves(schedule) for name, schedule in named().items()})
-        above = Image.open(BytesIO(curve.read_bytes())).convert("RGB")
-    width = max(above.width, strip.width)
-    sheet = Image.new("RGB", (width, above.height + strip.height), strip.getpixel((0, 0)))
-    sheet.paste(above, ((width - above.width) // 2, 0))
-    sheet.paste(strip, ((width - strip.width) // 2, above.height))
+    above, below = [], []
+    for family, schedules in families().items():
+        told = {name: curves(schedule) for name, schedule in schedules.items()}
+        above.append(plots.drawn(plots.schedule_plot, told, title=family, dpi=DPI))
+        rows = [
+            torch.cat([space.decode(shown(add_noise(x0, eps, schedule(t)), schedule(t))) for t in times]).numpy()
+            for schedule in schedules.values()
+        ]
+        below.append(pictures.strip(np.stack(rows), row_labels=list(schedules), column_labels=labels))
+    edge, width = max(part.width for part in below), max(part.width for part in (*above, *below))
+    sheet = Image.new("RGB", (width, sum(part.height for part in (*above, *below))), below[0].getpixel((0, 0)))
+    top = 0
+    for curve, strip in zip(above, below, strict=True):
+        sheet.paste("white", (0, top, width, top + curve.height))
+        sheet.paste(curve, (0, top))
+        sheet.paste(strip, (edge - strip.width, top + curve.height))  # the times of all families below each other
+        top += curve.height + strip.height
     pictures.save(sheet, path)
 
 

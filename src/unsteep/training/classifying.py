@@ -22,8 +22,9 @@ from unsteep.networks.encoder import EncoderConfig
 from unsteep.networks.precision import Asked, decided, run_in
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives.classification import Classification
-from unsteep.opening import chosen_device
+from unsteep.opening import chosen_device, lacking
 from unsteep.pages import pictures
+from unsteep.pages.lettering import settable
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_tensors, load_text
@@ -162,7 +163,8 @@ class ClassifierTask:
             labels.append(f"t = {t:g}\n{int((told == rows.label).sum())} of {len(told)} right")
         tiles = space.tiles(torch.cat(sheet))
         if tiles is not None:
-            names = [self.description.names[i] for i in rows.label.tolist()]
+            said = settable(self.description.names)
+            names = [said[i] for i in rows.label.tolist()]
             shown = tiles.unflatten(0, (len(LEVELS), -1)).numpy()
             pictures.save(pictures.strip(shown, row_labels=labels, column_labels=names), path)
 
@@ -183,8 +185,9 @@ def read_classifier(path: Path) -> tuple[dict[str, Tensor], ClassifierDescriptio
     if folder is None or not (folder / FILE).exists():
         run = path / "run.toml"
         is_one = (path / FILE).exists() or (run.exists() and run.read_text().startswith('type = "Classifier'))
-        what = "has no checkpoint yet; go on" if is_one else f"is not a classifier: it has no {FILE}; train one"
-        raise ValueError(f"{path} {what} with unsteep train-classifier")
+        if is_one:
+            raise ValueError(f"{path} {lacking(path, 'go on with unsteep train-classifier')}")
+        raise ValueError(f"{path} is not a classifier: it has no {FILE}; train one with unsteep train-classifier")
     verify(folder)
     return load_tensors(folder, "ema"), _read(folder, load_text(folder, FILE))
 

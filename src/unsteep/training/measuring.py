@@ -113,7 +113,7 @@ class Measurements:
         least = min((value.value for value in self.values.values()), default=math.inf)
         self.values[task.step] = found
         which = ", the lowest so far" if found.value < least < math.inf else ""
-        say(f"{'measured':>12}  FID {brief(found)} after {task.step:,} steps{which}")
+        say(f"{'measured':>12}  FID {found} after {task.step:,} steps{which}")
         return as_values(found)
 
     def told(self) -> Iterator[str]:
@@ -121,14 +121,8 @@ class Measurements:
         found = best(self._out, self.values)
         if found is not None and found[0] != max(self.values):
             step, folder = found
-            said = f"the lowest FID, {brief(self.values[step])}, was after {step:,} steps"
+            said = f"the lowest FID, {self.values[step]}, was after {step:,} steps"
             yield f"{said}: unsteep sample {shlex.quote(str(folder))}"
-
-
-def brief(of: Interval) -> str:
-    """As in 12.3 ± 0.5."""
-    digits = 1 if of.value >= 10 else 2 if of.value >= 1 else 4
-    return f"{of.value:.{digits}f} ± {of.half:.{digits}f}"
 
 
 def best(out: Path, values: Mapping[int, Interval]) -> tuple[int, Path] | None:

@@ -22,7 +22,7 @@ from unsteep.training import diagnosis
 from unsteep.training.changes import history
 from unsteep.training.clock import in_words
 from unsteep.training.log import Sittings, whole_steps
-from unsteep.training.measuring import Measuring, best, brief, measured_in
+from unsteep.training.measuring import Measuring, best, measured_in
 
 T = TypeVar("T")
 
@@ -160,7 +160,7 @@ def _quality(page: Page, out: Path, about: dict[str, Any], log: list[dict[str, A
     shown = _some(sorted(values), ROWS)
     if found is not None and found[0] not in shown:
         shown = sorted([*shown, found[0]])
-    rows = [(f"{step:,}", brief(values[step]), "lowest" if found and found[0] == step else "") for step in shown]
+    rows = [(f"{step:,}", str(values[step]), "lowest" if found and found[0] == step else "") for step in shown]
     page.table(rows, ["step", "FID", ""])
     if found is not None:
         page.text(f"The checkpoint of step {found[0]:,} has the lowest FID of those that are kept. To sample it:")

@@ -18,7 +18,10 @@ from unsteep.core.schedules import Schedule, levels_of
 from unsteep.data.reading import some
 from unsteep.hearing import condition_of
 from unsteep.model import Model
+from unsteep.model.beginning import beginning
+from unsteep.model.request import Request, request
 from unsteep.pages import animation, pictures, plots
+from unsteep.pages.lettering import settable
 from unsteep.sampling import Ancestral, Step
 from unsteep.training.page import REAL, note, write
 
@@ -72,7 +75,7 @@ def samples_sheet(
     taken = _afford(usual, most, n)
     labels = [i for i in range(len(names)) for _ in range(COLUMNS)] or None
     samples = model.sample(n, label=labels, steps=taken)
-    pictures.save(space.show(samples, columns=COLUMNS, row_labels=names or None), path)
+    pictures.save(space.show(samples, columns=COLUMNS, row_labels=settable(names) or None), path)
     return taken
 
 
@@ -143,8 +146,7 @@ def reverse_pictures(model: Model, movie: Path, strip: Path, data: DataSet, most
     n = 16 if not model.names else min(len(model.names), 20)
     condition = _conditions(model, data, n)
     taken = _afford(_steps(model), most, n)
-    steps = list(model.trajectory(0, n, condition, steps=taken, solver=Ancestral()))
-    film(model, steps, movie, condition)
+    steps = film(model, request(model, n, condition=condition, steps=taken, solver=Ancestral()), movie)
     chosen = [steps[round(i)] for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()]
     valid = None if condition is None or VALID not in condition else condition[VALID][:4].cpu()
     rows = [model.space.tiles(model.space.decode(step.estimate.x0[:4], valid)) for step in chosen]
@@ -159,14 +161,19 @@ def shown(x_t: Tensor, level: NoiseLevel) -> Tensor:
     return x_t / like(level.scale.clamp(min=1), x_t)
 
 
-def film(model: Model, steps: list[Step], path: Path, condition: Condition | None = None) -> None:
-    """The x of every step, from noise to sample, as an animation. ValueError where samples are no pictures."""
-    valid = None if condition is None or VALID not in condition else condition[VALID].cpu()
-    frames = [model.space.tiles(model.space.decode(shown(step.x, step.level), valid)) for step in steps]
+def film(model: Model, of: Request, path: Path) -> list[Step]:
+    """The noise that a request's samples begin as, and the x of every step from there, as an animation; the steps.
+    ValueError where samples are no pictures."""
+    x, level = beginning(model, of)
+    steps = list(model.steps(of))
+    valid = None if of.condition is None or VALID not in of.condition else of.condition[VALID].cpu()
+    way = [(x, level), *((step.x, step.level) for step in steps)]
+    frames = [model.space.tiles(model.space.decode(shown(x, level), valid)) for x, level in way]
     if frames[0] is None:
         raise ValueError(f"{path}: these samples are {model.space.describe()}, not pictures, and have no animation")
     drawn = torch.stack([tiles for tiles in frames if tiles is not None])
-    animation.gif(drawn.numpy(), path, captions=[f"t = {float(step.level.t):.2f}" for step in steps])
+    animation.gif(drawn.numpy(), path, captions=[f"t = {float(level.t):.2f}" for _, level in way])
+    return steps
 
 
 def report(model: Model, out: Path, data: DataSet, steps: int, batch: int) -> None:

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
 from unsteep.data.choosing import shorten
-from unsteep.pages.files import replacing
+from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text
 from unsteep.storage.foreign import reading, text_of, why
@@ -114,6 +114,7 @@ def _made(
     run: Any, out: Path, force: bool, device: str, trust: Any, data: DataSet | None = None
 ) -> tuple[Any, DataSet, Task]:
     """The run with what it took, its data, and its task. ValueError for whatever does not fit, or lies in `out`."""
+    check_place(out)
     check_logs(run.train.log)
     if (out / "run.toml").exists() and not force:
         raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")

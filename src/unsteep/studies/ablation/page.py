@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unsteep.metrics.interval import Interval
 from unsteep.pages import pictures, plots
 from unsteep.pages.html import Cell, Page, unbroken
 from unsteep.storage import config
@@ -111,19 +110,16 @@ def _row(cell: Combination, result: Outcome | None) -> list[Cell]:
     if result.diverged:
         return [*head, f"diverged at {_where(result)}", None, None]
     bits = result.values["bits-per-dim"]
-    return [*head, unbroken(f"{bits.value:.3f} ± {bits.half:.3f}"), *_judged(result.values)]
+    return [*head, unbroken(str(bits)), *_judged(result.values)]
 
 
 def _judged(values: Values) -> list[Cell]:
     """The energy distance, and the share that is as asked."""
 
-    def bracketed(value: Interval | None, digits: int, unit: str) -> str | None:
-        if value is None:
-            return None
-        return unbroken(f"{value.value:.{digits}f}{unit} [{value.low:.{digits}f}, {value.high:.{digits}f}]")
+    def bracketed(name: str, factor: float, unit: str = "") -> str | None:
+        return unbroken((values[name] * factor).bracketed(unit)) if name in values else None
 
-    energy, share = values.get("energy"), values.get("agreement")
-    return [bracketed(energy and energy * 1000, 1, ""), bracketed(share and share * 100, 0, "%")]
+    return [bracketed("energy", 1000), bracketed("agreement", 100, "%")]
 
 
 def _show_samples(page: Page, results: Mapping[str, Outcome], judge: Judge, out: Path) -> None:
