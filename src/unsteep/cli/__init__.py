@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from unsteep import __version__
 from unsteep.cli.allocator import keep_freed
 from unsteep.cli.examples import ending
+from unsteep.cli.terminal import say
 
 app = App(
     name="unsteep",
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         _fail(_as_option(str(error), sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -119,9 +120,9 @@ def _options(verb: Callable[..., object]) -> dict[str, str]:
 
 
 def _fail(message: str) -> None:
-    print(f"unsteep: {' '.join(message.split())}", file=sys.stderr)
+    say(f"unsteep: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    say(f"warning: {message}", file=sys.stderr)

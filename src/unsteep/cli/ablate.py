@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 if TYPE_CHECKING:
     from unsteep.studies.ablation.grid import Combination
 
@@ -105,7 +107,7 @@ def ablate(
     )
     if done is None:
         return 130
-    print(f"\nlook at  {folder / 'index.html'}  ({len(done)} of {len(GRID)} cells)")
+    say(f"\nlook at  {folder / 'index.html'}  ({len(done)} of {len(GRID)} cells)")
     return 0
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 
 def bench(
     recipe_or_run: str = "digits",
@@ -43,7 +45,6 @@ def bench(
     """
     import shlex
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -51,6 +52,7 @@ def bench(
     from unsteep.benchmarks.bench import BATCHES
     from unsteep.benchmarks.bench import bench as measure
     from unsteep.cli.common import chosen_device, nearest
+    from unsteep.cli.terminal import Terminal
     from unsteep.pages.files import check_folder
     from unsteep.recipes import RECIPES
 
@@ -69,21 +71,21 @@ def bench(
         progress=True,
     )
     for name, value in (*found.machine.facts, ("network", page.network(found))):
-        print(f"{name:>12}  {value}")
-    console = Console()
+        say(f"{name:>12}  {value}")
+    console = Terminal()
     tables = (("", page.CEILINGS, page.ceiling_rows(found)), (page.COUNTED, page.SPEEDS, page.speed_rows(found)))
     for title, header, rows in tables:
-        print(f"\n{title}" if title else "")
+        say(f"\n{title}" if title else "")
         table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right")
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table, highlight=False)
-    print("\n" + "\n".join(found.verdict))
+    say("\n" + "\n".join(found.verdict))
     if out is not None:
         words = ["unsteep", "bench", recipe_or_run, *(["--data", data] if data else [])]
         words += [word for change in settings or [] for word in ("--set", change)]
         words += ["--batches", *map(str, batches or BATCHES), "--seconds", f"{seconds:g}", "--out", str(out)]
-        print(f"look at  {page.write(found, out, shlex.join(words))}")
+        say(f"look at  {page.write(found, out, shlex.join(words))}")
     return 0

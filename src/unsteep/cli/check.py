@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 Group = Literal["numbers", "schedules", "solvers", "moments", "guidance", "run"]
 
 
@@ -38,18 +40,18 @@ def check(
     """
     import time
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from unsteep.checks import whole as study
     from unsteep.cli.common import chosen_device, chosen_solver
+    from unsteep.cli.terminal import Terminal
 
     device, began = chosen_device(device), time.monotonic()
     one: Any = chosen_solver(solver, None, (), None)
     found = study.check(run, only=only or (), solver=one, device=device, trust=trust, progress=True)
     rows = [row for group in found.values() for row in group]
-    print(study.machine(device))
+    say(study.machine(device))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for heading, width in (("", 40), ("expected", 15), ("measured", 13), ("", 6)):
         table.add_column(heading, width=width, no_wrap=True)  # 80 in all
@@ -59,10 +61,10 @@ def check(
         for row in of:
             verdict = Text(row.verdict, styles[row.verdict])
             table.add_row(*map(Text, (f"  {row.name}", row.expected, row.got)), verdict)
-    Console().print(table, highlight=False)
-    print()
+    Terminal().print(table, highlight=False)
+    say()
     for row in rows:
         if row.verdict != "ok":
-            print(f"{row.verdict}  {row.name}: expected {row.expected}, got {row.got}")
-    print(study.verdict(rows, time.monotonic() - began))
+            say(f"{row.verdict}  {row.name}: expected {row.expected}, got {row.got}")
+    say(study.verdict(rows, time.monotonic() - began))
     return 0 if all(row.passed for row in rows) else 1

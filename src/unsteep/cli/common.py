@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 if TYPE_CHECKING:
     from unsteep.guidance.setting import Guidance
     from unsteep.model import Model
@@ -86,7 +88,7 @@ def run_in(model: Model, precision: Precision, rows: int) -> None:
     """Runs a model in the precision of --precision, for so many samples at a time, and says which and why."""
     model.to(precision=precision, rows=max(1, rows))  # fewer are refused by the verb, by their name
     if precision != "float32":
-        print(f"precision  {model.took}")
+        say(f"precision  {model.took}")
 
 
 def _held() -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from unsteep.cli.common import Precision
+from unsteep.cli.terminal import say
 
 if TYPE_CHECKING:
     from unsteep.evaluation.compare import Result
@@ -77,10 +78,10 @@ def compare(
     """
     import shlex
 
-    from rich.console import Console
     from rich.table import Table
 
     from unsteep.cli.common import chosen_device
+    from unsteep.cli.terminal import Terminal
     from unsteep.evaluation import compare as comparison
     from unsteep.pages.files import check_folder
 
@@ -112,8 +113,8 @@ def compare(
         table.add_column(heading, justify="right" if i else "left")
     for row in rows:
         table.add_row(*comparison.cells(row))
-    Console().print(table, highlight=False, markup=False)
-    print(f"\nlook at  {page}")
+    Terminal().print(table, highlight=False, markup=False)
+    say(f"\nlook at  {page}")
 
 
 def _names(subjects: tuple[Path, ...]) -> list[str]:

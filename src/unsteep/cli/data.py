@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 
 def data(path: Path, /, *, out: Path | None = None, force: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Look at a folder of pictures before training on it: how many, which sizes and kinds, classes, duplicates and
@@ -23,10 +25,10 @@ def data(path: Path, /, *, out: Path | None = None, force: Annotated[bool, Param
     force
         Overwrite a file that unsteep did not write.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from unsteep.cli.terminal import Terminal
     from unsteep.data.survey import sheet, survey
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
@@ -45,10 +47,10 @@ def data(path: Path, /, *, out: Path | None = None, force: Annotated[bool, Param
         table.add_row(name, Text(text))
     for i, text in enumerate(found.advice):
         table.add_row("" if i else "advice", Text(text))
-    Console().print(table, highlight=False)
+    Terminal().print(table, highlight=False)
     if out is not None:
         shown = sheet(found)
         folders = [file.split("/")[0] if "/" in file else "" for file in shown.files]
         tiles = shown.x.numpy()
         pictures.save(pictures.named(tiles, folders) if len(set(folders)) > 1 else pictures.grid(tiles), out)
-        print(f"\nlook at  {out}")
+        say(f"\nlook at  {out}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from unsteep.cli.common import Precision
+from unsteep.cli.terminal import say
 
 if TYPE_CHECKING:
     from unsteep.evaluation.evaluate import Evaluation
@@ -100,9 +101,8 @@ def evaluate(
     """
     import shlex
 
-    from rich.console import Console
-
     from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver
+    from unsteep.cli.terminal import Terminal
     from unsteep.evaluation import evaluating
     from unsteep.evaluation import page as evaluation_page
     from unsteep.pages.files import check_folder
@@ -137,7 +137,7 @@ def evaluate(
         progress=True,
     )
     if precision != "float32":
-        print(f"precision  {result.protocol.get('precision', 'float32')}")
+        say(f"precision  {result.protocol.get('precision', 'float32')}")
     words = ["unsteep", "evaluate", str(subject), *([] if data is None else ["--data", str(data)])]
     words += [*([] if split is None else ["--split", split]), "-n", str(result.protocol["samples"])]
     words += [*(["--metrics", *wanted] if wanted else []), "--features", features, "--seed", str(seed)]
@@ -148,8 +148,8 @@ def evaluate(
         words += [] if value is None else [f"--{name}", str(value)]
     words += [] if lpips is None else ["--lpips", *map(str, lpips)]
     page = evaluation_page.write(result, out, subject.resolve().name, shlex.join([*words, "--out", str(out)]))
-    show(result, Console())
-    print(f"\nlook at  {page}")
+    show(result, Terminal())
+    say(f"\nlook at  {page}")
 
 
 def show(result: Evaluation, console: Any) -> None:
@@ -171,5 +171,5 @@ def show(result: Evaluation, console: Any) -> None:
     of = result.protocol
     count = of["reference pictures"]
     real = "1 real picture" if count == 1 else f"{count} real pictures"
-    print(f"\n{of['samples']} samples, {real}, {of['features']} features; 95% intervals")
-    print(f"floor: {of['floor']}")
+    say(f"\n{of['samples']} samples, {real}, {of['features']} features; 95% intervals")
+    say(f"floor: {of['floor']}")

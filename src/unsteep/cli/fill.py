@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from unsteep.cli.common import Precision
+from unsteep.cli.terminal import say
 
 
 def fill(
@@ -132,4 +133,4 @@ def fill(
     kept = torch.where(missing, 128, whole).to(torch.uint8)
     names = ["original", "given", *(f"seed {seed + i}" for i in range(n))]
     pictures.save(pictures.grid(torch.cat([whole, kept, tiles]).numpy(), captions=names), out)
-    print(f"{many(n, 'filling')} of {photo.name} in {out}, {calls.rows / n:.4g} network calls each")
+    say(f"{many(n, 'filling')} of {photo.name} in {out}, {calls.rows / n:.4g} network calls each")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from unsteep.cli.common import Precision
+from unsteep.cli.terminal import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -115,7 +116,7 @@ def interpolate(
     if method != "latent":
         rows["slerp"] = between(model, *ends, method="slerp", **how)
     pictures.save(_sheet(model, *ends, rows), out)
-    print(f"{a.name} to {b.name} in {out}")
+    say(f"{a.name} to {b.name} in {out}")
 
 
 def _sheet(model: Model, a: Tensor, b: Tensor, rows: dict[str, Tensor]) -> Image:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 
 def invert(
     run: Path,
@@ -71,5 +73,5 @@ def invert(
     with replacing(out) as beside:
         save_file(tensors, beside, METADATA)
     calls, error = result.calls.double(), result.error
-    print(f"{many(len(examples), 'latent')} in {out}, {float(calls.mean()):.4g} network calls each")
-    print(f"they come back with an RMS error of {float(error.median()):.2g} (median; worst {float(error.max()):.2g})")
+    say(f"{many(len(examples), 'latent')} in {out}, {float(calls.mean()):.4g} network calls each")
+    say(f"they come back with an RMS error of {float(error.median()):.2g} (median; worst {float(error.max()):.2g})")

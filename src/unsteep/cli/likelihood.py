@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 
 def likelihood(
     run: Path,
@@ -62,10 +64,10 @@ def likelihood(
     trust
         Import the parts of one's own that the run or the model names.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from unsteep.cli.common import chosen_device
+    from unsteep.cli.terminal import Terminal
     from unsteep.evaluation import likelihood as study
     from unsteep.evaluation.examples import open_data
     from unsteep.opening import load
@@ -97,8 +99,8 @@ def likelihood(
         nats = value * result.nats
         style = "bold" if name == "bound" else None
         table.add_row(name, str(value), str(nats), style=style)
-    Console().print(table, highlight=False, markup=False)
-    print()
+    Terminal().print(table, highlight=False, markup=False)
+    say()
     for name, text in result.facts():
-        print(f"{name:>20}  {text}")
-    print(f"\nlook at  {out / 'likelihood.html'}  and  {out / 'terms.png'}")
+        say(f"{name:>20}  {text}")
+    say(f"\nlook at  {out / 'likelihood.html'}  and  {out / 'terms.png'}")

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 
 def rate_distortion(
     run: Path,
@@ -50,10 +52,10 @@ def rate_distortion(
     trust
         Import the parts of one's own that the run or the model names.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from unsteep.cli.common import chosen_device
+    from unsteep.cli.terminal import Terminal
     from unsteep.evaluation import rate_distortion as study
     from unsteep.evaluation.examples import open_data
     from unsteep.opening import load
@@ -73,6 +75,6 @@ def rate_distortion(
         table.add_column(heading, justify="right", no_wrap=True)
     for step, rate, rmse in measured.rows():
         table.add_row(str(step), f"{rate:.5f}", f"{rmse:.5f}")
-    Console().print(table, highlight=False)
-    print(f"\nL_0, what is missing of a lossless code: {measured.lossless} bits/dim")
-    print(f"look at  {out / 'rate-distortion.html'}")
+    Terminal().print(table, highlight=False)
+    say(f"\nL_0, what is missing of a lossless code: {measured.lossless} bits/dim")
+    say(f"look at  {out / 'rate-distortion.html'}")

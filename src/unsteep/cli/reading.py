@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from unsteep.cli.terminal import say
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -30,7 +32,7 @@ def _loaded(path: Path, **shape: Any) -> Any:
 
     loaded = load_picture(path, **shape)
     if done := changed(path, **shape):
-        print(f"{path}: {done}")
+        say(f"{path}: {done}")
     return loaded
 
 
@@ -160,7 +162,7 @@ def examples_at(path: Path, model: Model) -> DataSet:
     others = [name for name in examples.files if shape_of(there.open(at[settled(name)])) != (width, height)]
     if others:
         done = f"{len(others)} of {len(examples)} pictures cropped or scaled to {width} x {height}, as {others[0]}"
-        print(f"{path}: {done}")
+        say(f"{path}: {done}")
     return examples
 
 

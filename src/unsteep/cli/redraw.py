@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unsteep.cli.common import Precision
+from unsteep.cli.terminal import say
 
 
 def redraw(
@@ -109,4 +110,4 @@ def redraw(
     assert tiles is not None
     names = ["original", *(f"seed {seed + i}" for i in range(n))]
     pictures.save(pictures.grid(torch.cat([first, tiles]).numpy(), captions=names), out)
-    print(f"{many(n, 'drawing')} after {sketch.name} in {out}, {calls.rows / n:.4g} network calls each")
+    say(f"{many(n, 'drawing')} after {sketch.name} in {out}, {calls.rows / n:.4g} network calls each")

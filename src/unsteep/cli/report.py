@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 
 def report(
     run: Path,
@@ -36,7 +38,7 @@ def report(
     steps = read_run(run, trust).train.steps
     log = read_log(run / "log.jsonl")
     path = page.write(run, steps=steps, finished=bool(log) and log[-1]["step"] >= steps)
-    print(path)
+    say(path)
     if browse:
         import webbrowser
 

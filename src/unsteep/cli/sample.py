@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from unsteep.cli.common import Precision
+from unsteep.cli.terminal import say
 
 if TYPE_CHECKING:
     import torch
@@ -187,13 +188,13 @@ def sample(
             by_class = asked is not None or not model.names  # only a classifier then knows classes, in turn
             names = names_of(of, classes, asks["prompt"], by_class=by_class)
             write_samples(model, out, parts, of, names, None if given is None else given[:n])
-        print(f"{many(n, 'sample')} in {out}, {calls.rows / n:.4g} network calls each")
+        say(f"{many(n, 'sample')} in {out}, {calls.rows / n:.4g} network calls each")
     if movie is not None:
         from unsteep.training.report import film
 
         few = of.select(slice(0, min(n, 16)))
         film(model, few, movie)
-        print(f"the way of {many(few.n, 'sample')} in {movie}")
+        say(f"the way of {many(few.n, 'sample')} in {movie}")
 
 
 def _check_paths(out: Path | None, movie: Path | None, force: bool, reads: list[Path | None]) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 
 def schedules(
     *, plot: Path | None = None, image: Path | None = None, force: Annotated[bool, Parameter(negative=())] = False
@@ -22,9 +24,9 @@ def schedules(
     force
         Overwrite a file that unsteep did not write.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from unsteep.cli.terminal import Terminal
     from unsteep.pages import pictures
     from unsteep.pages.files import by_suffix
     from unsteep.pages.ours import check_file
@@ -41,7 +43,7 @@ def schedules(
         end, middle = schedule(1.0), schedule(0.5)
         share = float(end.alpha**2 / end.scale**2)
         table.add_row(name, f"{share:.4g}", f"{float(end.logsnr):.3f}", f"{float(middle.logsnr):.3f}")
-    Console().print(table, highlight=False)
+    Terminal().print(table, highlight=False)
     if plot is not None:
         draw(plot, image)
-        print(f"drawn in {plot}")
+        say(f"drawn in {plot}")

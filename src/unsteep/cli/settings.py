@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from unsteep.cli.terminal import say
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -36,19 +38,19 @@ def settings(name: str = "train", /) -> None:
     if name in RECIPES:
         show(listed(example(name)))
         if name in ASKS_MUCH:
-            print("\non a CPU, train takes the preset small; train --dry-run shows what a run would have")
+            say("\non a CPU, train takes the preset small; train --dry-run shows what a run would have")
     elif name in SOLVER:
-        print("unsteep sample RUN --solver NAME, which is one of\n")
+        say("unsteep sample RUN --solver NAME, which is one of\n")
         _choices({one: type(solver) for one, solver in SOLVERS.items()})
-        print("\nor one of your own, as module:Class; unsteep settings NAME has what --set changes of one")
+        say("\nor one of your own, as module:Class; unsteep settings NAME has what --set changes of one")
     elif name in known:
         _of_key(name, known[name])
     elif name in found:
         where, cls = found[name]
-        print(f"--set {where}={name}\n")
+        say(f"--set {where}={name}\n")
         show(listed(cls, where))
     elif solver := next((one for one in SOLVERS if name in (one, spelled(type(SOLVERS[one])))), None):
-        print(f"unsteep sample RUN --solver {solver}, with --set for each of\n")
+        say(f"unsteep sample RUN --solver {solver}, with --set for each of\n")
         show(listed(SOLVERS[solver]))
     else:
         raise ValueError(f"unknown name {name!r}; {nearest(name, [*RECIPES, *known, *found, *SOLVERS, *SOLVER])}")
@@ -63,9 +65,9 @@ def _of_key(key: str, places: list[tuple[type, Any]]) -> None:
     for _, annotation in places:
         choices |= kind_of(annotation).components
     if len(choices) > 1:
-        print(f"--set {key}=NAME, which is one of\n")
+        say(f"--set {key}=NAME, which is one of\n")
         _choices(choices)
-        print("\nor one of your own, as module:Class; unsteep settings NAME has the keys of one\n")
+        say("\nor one of your own, as module:Class; unsteep settings NAME has the keys of one\n")
     rows = [one for one in listed(example("folder")) if one.key == key or one.key.startswith(f"{key}.")]
     if not rows:  # of a component that does not stand in a usual run
         above = key.rpartition(".")[0]
@@ -79,10 +81,10 @@ def _of_key(key: str, places: list[tuple[type, Any]]) -> None:
 
 
 def _choices(choices: dict[str, type]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from unsteep.cli.terminal import Terminal
     from unsteep.storage.meanings import gist
 
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -90,8 +92,8 @@ def _choices(choices: dict[str, type]) -> None:
     table.add_column(overflow="fold")
     for name, cls in choices.items():
         table.add_row(name, Text(gist(cls)))
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table, highlight=False)
+    console = Terminal()
+    (console if console.is_terminal else Terminal(width=160)).print(table, highlight=False)
 
 
 def example(recipe: str) -> Any:
@@ -143,9 +145,10 @@ def _walked() -> Iterator[tuple[str, type, Any]]:
 
 def show(rows: Iterable[Setting]) -> None:
     """A table that fits the terminal."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from unsteep.cli.terminal import Terminal
 
     table = Table("key", "is", "may be", "means", box=None, pad_edge=False, header_style="bold")
     table.columns[0].no_wrap, table.columns[0].style = True, "cyan"
@@ -153,7 +156,7 @@ def show(rows: Iterable[Setting]) -> None:
         column.min_width, column.overflow = least, "fold"
     for row in rows:
         table.add_row(*map(Text, (row.key, row.value, row.words, row.meaning.removesuffix("."))))
-    console = Console()
+    console = Terminal()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Terminal(width=160)
     console.print(table, highlight=False)

@@ -26,10 +26,10 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     trust
         Import the parts of one's own that it names.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from unsteep.cli.terminal import Terminal
     from unsteep.opening import load
     from unsteep.storage.lock import held_by
     from unsteep.storage.meanings import in_words
@@ -72,7 +72,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, Text(value))
-    Console().print(table, highlight=False)
+    Terminal().print(table, highlight=False)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 if TYPE_CHECKING:
     from unsteep.studies.study import Study
     from unsteep.training.run import Run
@@ -140,8 +142,8 @@ def study(
         return 130
     from unsteep.studies.study import conclusions
 
-    print("\n" + "\n".join(conclusions(asked, done)))
-    print(f"\nlook at  {out / 'index.html'}")
+    say("\n" + "\n".join(conclusions(asked, done)))
+    say(f"\nlook at  {out / 'index.html'}")
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from unsteep.cli.common import USUAL, RunOptions, chosen_device
+from unsteep.cli.terminal import say
 
 Preset = Literal["small", "medium", "large"]
 
@@ -68,7 +69,9 @@ def train(
     cache.allow(options.cache)
     if resume:
         moved = [f"data.path={data}"] if data else []
-        finished = runs.resume([*moved, *settings], out, device=where, trust=trust or "file", measures=fid_on_the_way)
+        finished = runs.resume(
+            [*moved, *settings], out, device=where, trust=trust or "file", measures=fid_on_the_way, say=say
+        )
     else:
         chosen = recipe if config is None else runs.parsed(config.read_text(encoding="utf-8"), trust or "file")
         run = configured(
@@ -85,17 +88,19 @@ def train(
             from unsteep.cli.settings import show
             from unsteep.storage.meanings import settings as every
 
-            took = runs.plan(run, out, force=options.force, device=where, trust=trust, measures=fid_on_the_way)
-            print()
+            took = runs.plan(run, out, force=options.force, device=where, trust=trust, measures=fid_on_the_way, say=say)
+            say()
             show(every(took))
-            print("\nnothing was written; without --dry-run it is trained")
+            say("\nnothing was written; without --dry-run it is trained")
             return 0
-        finished = runs.start(run, out, force=options.force, device=where, trust=trust, measures=fid_on_the_way)
+        finished = runs.start(
+            run, out, force=options.force, device=where, trust=trust, measures=fid_on_the_way, say=say
+        )
     if not finished:
         return 130
-    print(f"\nlook at  {out / 'report.html'}  and  {out / 'samples.png'}")
-    print(f"next     unsteep sample {out} -n 64 --out samples.png{_asking(out)}")
-    print(f"         unsteep show {out}")
+    say(f"\nlook at  {out / 'report.html'}  and  {out / 'samples.png'}")
+    say(f"next     unsteep sample {out} -n 64 --out samples.png{_asking(out)}")
+    say(f"         unsteep show {out}")
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from unsteep.cli.common import USUAL, RunOptions, chosen_device
+from unsteep.cli.terminal import say
 
 
 def train_classifier(
@@ -64,13 +65,17 @@ def train_classifier(
         wanted["without noise"] = (with_noise(chosen, False), out / CONTROL)
     found = {}
     for name, (config, folder) in wanted.items():
-        print(f"training {name}, {config.train.steps} steps of {config.train.batch}, in {folder}")
+        say(f"training {name}, {config.train.steps} steps of {config.train.batch}, in {folder}")
         begun = (folder / "run.toml").exists() and not force
         if begun and read_run(folder) != config:
             raise ValueError(
                 f"{folder} holds a classifier with other settings; choose another --out, or begin anew with --force"
             )
-        if not (resume((), folder, device=where) if begun else start(config, folder, force=force, device=where)):
+        if not (
+            resume((), folder, device=where, say=say)
+            if begun
+            else start(config, folder, force=force, device=where, say=say)
+        ):
             return 130
         opened, (_, described) = open_classifier(folder, where), read_classifier(folder)
         found[name] = by_level(opened.module, measured, described.space, config.objective.schedule, n=n, seed=seed)
@@ -86,6 +91,6 @@ def train_classifier(
     words += [] if split == "test" else ["--split", split]
     page = write(found, out, facts, shlex.join([*words, "-n", str(n), "--seed", str(seed), "--out", str(out)]))
     for name, levels in found.items():
-        print(f"{name:>14}  {levels.mean:.1%} right on average over {len(levels.times)} levels{familiar}")
-    print(f"\nlook at  {page}")
+        say(f"{name:>14}  {levels.mean:.1%} right on average over {len(levels.times)} levels{familiar}")
+    say(f"\nlook at  {page}")
     return 0

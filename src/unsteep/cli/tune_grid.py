@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from unsteep.cli.terminal import say
+
 if TYPE_CHECKING:
     from unsteep.model.tuned_grid import TunedGrid
 
@@ -79,20 +81,21 @@ def tune_grid(
         if tuned.gain > 1:
             study.keep(tuned, model, folder)
     _print(tuned)
-    print(f"{tuned.walks} grids tried, {tuned.calls:,} network calls, {tuned.seconds:.0f} s")
+    say(f"{tuned.walks} grids tried, {tuned.calls:,} network calls, {tuned.seconds:.0f} s")
     if tuned.gain <= 1:
-        print("no gain on the held-out seeds, so nothing was kept; try more --seeds or --evaluations")
+        say("no gain on the held-out seeds, so nothing was kept; try more --seeds or --evaluations")
         return
-    print(f"kept in  {folder / 'statistics.safetensors'} as {tuned.name}")
+    say(f"kept in  {folder / 'statistics.safetensors'} as {tuned.name}")
     options = [("steps", steps), ("solver", solver), ("order", order), *(("set", one) for one in settings or [])]
     options += [("guidance", f"{guidance:g}")] if guidance != 1 else []
     same = "".join(f" --{name} {value}" for name, value in options if value is not None)
-    print(f"next     unsteep sample {run}{same} --grid tuned")
+    say(f"next     unsteep sample {run}{same} --grid tuned")
 
 
 def _print(tuned: TunedGrid) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from unsteep.cli.terminal import Terminal
 
     levels = Table(box=None, header_style="bold")
     for heading in ("level", "t before", "sigma/alpha", "t tuned", "sigma/alpha"):
@@ -106,7 +109,7 @@ def _print(tuned: TunedGrid) -> None:
         errors.add_column(heading, justify="left" if heading.startswith("distance") else "right", no_wrap=True)
     for name, (before, after) in (("tuning seeds", tuned.tuning), ("held-out seeds", tuned.held_out)):
         errors.add_row(name, f"{before:.3g}", f"{after:.3g}", f"{before / after:.2f}")
-    console = Console()
+    console = Terminal()
     console.print(levels, highlight=False)
     console.print()
     console.print(errors, highlight=False)

@@ -19,10 +19,10 @@ def verify(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = Fal
     trust
         Import the parts of one's own that the run names.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from unsteep.cli.terminal import Terminal
     from unsteep.training.verifying import verified
 
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -33,5 +33,5 @@ def verify(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = Fal
     for one in found:
         mark = Text("good", style="green") if one.good else Text("bad", style="red")
         table.add_row(mark, Text(one.what), Text(one.said))
-    Console().print(table, highlight=False)
+    Terminal().print(table, highlight=False)
     return 0 if all(one.good for one in found) else 1

@@ -7,6 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unsteep.cli.terminal import for_file
+
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
@@ -106,6 +108,6 @@ def _write_folder(out: Path, samples: Iterable[torch.Tensor], names: list[str] |
     (out / ".unsteep").write_text("samples: no data of a folder above\n", encoding="utf-8")
     for i, sample in enumerate(samples):
         picture = sample.permute(1, 2, 0).numpy()
-        where = out if names is None else out / names[i].replace("/", "-")
+        where = out if names is None else out / for_file(names[i])
         where.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(where / f"{i:06d}.png")
