@@ -6,16 +6,18 @@ brought back, and other ranges are refused. Float pictures whose values all lie 
 taken for bytes; others stay as they are, continuous. Nothing is rescaled by guesswork, and pickled objects are refused.
 """
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unsteep.core.budget import fits
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import BYTES, WORDS, Examples
@@ -194,7 +196,7 @@ def plain_arrays(path: Path) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            if "pickle" in str(error):
+            if "pickle" in str(error) or "Python objects" in str(error):
                 raise ValueError("pickled objects or junk, which are refused") from error
             raise
 
@@ -204,7 +206,7 @@ def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray
     if not path.is_file():
         raise ValueError(f"data.path: expected a .npy or .npz file, found none at {path}: give the file")
     with plain_arrays(path):
-        content = np.load(path, allow_pickle=False)
+        content = opened(path)
     if isinstance(content, np.ndarray):
         if key or labels_key:
             raise ValueError(f"{path} is one array without a name: leave data.key and data.labels_key empty")
@@ -213,6 +215,17 @@ def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray
         chosen, labels = _choose_keys(path, content.files, key, labels_key)
         with plain_arrays(path):
             return np.asarray(content[chosen]), np.asarray(content[labels]) if labels else None, f"{path}[{chosen}]"
+
+
+def opened(path: Path) -> Any:
+    """What np.load gives, of sizes that are there and may be used: a .npy is mapped, and the arrays of a .npz are
+    looked at before they are unpacked."""
+    if not zipfile.is_zipfile(path):
+        return np.load(path, mmap_mode="c", allow_pickle=False)
+    with zipfile.ZipFile(path) as archive:
+        most = max((info.file_size for info in archive.infolist()), default=0)
+    fits(most, f"{path}: the largest of its arrays", "save it as .npy, which is read where it lies")
+    return np.load(path, allow_pickle=False)
 
 
 def _choose_keys(path: Path, names: list[str], key: str, labels_key: str) -> tuple[str, str]:

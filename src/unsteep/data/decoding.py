@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BufferedReader
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -183,7 +185,7 @@ def _made(
         return _found(places, chosen, form, made, None if x is None else torch.from_numpy(x[:rows]), None)
     with entry.writing() as folder:
         fits = size <= cache.room()
-        x = np.memmap(folder / VALUES, form.dtype, mode="w+", shape=shape) if fits and size else None
+        x = reserved(folder / VALUES, form.dtype, shape) if fits and size else None
         made, rows = _walked(places, chosen, form, wanted, x, watched)
         if x is not None:
             x.flush()
@@ -193,6 +195,21 @@ def _made(
         (folder / WHAT).write_text(json.dumps(made), encoding="utf-8")
     found = _read(entry, places, chosen, form)
     return _found(places, chosen, form, made, None, None) if found is None else found
+
+
+def reserved(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap | None:
+    """Numbers of this shape in a file, whose space is taken before they are mapped: a full disk would end the process
+    without a word. None where there is none."""
+    x = np.memmap(path, dtype, mode="w+", shape=shape)
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, x.nbytes)
+    except AttributeError:  # not of this system
+        return x
+    except OSError:
+        path.unlink(missing_ok=True)
+        return None
+    return x
 
 
 def _walked(

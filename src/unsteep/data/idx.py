@@ -8,6 +8,7 @@ their files alike; EMNIST puts the name of one of its sets in front and stores e
 """
 
 import gzip
+import io
 import re
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from unsteep.core.budget import fits
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
@@ -40,10 +42,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 def _read_idx(path: Path) -> np.ndarray:
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":  # what it is, not what it is called: some downloads unpack and keep the name
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: broken gzip file ({error}): get it again") from error
+        content = _unpacked(content, path)
     if len(content) < 4 or content[:2] != b"\0\0":
         raise ValueError(
             f"{path}: an idx file starts with two zero bytes, got {content[:4].hex() or 'nothing'}: get it again"
@@ -58,6 +57,19 @@ def _read_idx(path: Path) -> np.ndarray:
     if size != prod(shape):
         raise ValueError(f"{path}: the head declares {shape}, {prod(shape)} bytes, got {size}: get it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
+    """What a gzip file holds, and no more of it than its head declares, and one byte."""
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            head = file.read(4)
+            head += file.read(4 * head[3]) if len(head) == 4 else b""
+            sides = [int.from_bytes(head[at : at + 4], "big") for at in range(4, len(head), 4)]
+            fits(prod(sides), f"{path}: unpacked it", "get it again")
+            return head + file.read(prod(sides) + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path}: broken gzip file ({error}): get it again") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from unsteep.core.budget import Room
 from unsteep.data.searching import OURS, formats
 
 Crop = Literal["center", "stretch"]
 Readable = Path | io.BytesIO
 
+UNPACKED = Room(1 << 30)  # bytes of pictures that are unpacked at once, by all threads
+COPIES = 12  # bytes a pixel, of all that is made of it on the way
 DRAWN = "drawn by unsteep"
 
 
@@ -46,17 +49,23 @@ def load_picture(
         image.draft(
             None, (2 * max(height, width), 2 * max(height, width))
         )  # JPEG only: unpack at a half, quarter or eighth, still twice too large
-        image.load()
-        sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-        ImageOps.exif_transpose(image, in_place=True)
-        if bits == 16:
-            plain = _sixteen_bits(image, sixteen_bits)
-        elif channels == 4:
-            plain = (_eight_bits(image) if sixteen_bits else image).convert("RGBA")
-        else:
-            plain = _eight_bits(image) if sixteen_bits else _on_white(image)
-            plain = plain.convert("L" if channels == 1 else "RGB")
+        across, down = image.size
+        with UNPACKED.taken(across * down * COPIES):
+            return _brought(image, height=height, width=width, crop=crop, channels=channels, bits=bits)
 
+
+def _brought(image: Image.Image, *, height: int, width: int, crop: Crop, channels: int, bits: int) -> np.ndarray:
+    """An open picture, unpacked and brought to its form."""
+    image.load()
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    ImageOps.exif_transpose(image, in_place=True)
+    if bits == 16:
+        plain = _sixteen_bits(image, sixteen_bits)
+    elif channels == 4:
+        plain = (_eight_bits(image) if sixteen_bits else image).convert("RGBA")
+    else:
+        plain = _eight_bits(image) if sixteen_bits else _on_white(image)
+        plain = plain.convert("L" if channels == 1 else "RGB")
     left, top = _margins(plain.size, (width, height)) if crop == "center" else (0.0, 0.0)
     across, down = plain.size
     cut = plain.resize((width, height), Image.Resampling.LANCZOS, (left, top, across - left, down - top))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unsteep.core.protocols import Split
-from unsteep.data.arrays import plain_arrays
+from unsteep.data.arrays import opened, plain_arrays
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
 
@@ -34,7 +34,7 @@ class Timelines:
         if not path.is_file():
             raise ValueError(f"data.path: expected a .npz file, found none at {path}: give the file")
         with plain_arrays(path):
-            stored = np.load(path, allow_pickle=False)
+            stored = opened(path)
             arrays = {} if isinstance(stored, np.ndarray) else {name: stored[name] for name in stored.files}
         if "x" not in arrays or "lengths" not in arrays:
             there = ", ".join(arrays) or "one array without a name"

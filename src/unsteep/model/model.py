@@ -6,7 +6,7 @@ pictures = model.sample(16, label=4, steps=50, seed=0)      # uint8 (16, c, h, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from unsteep.hearing import Label
 from unsteep.hearing.picture import noised
 from unsteep.likelihood import BoundTerms, ReverseVariance
 from unsteep.model.bounded import bounded
+from unsteep.model.description import Description
 from unsteep.model.kept import read, write
 from unsteep.model.request import request, seeds
 from unsteep.model.sampled import Sampled
@@ -137,7 +138,29 @@ class Model(Sampled):
         if weights is not None:
             choice("weights", weights, ("ema", "weights"))
         tensors, statistics, description = read(path_of("path", path), weights, flag("trust", trust))
+        _check_size(path_of("path", path), tensors, description)
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
             denoiser = description.build()
         load_weights(denoiser, tensors)
         return cls(denoiser, description, statistics, origin or str(path)).to(device)
+
+
+TIMES = 2  # what a network may hold beside its weights: tables that are made anew
+
+
+def _check_size(path: Path, tensors: Mapping[str, Tensor], description: Description) -> None:
+    """ValueError where the description is of a network that is far larger than the weights beside it; told without
+    making its tensors. A network of one's own that cannot be built without them is taken as it is."""
+    try:
+        with torch.device("meta"):
+            shell = description.filled().model.network.build()
+    except ValueError:
+        raise
+    except Exception:  # not made for that
+        return
+    wanted, there = (sum(t.numel() for t in one.values()) for one in (shell.state_dict(), tensors))
+    if wanted > TIMES * there + 1_000_000:
+        raise ValueError(
+            f"{path}: model.toml describes a network of {wanted:,} numbers, and {there:,} lie beside it; use another "
+            "copy"
+        )
