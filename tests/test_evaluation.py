@@ -595,7 +595,7 @@ def test_the_page_and_the_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"values": {"fid": 3}, "protocol": {}}'], ids=repr)
 def test_what_are_no_results(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(ValueError, match=r"results.json: not the results of an evaluation"):
+    with pytest.raises(ValueError, match=r"results.json: expected the results of an evaluation"):
         evaluation_page.read(tmp_path)
     with pytest.raises(ValueError, match="not the results of an evaluation"):
         evaluation_page.read(tmp_path / "absent.json")
@@ -667,7 +667,7 @@ def test_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "c.npz", images=images * 2.0)
     with pytest.raises(ValueError, match=r"expected float pictures in \[0, 1\] or \[-1, 1\], got 0 to"):
         open_pictures(tmp_path / "c.npz")
-    with pytest.raises(ValueError, match=r"expected a run, a folder of pictures, idx files, or a \.npz file"):
+    with pytest.raises(ValueError, match=r"expected a run, a folder or an archive of pictures, idx files, or a \.npz"):
         open_pictures(tmp_path / "absent")
 
 

@@ -42,6 +42,8 @@ def why(error: BaseException) -> str:
         return "sizes beyond this machine's memory"
     if isinstance(error, RecursionError):
         return "parts within parts without end"
+    if isinstance(error, TypeError | AttributeError):
+        return "content of another kind"
     if isinstance(error, KeyError):
         return f"nothing called {' '.join(map(str, error.args))!r} in it"
     if isinstance(error, OSError) and error.strerror:
