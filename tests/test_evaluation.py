@@ -597,7 +597,7 @@ def test_what_are_no_results(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match=r"results.json: expected the results of an evaluation"):
         evaluation_page.read(tmp_path)
-    with pytest.raises(ValueError, match="not the results of an evaluation"):
+    with pytest.raises(ValueError, match="expected the results of an evaluation"):
         evaluation_page.read(tmp_path / "absent.json")
 
 
