@@ -319,6 +319,13 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(run: Path):
     assert all(path.exists() for path in theirs)
 
 
+def test_the_preview_of_a_step_that_was_saved_is_drawn_after_a_kill(run: Path):
+    settings = ["--set", "train.preview_every=4", "--set", "train.steps=10"]
+    assert not (run / "previews").exists() or not list((run / "previews").iterdir())
+    made("train", "--resume", "--out", run, *settings)
+    assert [path.name for path in (run / "previews").iterdir()] == ["step-00000008.png"]
+
+
 def test_a_folder_with_a_lock_alone_can_be_started(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").write_text("1\n")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -294,6 +295,30 @@ def test_latest_skips_corrupt_ones_and_names_them(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="skipped") as caught:
         assert latest(tmp_path) == tmp_path / "step-00000001"
     assert [str(w.message).split(":")[0] for w in caught] == ["skipped step-00000003", "skipped step-00000002"]
+
+
+def test_a_reader_follows_whoever_trains(tmp_path: Path) -> None:
+    """With keep=1 a folder may go away while it is read; the newer one is then read."""
+    save(tmp_path / "step-00000001")
+    seen: list[str] = []
+
+    def use(folder: Path) -> str:
+        seen.append(folder.name)
+        if len(seen) < 4:  # a newer save, and this one is gone
+            save(tmp_path / f"step-{len(seen) + 1:08d}")
+            shutil.rmtree(folder)
+            raise ValueError("a file is missing")
+        return folder.name
+
+    assert checkpoint.with_latest(tmp_path, use) == "step-00000004"
+    assert len(seen) == 4
+    assert checkpoint.with_latest(tmp_path / "none", use) is None
+
+    def refuse(folder: Path) -> None:
+        raise ValueError("no model")
+
+    with pytest.raises(ValueError, match="no model"):
+        checkpoint.with_latest(tmp_path, refuse)
 
 
 def test_prune_removes_the_older_and_the_leftovers_only(tmp_path: Path) -> None:

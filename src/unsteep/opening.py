@@ -11,7 +11,7 @@ from unsteep.core.arguments import choice, flag, kind
 from unsteep.core.arguments import path as path_of
 from unsteep.model import Model
 from unsteep.networks.precision import Asked
-from unsteep.storage.checkpoint import latest, load_text
+from unsteep.storage.checkpoint import load_text, with_latest
 from unsteep.storage.foreign import reading
 from unsteep.storage.lock import held_by
 
@@ -42,17 +42,21 @@ def load(
     if not (path / "run.toml").exists():
         what = "does not exist" if not path.exists() else "is neither a run nor a saved model"
         raise ValueError(f"{path} {what}; give the folder that unsteep train wrote")
-    folder = latest(path / "checkpoints")
-    if folder is None:
+
+    def opened(folder: Path) -> Model:
+        if not (folder / "model.toml").exists():
+            raise ValueError(
+                f"{path} is a run, but of no denoiser; a classifier is opened by open_classifier, and guides another "
+                "model"
+            )
+        return Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
+
+    found = with_latest(path / "checkpoints", opened)
+    if found is None:
         if any((path / "checkpoints").glob("step-*")):
             raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
         raise ValueError(f"{path} {lacking(path, f'train it with: unsteep train --resume --out {path}')}")
-    if not (folder / "model.toml").exists():
-        raise ValueError(
-            f"{path} is a run, but of no denoiser; a classifier is opened by open_classifier, and guides another model"
-        )
-    model = Model.open(folder, weights, device, trust=trust, origin=_origin(folder, weights))
-    return model.to(precision=precision)
+    return found.to(precision=precision)
 
 
 def lacking(run: Path, advice: str) -> str:

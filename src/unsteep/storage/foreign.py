@@ -36,20 +36,23 @@ def reading(path: str | Path, expected: str, advice: str = AGAIN) -> Iterator[No
 
 def why(error: BaseException) -> str:
     """In a few words, on one line, what went wrong."""
-    if isinstance(error, UnicodeError):
-        return "text that is not UTF-8"
-    if isinstance(error, MemoryError):
-        return "sizes beyond this machine's memory"
-    if isinstance(error, RecursionError):
-        return "parts within parts without end"
-    if isinstance(error, TypeError | AttributeError):
-        return "content of another kind"
+    for kinds, said in WORDS.items():
+        if isinstance(error, kinds):
+            return said
     if isinstance(error, KeyError):
         return f"nothing called {' '.join(map(str, error.args))!r} in it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = next(iter(str(error).splitlines()), "").strip(" :")
     return text[:200] if text else type(error).__name__
+
+
+WORDS: dict[tuple[type[BaseException], ...], str] = {
+    (UnicodeError,): "text that is not UTF-8",
+    (MemoryError,): "sizes beyond this machine's memory",
+    (RecursionError,): "parts within parts without end",
+    (TypeError, AttributeError): "content of another kind",
+}
 
 
 def text_of(path: Path, expected: str = "UTF-8 text", advice: str = AGAIN) -> str:

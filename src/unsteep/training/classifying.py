@@ -27,7 +27,7 @@ from unsteep.pages import pictures
 from unsteep.pages.lettering import settable
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
-from unsteep.storage.checkpoint import latest, load_tensors, load_text
+from unsteep.storage.checkpoint import load_tensors, load_text, with_latest
 from unsteep.storage.foreign import reading
 from unsteep.storage.manifest import verify
 from unsteep.training.batches import Batches
@@ -181,13 +181,19 @@ class ClassifierTask:
 def read_classifier(path: Path) -> tuple[dict[str, Tensor], ClassifierDescription]:
     """The averaged weights of the newest checkpoint in a classifier's folder, and what it is. ValueError if it is
     none, or damaged."""
-    folder = path if (path / FILE).exists() and (path / "ema.safetensors").exists() else latest(path / "checkpoints")
-    if folder is None or not (folder / FILE).exists():
+    if (path / FILE).exists() and (path / "ema.safetensors").exists():
+        return _opened(path)
+    found = with_latest(path / "checkpoints", lambda folder: _opened(folder) if (folder / FILE).exists() else None)
+    if found is None:
         run = path / "run.toml"
         is_one = (path / FILE).exists() or (run.exists() and run.read_text().startswith('type = "Classifier'))
         if is_one:
             raise ValueError(f"{path} {lacking(path, 'go on with unsteep train-classifier')}")
         raise ValueError(f"{path} is not a classifier: it has no {FILE}; train one with unsteep train-classifier")
+    return found
+
+
+def _opened(folder: Path) -> tuple[dict[str, Tensor], ClassifierDescription]:
     verify(folder)
     return load_tensors(folder, "ema"), _read(folder, load_text(folder, FILE))
 

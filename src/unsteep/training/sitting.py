@@ -59,10 +59,12 @@ class Sitting:
         """To the end, or until it is interrupted."""
         run, task, watch, steps = self.run.train, self.task, self.watch, self.run.train.steps
         clock, expected = Clock(watch), Forecast(task.step, steps, watch)
+        if 0 < task.step < steps and task.step % run.preview_every == 0 and not self.drawn.exists():
+            self.show()  # it was stopped after it was saved
         if self.measurements.due(task.step):  # it was stopped before it was measured
             self.measure()
         with Progress(task.step, steps, run.batch, now=watch) as progress:
-            since = watch()
+            since, shown = watch(), -run.preview_every
             for record in train(task, run):
                 self.log.write(record)
                 self.listeners.write(record.step, {**told(record), SPEED: run.batch / (watch() - since)})
@@ -79,7 +81,9 @@ class Sitting:
                 with clock.showing() if due else nullcontext():
                     if record.step % run.checkpoint_every == 0 or last or stop or due or measured:
                         self.save()
-                    if not (last or stop) and (due or record.step % run.preview_every == 0):
+                    usual = record.step % run.preview_every == 0 and record.step - shown >= run.preview_every // 10
+                    if not (last or stop) and (due or usual):
+                        shown = record.step
                         self.show()
                 if measured and not stop:
                     self.measure()
@@ -101,10 +105,14 @@ class Sitting:
         good = None if self.doctor.healthy else checkpoints.known_good(root)  # else it is the newest
         prune(root, self.run.train.keep, [*self.measurements.kept, *([good] if good else [])])
 
+    @property
+    def drawn(self) -> Path:
+        """The preview of this step."""
+        return self.out / "previews" / f"step-{self.task.step:08d}.png"
+
     def show(self) -> None:
-        drawn = self.out / "previews" / f"step-{self.task.step:08d}.png"
-        self.task.preview(drawn)
-        self.listeners.picture(self.task.step, drawn)
+        self.task.preview(self.drawn)
+        self.listeners.picture(self.task.step, self.drawn)
         page.write(self.out, steps=self.run.train.steps)
 
     def measure(self) -> None:
