@@ -43,6 +43,7 @@ NOT_NUMBERS = {
     "picture_runs",
     "places",
     "progress",
+    "read_wrongly",
     "recipe_quality",
     "recipes",
     "run",

@@ -235,11 +235,14 @@ def test_of_two_processes_the_first_wins_and_nothing_is_left(
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("UNSTEEP_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
     assert domain.default_cache() == tmp_path / "there" / "unsteep" / "features"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert domain.default_cache() == tmp_path / ".cache" / "unsteep" / "features"
+    monkeypatch.setenv("UNSTEEP_CACHE", "off")
+    assert domain.default_cache() is None
 
 
 # Bad input.

@@ -217,7 +217,7 @@ def test_resuming_and_overwriting(home: Path) -> None:
     assert [record["step"] for record in log_of(Path("again"))] == [1, 2, 3]
     assert log_of(Path("again"))[:1] == first
 
-    assert "only train.steps" in refused("train", "--resume", "--out", "again", "--set", "train.batch=2")
+    assert "only train.steps" in refused("train", "--resume", "--out", "again", "--set", "train.seed=5")
     made("train", "--config", "again/run.toml", "--out", "again", "--force", "--set", "train.steps=2")
     assert [record["step"] for record in log_of(Path("again"))] == [1, 2]
 

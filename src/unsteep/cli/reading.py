@@ -140,8 +140,9 @@ def examples_at(path: Path, model: Model) -> DataSet:
     """
     from unsteep.data import Array, Examples, Folder, Timelines
     from unsteep.data.pictures import shape_of
-    from unsteep.data.places import places, together
+    from unsteep.data.places import places
     from unsteep.data.searching import SUFFIXES, settled
+    from unsteep.data.survey import in_order
 
     if path.suffix in (".npy", ".npz"):
         return (Timelines if len(model.space.shape) == 2 else Array)(path=str(path)).read("all")
@@ -158,8 +159,8 @@ def examples_at(path: Path, model: Model) -> DataSet:
     source = replace(Folder(path=str(path), labelled=labelled).sized(space.shape), bits=bits)
     examples = source.read("all")
     _, height, width = space.shape
-    at = together(there.names)
-    others = [name for name in examples.files if shape_of(there.open(at[settled(name)])) != (width, height)]
+    at = in_order(there.names, examples.files)
+    others = [there.names[i] for i in at if shape_of(there.open(i)) != (width, height)]
     if others:
         done = f"{len(others)} of {len(examples)} pictures cropped or scaled to {width} x {height}, as {others[0]}"
         say(f"{path}: {done}")

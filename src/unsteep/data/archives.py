@@ -90,10 +90,11 @@ class Index:
         return content
 
 
-def stemmed(name: str) -> str:
-    """A member's name up to the first dot of its last part."""
+def stems(name: str) -> Iterator[str]:
+    """A member's name up to the last dot of its last part, and then up to the first."""
     folder, slash, last = name.rpartition("/")
-    return folder + slash + last.partition(".")[0]
+    yield folder + slash + last.rpartition(".")[0]
+    yield folder + slash + last.partition(".")[0]
 
 
 def indexed(shards: Sequence[Path]) -> Index:
@@ -102,7 +103,7 @@ def indexed(shards: Sequence[Path]) -> Index:
         if not path.is_file():
             raise ValueError(f"data.path: expected an archive, found none at {path}: check the path")
     files = [_plain(path) for path in shards]
-    stamp = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in shards]
+    stamp = [_stamp(path) for path in shards]
     entry = cache.entry("archives", {"files": stamp, "form": 2})
     kept = _kept(entry, files, stamp) if entry is not None and entry.holds("index.npz") else None
     if kept is not None:
@@ -114,15 +115,21 @@ def indexed(shards: Sequence[Path]) -> Index:
     return made
 
 
+def _stamp(path: Path) -> list[Any]:
+    """Which file it is, and when it was changed: also one whose times were set back."""
+    known = path.stat()
+    return [str(path.resolve()), known.st_size, known.st_mtime_ns, known.st_ctime_ns, known.st_ino]
+
+
 def _scanned(files: list[Path], shards: Sequence[Path], stamp: list[Any]) -> Index:
     members: list[tuple[int, _Member]] = []
     left: list[tuple[str, str]] = []
     with bar(len(files) > 1, len(files), "reading archives") as advance:
         for number, (file, shown) in enumerate(zip(files, shards, strict=True)):
-            members += [(number, one) for one in _walked(file, shown, left)]
+            walked = list(_walked(file, shown, left))
+            common = _common([one.name for one in walked if _picture(one)])
+            members += [(number, one._replace(name=one.name.removeprefix(common))) for one in walked]
             advance()
-    common = _common([one.name for _, one in members])
-    members = [(number, one._replace(name=one.name[len(common) :])) for number, one in members]
     members.sort(key=lambda one: (one[0], one[1].name))
     numbers = np.array([[one.offset, one.size, one.packed] for _, one in members], np.int64).reshape(-1, 3)
     names = [one.name for _, one in members]
@@ -140,8 +147,12 @@ def _scanned(files: list[Path], shards: Sequence[Path], stamp: list[Any]) -> Ind
     )
 
 
+def _picture(one: _Member) -> bool:
+    return not one.name.lower().endswith(BESIDE)
+
+
 def _common(names: list[str]) -> str:
-    """The first folder of all names, with its slash; empty where they share none."""
+    """The first folder of all pictures of an archive, with its slash; empty where they share none."""
     first = names[0].partition("/")[0] + "/" if names and "/" in names[0] else ""
     while first and all(name.startswith(first) for name in names):
         return first
@@ -182,6 +193,20 @@ def _tarred(path: Path) -> Iterator[tuple[_Member, str]]:
                 continue
             why = "" if info.isreg() and not info.issparse() else "a link or no regular file"
             yield _Member(info.name.removeprefix("./"), info.offset_data, info.size, info.size, PLAIN), why
+        _check_end(path, archive.offset)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """ValueError where a tar does not end where its last member does, in blocks of zeros: a damaged head, or what was
+    cut off, looks like its end, and so does what was joined to it."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = iter(partial(file.read, 1 << 20), b"")
+        first = next(rest, b"")
+        if len(first) < tarfile.BLOCKSIZE:
+            raise ValueError("an archive that was cut short")
+        if first.strip(b"\0") or any(piece.strip(b"\0") for piece in rest):
+            raise ValueError(f"a damaged head, or a second archive, at byte {offset:,}")
 
 
 def _plain(path: Path) -> Path:
@@ -189,7 +214,7 @@ def _plain(path: Path) -> Path:
     opener = PACKED.get(path.suffix.lower())
     if opener is None:
         return path
-    stamp = [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+    stamp = _stamp(path)
     entry = cache.entry("unpacked", stamp)
     if entry is None:
         raise ValueError(f"{path}: a packed tar is unpacked to the cache, which is off; unpack it, or allow the cache")

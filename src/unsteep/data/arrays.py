@@ -95,6 +95,9 @@ def _classes(labels: np.ndarray, n: int, path: Path) -> tuple[np.ndarray, dict[i
     if flat.shape == (n,) and flat.dtype.kind in "iu":
         return flat.astype(np.int64), None
     if flat.shape == (n,) and flat.dtype.kind in "US":
+        if flat.dtype.kind == "S":
+            with reading(path, "labels in UTF-8", "save them as texts"):
+                flat = np.char.decode(flat, "utf-8")
         names, numbers = np.unique(flat.astype(str), return_inverse=True)
         return numbers.astype(np.int64), dict(enumerate(names.tolist()))
     if labels.ndim == 2 and len(labels) == n and labels.dtype.kind in "iufb":
@@ -120,6 +123,10 @@ def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood
             return Understood(x, None, (float(x.min()), float(x.max())), "float vectors")
     if array.ndim not in (3, 4) or not (floating or array.dtype in (np.uint8, np.uint16)):
         raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
+    if array.ndim == 3 and array.shape[-1] in (3, 4) and min(array.shape[:2]) > MOST_CHANNELS:
+        raise ValueError(
+            f"{name}: expected {ACCEPTED}, got {_kind(array)}, which looks like one colour picture: save it as x[None]"
+        )
     pictures = channels_first(array, name, tensor)
     last = ", channels last" if array.ndim == 4 and pictures is not array else ""
     if array.dtype == np.uint16:

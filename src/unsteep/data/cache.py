@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,6 +26,8 @@ from platformdirs import user_cache_path
 VARIABLE, OFF = "UNSTEEP_CACHE", "off"
 SHARE = 0.25  # of the space that is free: what one entry may take, and
 MOST = 64 << 30  # bytes at most, of all together
+KINDS = ("archives", "pictures", "unpacked")  # the folders in it, in which nothing else is ever removed than
+OURS = re.compile(r"[0-9a-f]{32}|\.new-\w+")  # what is called so
 STALE = 24 * 3600.0  # seconds after which what nobody finished is swept away
 
 _unused: ContextVar[bool] = ContextVar("_unused", default=False)
@@ -93,8 +96,10 @@ def entry(kind: str, of: Any) -> Entry | None:
 def _swept(folder: Path) -> None:
     """Removes what was left behind, and what was not used for longest beyond the bound."""
     entries: list[tuple[float, int, Path]] = []
-    for one in folder.glob("*/*"):
+    for one in (one for kind in KINDS for one in (folder / kind).glob("*") if OURS.fullmatch(one.name)):
         with suppress(OSError):
+            if one.is_symlink() or not one.is_dir():
+                continue
             used = one.stat().st_mtime
             if one.name.startswith(".") and time.time() - used > STALE:
                 shutil.rmtree(one, ignore_errors=True)

@@ -32,6 +32,7 @@ from unsteep.storage.foreign import why
 BESIDE = (".txt", ".json")
 FILE_KEYS = ("file", "file_name", "image")
 TEXT_KEYS = ("caption", "text")
+MORE = "\0more"  # under which fields without a header come
 LAYOUTS = 'a.png with a.txt, a CSV or TSV with the columns "file" and "caption", or JSON lines with these keys'
 
 
@@ -67,7 +68,8 @@ class Captions:
         table = path.name if is_table else _table(there)
         captions, skipped, lone = _beside(there) if table is None else _read_table(there, table)
         if not captions and not lone:
-            raise ValueError(f"{there.where}: no picture has a caption: expected {LAYOUTS}")
+            first = f", got {skipped[0][1]}" if skipped else ""
+            raise ValueError(f"{there.where}: no picture has a caption: expected {LAYOUTS}{first}")
         explained = {name for name, _ in skipped}
         bare = [
             (name, "no caption") for i, name in enumerate(there.names) if i not in captions and name not in explained
@@ -178,9 +180,9 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad]:
 
 def _csv(lines: Iterable[str], between: str) -> Iterator[tuple[int, dict]]:
     """(line, row) of each row of a CSV or TSV with a header."""
-    reader = csv.DictReader(lines, restval="", restkey="", delimiter=between)
+    reader = csv.DictReader(lines, restval="", restkey=MORE, delimiter=between, strict=True)
     for row in reader:
-        if more := row.get(""):
+        if more := row.get(MORE):
             raise ValueError(
                 f"line {reader.line_num} has {len(row) - 1 + len(more)} fields, its header {len(row) - 1}; put a text "
                 'with commas in quotes, "like, this"'

@@ -22,6 +22,9 @@ from unsteep.data.pictures import Crop, Readable, converted, shape_of
 from unsteep.data.places import Places, places, together
 from unsteep.data.searching import NAMELESS, settled
 from unsteep.data.stored import Chosen, StoredPictures
+from unsteep.storage.foreign import reading
+
+LOOKED_AT = 100  # pictures, for whether texts beside them are their classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +185,7 @@ def _classes(there: Places) -> tuple[np.ndarray, np.ndarray, dict[int, str], Bad
     nameless = [name for name, why in there.left if why == NAMELESS and name.endswith("/")]
     if nameless:
         raise ValueError(f"data.labelled: the class folder {there.where}/{nameless[0]} has {NAMELESS}")
-    told = there.beside(0, ".cls") is not None
+    told = any(there.beside(i, ".cls") is not None for i in range(min(LOOKED_AT, len(there.names))))
     each = [_class(there, i) if told else settled(name.partition("/")[0]) * ("/" in name) for i, name in _all(there)]
     names = sorted(set(each) - {""}, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one))
     if not told:
@@ -201,7 +204,10 @@ def _classes(there: Places) -> tuple[np.ndarray, np.ndarray, dict[int, str], Bad
 
 def _class(there: Places, i: int) -> str:
     text = there.beside(i, ".cls")
-    return "" if text is None else " ".join(text.decode("utf-8", "replace").split())
+    if text is None:
+        return ""
+    with reading(f"{there.where}: the class beside {there.names[i]}", "UTF-8 text"):
+        return " ".join(text.decode("utf-8").split())
 
 
 def _all(there: Places) -> Iterator[tuple[int, str]]:

@@ -98,7 +98,8 @@ class Idx:
         # The classes are those of train and test together, so that both splits number them alike.
         labels = [read_idx(file) for (_, kind), file in files.items() if kind == "labels"]
         classes = {int(number): str(number) for number in np.unique(np.concatenate(labels))}
-        if "fashion" in "/".join(folder.resolve().parts[-2:]).lower() and classes.keys() <= set(range(10)):
+        near = {re.sub(r"[^a-z]", "", part.lower()) for part in _home_of(files).resolve().parts[-2:]}
+        if near & {"fashion", "fashionmnist"} and classes.keys() <= set(range(10)):
             classes = dict(enumerate(FASHION))
 
         chosen = choose(
@@ -115,7 +116,16 @@ class Idx:
         return Examples(torch.from_numpy(pixels), chosen.labels, chosen.names, source=source)
 
 
+def _home_of(files: "Files") -> Path:
+    return _home(next(iter(files.values())))
+
+
 Files = dict[tuple[str, str], Path]  # ("train" or "test", "images" or "labels") -> the file
+
+
+def _home(file: Path) -> Path:
+    """The folder of a set: that of the file, or, where each lies in a folder of its own name, the one above."""
+    return file.parent.parent if file.parent.name.startswith(file.name.removesuffix(".gz")) else file.parent
 
 
 def idx_files(folder: Path) -> list[Path]:
@@ -131,12 +141,18 @@ def _choose_set(folder: Path, prefix: str) -> tuple[str, Files]:
         raise ValueError(
             f"data.path: expected a folder of idx files, found none at {folder}: give the folder they lie in"
         )
-    sets: dict[str, Files] = {}
+    homes: dict[Path, dict[str, Files]] = {}
     for file in idx_files(folder):
         match = FILE_NAME.fullmatch(file.name)
         assert match is not None
         part = "train" if match["part"] == "train" else "test"
-        sets.setdefault(match["set"] or "", {})[part, match["kind"]] = file
+        homes.setdefault(_home(file), {}).setdefault(match["set"] or "", {})[part, match["kind"]] = file
+    if len(homes) > 1 and folder in homes:  # the nearest
+        homes = {folder: homes[folder]}
+    if len(homes) > 1:
+        there = ", ".join(str(one) for one in sorted(homes))
+        raise ValueError(f"{folder} holds idx files in several folders: set data.path to one of: {there}")
+    sets = next(iter(homes.values()), {})
     if prefix in sets:
         return prefix, sets[prefix]
     if len(sets) == 1 and not prefix:

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unsteep.core.budget import Room
-from unsteep.data.searching import OURS, formats
+from unsteep.data.searching import formats
+from unsteep.pages.ours import bears_mark
 
 Crop = Literal["center", "stretch"]
 Readable = Path | io.BytesIO
@@ -44,7 +45,7 @@ def load_picture(
         most = Image.MAX_IMAGE_PIXELS
         if most is not None and across * down > most:  # the head alone has been read so far
             raise ValueError(f"{across} x {down} pixels, more than the {most:,} that are safe to unpack")
-        if not ours and image.info.get("Software") == OURS:
+        if not ours and bears_mark(image):
             raise ValueError(DRAWN)
         image.draft(
             None, (2 * max(height, width), 2 * max(height, width))

@@ -5,8 +5,8 @@
     photos.tar.gz                 unpacked once, beside what else is kept (see `cache`)
     shards/a-{000..127}.tar       many archives, in this order; * and ? stand for names, too
 
-Beside a picture may lie what belongs to it, under the same name up to the first dot: 7.jpg, 7.txt, 7.cls, 7.json, as in
-the layout of WebDataset.
+Beside a picture may lie what belongs to it, under the same name: 7.jpg, 7.txt, 7.cls, 7.json, as in the layout of
+WebDataset (there, up to the first dot).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Protocol
 
 import numpy as np
 
-from unsteep.data.archives import SUFFIXES, Index, indexed, stemmed
+from unsteep.data.archives import SUFFIXES, Index, indexed, stems
 from unsteep.data.choosing import shorten
 from unsteep.data.searching import search, settled
 
@@ -50,7 +50,7 @@ class Places(Protocol):
         ...
 
     def tables(self) -> list[str]:
-        """The names of the tables that lie at the top."""
+        """The names of the tables that lie at the top; of a row of archives none is read."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -111,7 +111,7 @@ class Loose:
         return file.read_bytes() if file.is_file() else None
 
     def tables(self) -> list[str]:
-        found = (file.name for file in self.root.iterdir() if file.suffix.lower() in TABLES)
+        found = (file.name for file in self.root.iterdir() if file.suffix.lower() in TABLES and file.is_file())
         return sorted(name for name in found if not name.startswith("."))
 
     def read(self, name: str) -> bytes:
@@ -121,7 +121,8 @@ class Loose:
         sha = hashlib.sha256(os.fsencode(self.root.resolve()))
         for i in chosen:
             known = os.stat(os.path.join(self.root, self.names[i]))
-            sha.update(f"{self.names[i]}\0{known.st_size}\0{known.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            when = f"{known.st_size}\0{known.st_mtime_ns}\0{known.st_ctime_ns}\0{known.st_ino}"
+            sha.update(f"{self.names[i]}\0{when}\n".encode("utf-8", "surrogateescape"))
         return sha.hexdigest()
 
 
@@ -143,10 +144,15 @@ class Archived:
 
     def beside(self, i: int, suffix: str) -> bytes | None:
         at = int(self._index.pictures[i])
-        found = self._index.find(stemmed(self._index.names[at]) + suffix, int(self._index.shard[at]))
-        return None if found is None else self._index.read(found)
+        for stem in stems(self._index.names[at]):
+            found = self._index.find(stem + suffix, int(self._index.shard[at]))
+            if found is not None:
+                return self._index.read(found)
+        return None
 
     def tables(self) -> list[str]:
+        if len(self._index.shards) > 1:  # one for each, of names that may be the same
+            return []
         return [name for name in self._index.names if "/" not in name and name.lower().endswith(TABLES)]
 
     def read(self, name: str) -> bytes:

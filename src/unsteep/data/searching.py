@@ -20,7 +20,6 @@ from unsteep.data.choosing import shorten
 JPEG, HEIF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".heic", ".heif")
 SUFFIXES = (".png", *JPEG, ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", *HEIF)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others, and some run programs
-OURS = "unsteep"  # what our sheets say of themselves
 MARK = ".unsteep"  # in a folder of samples
 WRITTEN = ("run.toml", "model.toml", MARK)  # in folders that are ours
 NAMELESS = "a name that is not UTF-8; rename it"
@@ -54,8 +53,8 @@ def search(root: Path) -> Searched:
             left.append((at, error.strerror or "it cannot be opened"))
             continue
         for one in entries:
-            below = one.is_dir()
-            why = _folder_left(Path(one.path)) if below else _file_left(one)
+            below, why = _kind(one)
+            why = why or (_folder_left(Path(one.path)) if below else _file_left(one))
             name = at + one.name + "/" * below
             if why:
                 left.append((name, why))
@@ -69,6 +68,14 @@ def search(root: Path) -> Searched:
             f"got {shorten(sorted(name for name, _ in left), 3)}: give another data.path"
         )
     return Searched(sorted(files), sorted((printable(name), why) for name, why in left))
+
+
+def _kind(one: os.DirEntry[str]) -> tuple[bool, str]:
+    """Whether it is a folder, and why nobody can tell: a link that leads to itself."""
+    try:
+        return one.is_dir(), ""
+    except OSError as error:
+        return False, (error.strerror or "it cannot be opened").lower()
 
 
 def settled(name: str) -> str:
@@ -115,6 +122,8 @@ def name_left(name: str) -> str:
 
 def _is_page(path: Path) -> bool:
     try:
+        if not path.is_file():
+            return False  # a pipe would wait for whoever writes into it
         with path.open("rb") as file:
             return GENERATOR in file.read(400)
     except OSError:

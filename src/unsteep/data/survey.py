@@ -25,9 +25,9 @@ from unsteep.data.choosing import shorten
 from unsteep.data.examples import Examples
 from unsteep.data.folder import Folder
 from unsteep.data.pictures import DRAWN, Readable
-from unsteep.data.places import Places, places, together
+from unsteep.data.places import Places, places
 from unsteep.data.reading import in_memory
-from unsteep.data.searching import formats, settled
+from unsteep.data.searching import formats
 
 NEAR = 4  # of 64 signs
 THUMB = 64  # pixels
@@ -51,8 +51,7 @@ def survey(path: str | Path) -> Survey:
     root = Path(path).expanduser()
     examples = in_memory(Folder(path=str(root), size=THUMB, max_bad=1.0).read("all"))
     there = places(root)
-    at = together(there.names)
-    chosen = [at[settled(file)] for file in examples.files]
+    chosen = in_order(there.names, examples.files)
     heads = [_head(there.open(i)) for i in chosen]
     sizes = Counter((width, height) for width, height, _ in heads)
     kinds = Counter(kind for *_, kind in heads)
@@ -100,6 +99,14 @@ def _refused(examples: Examples, left: set[tuple[str, str]]) -> list[str]:
         f"{bad:,} of {count:,} picture files cannot be read, and train refuses a folder with more than {most:.0%} of "
         f"such: mend or remove them, or set data.max_bad={enough:g}"
     ]
+
+
+def in_order(names: Sequence[str], some: Sequence[str]) -> list[int]:
+    """The positions of some of the names, in their order; names may be there several times."""
+    each, found = iter(enumerate(names)), []
+    for one in some:
+        found.append(next(i for i, name in each if name == one))
+    return found
 
 
 def _head(file: Readable) -> tuple[int, int, str]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import secrets
 import shutil
 import warnings
@@ -34,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unsteep.core.noise import Draw, Purpose
+from unsteep.data import cache as caches
 from unsteep.data.batch import Batch
 from unsteep.data.choosing import split_index
 from unsteep.data.examples import Examples
@@ -232,12 +232,13 @@ def domain_features(
     if len(data.names) < 2:  # one class is no label
         data = replace(data, labels=None, names=())
     key = [data.digest, asdict(settings), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
-    folder = (cache or default_cache()) / f"domain-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}"
-    stored = _read(folder)
+    kept, name = cache or default_cache(), f"domain-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}"
+    stored = None if kept is None else _read(kept / name)
     if stored is None:
         stored = _trained(data, settings, device, progress)
-        _write(folder, *stored)
-        stored = _read(folder) or stored  # another process may have been the first
+        if kept is not None:
+            _write(kept / name, *stored)
+            stored = _read(kept / name) or stored  # another process may have been the first
     weights, facts = stored
     network = _blank(data, settings).eval().requires_grad_(False)
     network.load_state_dict(weights)
@@ -254,9 +255,10 @@ def domain_features(
     )
 
 
-def default_cache() -> Path:
-    """`unsteep/features` in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unsteep" / "features"
+def default_cache() -> Path | None:
+    """`features` in the folder of what is kept (see `data.cache`); None where nothing is."""
+    kept = caches.root()
+    return None if kept is None else kept / "features"
 
 
 def correct(network: Network, data: Examples) -> int:

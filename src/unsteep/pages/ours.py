@@ -76,9 +76,14 @@ def _drawn(path: Path) -> bool:
     from PIL import Image
 
     with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
-        comment = image.info.get("comment", b"")
-        said = {image.info.get("Software"), comment.decode() if isinstance(comment, bytes) else comment}
-        return MARK in said or image.getexif().get(SOFTWARE) == MARK
+        return bears_mark(image)
+
+
+def bears_mark(image: Any) -> bool:
+    """Whether an open picture of Pillow's says so of itself."""
+    comment = image.info.get("comment", b"")
+    said = {image.info.get("Software"), comment.decode("latin-1") if isinstance(comment, bytes) else comment}
+    return MARK in said or image.getexif().get(SOFTWARE) == MARK
 
 
 def _metadata(path: Path) -> dict[str, Any]:

@@ -1,0 +1,188 @@
+"""Data that once were read wrongly in silence, or hung a reader: each is read rightly, or refused in a line."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import made, unsteep_
+from test_data import write_set
+from test_places import as_folder, as_tar, as_zip, contents, picture
+from unsteep.data import Array, Captions, Folder, Idx, cache, decoding
+from unsteep.data.survey import survey
+
+
+def test_the_cache_removes_nothing_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    theirs = [
+        home / "project" / ".git",
+        home / "pictures" / "mine",
+        home / "pictures" / ".hidden",
+        home / "notes" / "x",
+    ]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    stale = home / "pictures" / ".new-abcdef"
+    stale.mkdir()
+    os.utime(stale, (0, 0))
+    monkeypatch.setenv(cache.VARIABLE, str(home))
+    monkeypatch.setattr(cache, "MOST", 10)
+    assert cache.entry("pictures", {"a": 1}) is not None
+    assert all(folder.is_dir() for folder in theirs)
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize("damage", ["head", "cut", "boundary", "joined"])
+def test_a_tar_is_read_to_its_end_or_refused(tmp_path: Path, damage: str) -> None:
+    whole = as_tar(tmp_path / "a.tar", contents()).read_bytes()
+    if damage == "head":
+        broken = bytearray(whole)
+        broken[1024 * 2 + 3] ^= 0x40  # in the head of the third member
+        content = bytes(broken)
+    elif damage == "joined":
+        content = whole + whole
+    else:
+        content = whole[: 1024 * 3 + (200 if damage == "cut" else 0)]
+    (tmp_path / "b.tar").write_bytes(content)
+    with pytest.raises(ValueError, match=r"b\.tar: expected a zip or tar archive that is whole, got"):
+        Folder(path=str(tmp_path / "b.tar"), size=5).read()
+
+
+def test_a_file_that_was_replaced_with_its_times_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "WORTH", 1)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    for name, value in (("in", 40), ("new", 90)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((5, 5), value, np.uint8)).save(tmp_path / name / "a.bmp")
+        os.utime(tmp_path / name / "a.bmp", (10**9, 10**9))
+    source = Folder(path=str(tmp_path / "in"), size=5, channels=1)
+    assert int(source.read().x[0, 0, 0, 0]) == 40
+    shutil.copy2(tmp_path / "new" / "a.bmp", tmp_path / "in" / "a.bmp")
+    assert int(source.read().x[0, 0, 0, 0]) == 90
+
+
+def test_classes_are_the_folders_of_pictures_whatever_lies_beside(tmp_path: Path) -> None:
+    files = {f"photos/{kind}/{i}.png": picture(i) for i, kind in enumerate(["cats", "dogs"] * 2)}
+    path = as_zip(tmp_path / "a.zip", {"README.txt": b"about", **files})
+    assert Folder(path=str(path), size=5, labelled=True).read().names == ("cats", "dogs")
+    for shard in range(2):
+        named = {name.replace("photos", f"b-{shard}"): content for name, content in files.items()}
+        as_tar(tmp_path / f"b-{shard}.tar", named)
+    assert Folder(path=str(tmp_path / "b-{0..1}.tar"), size=5, labelled=True).read().names == ("cats", "dogs")
+
+
+def test_names_that_come_twice_are_several_pictures(tmp_path: Path) -> None:
+    for shard in range(2):
+        as_tar(tmp_path / f"a-{shard}.tar", {f"{i}.png": picture(4 * shard + i) for i in range(4)})
+    found = dict(survey(tmp_path / "a-{0..1}.tar").rows)
+    assert found["equal files"] == "none"
+
+
+def test_a_first_picture_without_a_class_is_one_without(tmp_path: Path) -> None:
+    files = {f"{i}.png": picture(i) for i in range(4)} | {f"{i}.cls": b"%d" % (i % 2) for i in range(1, 4)}
+    data = Folder(path=str(as_tar(tmp_path / "a.tar", files)), size=5, labelled=True).read()
+    assert data.names == ("0", "1")
+    assert data.skipped == (("0.png", "no class beside it"),)
+    as_tar(tmp_path / "b.tar", files | {"1.cls": b"\xff\xfe"})
+    with pytest.raises(ValueError, match=r"the class beside 1.png: expected UTF-8 text"):
+        Folder(path=str(tmp_path / "b.tar"), size=5, labelled=True).read()
+
+
+def test_a_folder_and_its_zip_have_the_same_captions(tmp_path: Path) -> None:
+    files = {f"v1.{i}.png": picture(i) for i in range(3)} | {f"v1.{i}.txt": b"number %d" % i for i in range(3)}
+    told = [
+        Captions(path=str(path), size=5).read("all").captions
+        for path in (as_folder(tmp_path / "in", files), as_zip(tmp_path / "a.zip", files))
+    ]
+    assert told[0] == told[1] == ("number 0", "number 1", "number 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (",file,caption\n0,0.png,zero\n1,1.png,one\n2,2.png,two\n", ""),  # as pandas writes it
+        ('file,caption\n0.png,"zero\n1.png,one\n2.png,19" tail\n', "expected a.png with a.txt"),
+        ("file,caption\n0.png,zero,more\n1.png,one\n2.png,two\n", "line 2 has 3 fields, its header 2"),
+    ],
+)
+def test_tables_are_read_as_they_are_written(tmp_path: Path, text: str, words: str) -> None:
+    as_folder(tmp_path, {f"{i}.png": picture(i) for i in range(3)} | {"a.csv": text.encode()})
+    if words:
+        with pytest.raises(ValueError, match=words):
+            Captions(path=str(tmp_path), size=5).read("all")
+    else:
+        assert Captions(path=str(tmp_path), size=5).read("all").captions == ("zero", "one", "two")
+
+
+def test_text_that_is_not_utf8_is_named_where_all_of_it_is(tmp_path: Path) -> None:
+    files = {f"{i}.png": picture(i) for i in range(2)} | {f"{i}.txt": b"caf\xe9" for i in range(2)}
+    with pytest.raises(ValueError, match=r"no picture has a caption: .*, got 0.txt: it is not UTF-8"):
+        Captions(path=str(as_folder(tmp_path, files)), size=5).read("all")
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.array([b"a", b"\xff"]))
+    with pytest.raises(ValueError, match=r"a.npz: expected labels in UTF-8"):
+        Array(path=str(tmp_path / "a.npz")).read()
+
+
+def test_idx_files_of_two_sets_are_never_mixed(tmp_path: Path) -> None:
+    for name in ("MNIST", "FashionMNIST"):
+        write_set(tmp_path / name / "raw")
+    (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(
+        ValueError, match=r"in several folders: set data.path to one of: .*FashionMNIST.raw, .*MNIST.raw"
+    ):
+        Idx(path=str(tmp_path)).read()
+    assert Idx(path=str(tmp_path / "MNIST")).read().names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(("name", "first"), [("fashion-mnist", "T-shirt/top"), ("fashion-lab/mnist", "0")])
+def test_classes_have_names_of_clothes_where_they_are_clothes(tmp_path: Path, name: str, first: str) -> None:
+    write_set(tmp_path / name)
+    assert Idx(path=str(tmp_path / name)).read().names[0] == first
+
+
+def test_one_colour_picture_is_not_many_grey_ones(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((28, 28, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"looks like one colour picture: save it as x\[None\]"):
+        Array(path=str(tmp_path / "a.npy")).read()
+    np.save(tmp_path / "b.npy", np.zeros((1, 28, 28, 3), np.uint8))
+    assert Array(path=str(tmp_path / "b.npy")).read().x.shape == (1, 3, 28, 28)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_what_unsteep_drew_is_no_data_in_any_format(tmp_path: Path, suffix: str) -> None:
+    as_folder(tmp_path / "in", {f"{i}.png": picture(i) for i in range(3)})
+    made("data", tmp_path / "in", "--out", tmp_path / "sheet" / f"zzz.{suffix}")
+    shutil.copy(tmp_path / "sheet" / f"zzz.{suffix}", tmp_path / "in")
+    data = Folder(path=str(tmp_path / "in"), size=5, max_bad=0.5).read()
+    assert len(data) == 3
+    assert ("zzz." + suffix, "drawn by unsteep") in data.skipped
+
+
+def test_pipes_and_links_that_lead_to_themselves_are_counted(tmp_path: Path) -> None:
+    as_folder(tmp_path, {f"{i}.png": picture(i) for i in range(3)} | {"sub/3.png": picture(3)})
+    os.mkfifo(tmp_path / "sub" / "index.html")
+    os.mkfifo(tmp_path / "a.csv")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    code = f"from unsteep.data import Folder; print(Folder(path={str(tmp_path)!r}, size=5).read().skipped)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "('pipe.png', 'no regular file')" in told
+    assert "'loop.png'" in told
+    said, _, err = unsteep_("train", "captions", "--data", tmp_path, "--out", tmp_path.parent / "run")
+    assert said == 2
+    assert "no picture has a caption" in err
+
+
+def test_a_gif_is_read_from_its_bytes_as_from_its_file(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((5, 5), 70, np.uint8)).save(file, "GIF")
+    folder = as_folder(tmp_path / "in", {"a.gif": file.getvalue()})
+    archive = as_zip(tmp_path / "a.zip", {"a.gif": file.getvalue()})
+    assert Folder(path=str(folder), size=5).read().digest == Folder(path=str(archive), size=5).read().digest
