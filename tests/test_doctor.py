@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import unsteep
@@ -78,6 +79,15 @@ def test_what_grows_is_told_once_and_then_lost():
         heard([1.0] * WINDOW + [50.0] * WINDOW)
 
 
+def test_the_first_steps_of_a_heavy_tailed_objective_are_no_divergence():
+    draw = np.random.default_rng(0)
+    said, doctor = heard([0.1, 21.2, *(float(draw.lognormal(0, 2.0)) for _ in range(200))])
+    assert doctor.healthy
+    assert len(said) <= 1
+    with pytest.raises(Diverged, match="has grown"):
+        heard([0.8, 1.2e8, 1.2e8])
+
+
 def test_losses_below_zero_are_not_judged_by_ratios():
     said, doctor = heard([1.0] * WINDOW + [-3.0] * WINDOW + [40.0] * WINDOW)
     assert not said
@@ -123,7 +133,7 @@ def test_the_last_step_is_looked_at_too(tmp_path: Path):
     out = tmp_path / "run"
     code, _, err = unsteep_(*tiny(out, "train.learning_rate=1e39", "train.steps=1", "train.cures=0"))
     assert code == 2
-    assert "after step 1 the weights of the model" in err
+    assert "after the last step the loss is nan" in err
     assert not step_folders(out / "checkpoints")
 
 
@@ -293,7 +303,7 @@ def test_checkpoints_that_are_gone_are_not_begun_anew_in_silence(run: Path):
     shutil.rmtree(run / "checkpoints")
     code, _, err = unsteep_("train", "--resume", "--out", run)
     assert code == 2
-    assert "has done 8 steps, and its checkpoints are gone" in err
+    assert "has been trained, and its checkpoints are gone" in err
 
 
 def test_a_damaged_line_of_the_log_costs_that_line_alone(run: Path):
@@ -330,6 +340,118 @@ def test_a_folder_with_a_lock_alone_can_be_started(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").write_text("1\n")
     made(*tiny(tmp_path / "run", "train.steps=1"))
+
+
+def test_a_kill_before_the_first_checkpoint_was_whole_loses_nothing_but_that(tmp_path: Path):
+    out = tmp_path / "run"
+    (out / "checkpoints" / ".step-00000004.partial").mkdir(parents=True)
+    made(*tiny(tmp_path / "other", "train.steps=4"))
+    shutil.copy(tmp_path / "other" / "run.toml", out)
+    shutil.copy(tmp_path / "other" / "log.jsonl", out)
+    said = made("train", "--resume", "--out", out)
+    assert "at step 0 of 4" in said
+    assert not list((out / "checkpoints").glob(".step*"))
+
+
+def forged(run: Path, name: str, change: Any) -> None:
+    folder = run / "checkpoints" / "step-00000008"
+    if name.endswith(".json"):
+        stored = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(change(stored)))
+    else:
+        save_file(change(load_tensors(folder, name.removesuffix(".safetensors"))), folder / name)
+    write_manifest(folder)
+
+
+def cut(held: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value[:1].clone() if value.ndim else value for name, value in held.items()}
+
+
+def fewer(held: Any) -> Any:
+    state, groups = held["dict"]
+    return {"dict": [[state[0], {"dict": state[1]["dict"][:-1]}], groups]}
+
+
+FORGED: dict[str, tuple[str, Any]] = {
+    "a moment of another shape": ("optimizer.safetensors", cut),
+    "a moment that is no number": ("optimizer.safetensors", lambda held: {k: v * torch.nan for k, v in held.items()}),
+    "weights that are no numbers": ("weights.safetensors", lambda held: {k: v * torch.nan for k, v in held.items()}),
+    "no state": ("optimizer.json", lambda _: {}),
+    "a state of fewer weights": ("optimizer.json", fewer),
+    "a step that is no whole number": ("state.json", lambda held: held | {"step": 8.0}),
+    "a state of another step": ("state.json", lambda held: held | {"step": 7}),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_no_run_wrote_is_not_gone_on_from(run: Path, what: str):
+    """Whoever forges a file can forge the manifest, too; the checkpoint before it is whole."""
+    forged(run, *FORGED[what])
+    code, said, err = unsteep_("train", "--resume", "--out", run, "--set", "train.steps=10")
+    assert code == 0, err
+    assert "skipped step-00000008" in err
+    assert "resuming" in said
+    assert "at step 4 of 10" in said
+
+
+def test_the_optimizer_hears_what_the_run_says_and_not_what_a_file_says(run: Path):
+    def maximize(held: Any) -> Any:
+        return json.loads(json.dumps(held).replace('["maximize", false]', '["maximize", true]'))
+
+    made("train", "--resume", "--out", run, "--set", "train.steps=10")
+    wanted = weights(run)
+    shutil.rmtree(run / "checkpoints" / "step-00000010")
+    forged(run, "optimizer.json", maximize)
+    made("train", "--resume", "--out", run)
+    assert all(torch.equal(value, wanted[key]) for key, value in weights(run).items())
+
+
+def test_averaged_weights_that_do_not_fit_are_one_line(run: Path, tmp_path: Path):
+    forged(run, "ema.safetensors", lambda held: {k: torch.zeros(1) for k in held})
+    code, _, err = unsteep_("sample", run, "-n", "1", "--out", tmp_path / "a.png")
+    assert code == 2
+    assert "expected weights of the network that model.toml describes" in err
+
+
+def test_a_checkpoint_whose_weights_were_never_tried_is_not_gone_back_to(tmp_path: Path):
+    out = tmp_path / "run"
+    settings = ("train.learning_rate=1e3", "train.checkpoint_every=1", "train.warmup=0", "train.steps=30")
+    code, said, err = unsteep_(*tiny(out, *settings))
+    assert "back to step 0" in said
+    if code:
+        assert "at resume, too" in err
+        made("train", "--resume", "--out", out, "--set", "train.learning_rate=1e-4")
+    assert finite(out)
+
+
+@pytest.mark.parametrize("rate", ["1e36", "1e12"])
+def test_the_last_weights_are_tried_before_they_are_called_good(tmp_path: Path, rate: str):
+    settings = (f"train.learning_rate={rate}", "train.final_learning_rate=none", "train.steps=1", "train.warmup=0")
+    code, _, err = unsteep_(*tiny(tmp_path / "run", *settings, "train.cures=0"))
+    assert code == 2
+    assert "after the last step the loss is" in err
+    assert not step_folders(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evaluation/notes.md", "classifier/photo.png", "checkpoints/step-00000004-best/a.txt", "previews/step-i-like.png"],
+)
+def test_force_takes_nothing_that_no_run_wrote(run: Path, name: str):
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).write_text("mine")
+    if name.startswith("classifier"):
+        (run / "classifier" / "run.toml").write_text("")
+    code, _, err = unsteep_(*tiny(run), "--force")
+    assert code == 2
+    assert name.split("/")[1] in err
+    assert (run / name).read_text() == "mine"
+
+
+def test_a_copy_of_a_checkpoint_is_in_nobodys_way(run: Path):
+    shutil.copytree(run / "checkpoints" / "step-00000008", run / "checkpoints" / "step-00000008-best")
+    made("train", "--resume", "--out", run, "--set", "train.steps=9")
+    assert (run / "checkpoints" / "step-00000008-best").is_dir()
 
 
 # unsteep verify.

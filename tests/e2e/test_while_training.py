@@ -346,6 +346,6 @@ def test_tensorboard_reads_what_is_written() -> None:
     made("train", "--resume", "--out", "events", "--set", "train.steps=9")
     found = EventAccumulator("events/tensorboard").Reload()
     assert [event.step for event in found.Scalars("loss")] == list(range(1, 10))
-    assert [event.step for event in found.Images("preview")] == [4]
+    assert [event.step for event in found.Images("preview")] == [4, 8]
     made("train", "digits", *sets(TINY), "--out", "events", "--force")
     assert not Path("events/tensorboard").exists()

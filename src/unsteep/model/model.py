@@ -29,6 +29,7 @@ from unsteep.model.request import request, seeds
 from unsteep.model.sampled import Sampled
 from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.pages.html import fragment
+from unsteep.storage.foreign import reading
 from unsteep.storage.meanings import in_words
 from unsteep.storage.schema import spelled
 
@@ -141,7 +142,8 @@ class Model(Sampled):
         _check_size(path_of("path", path), tensors, description)
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
             denoiser = description.build()
-        load_weights(denoiser, tensors)
+        with reading(path_of("path", path), "weights of the network that model.toml describes", "use another copy"):
+            load_weights(denoiser, tensors)
         return cls(denoiser, description, statistics, origin or str(path)).to(device)
 
 

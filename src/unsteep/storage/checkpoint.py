@@ -135,8 +135,7 @@ def latest(root: Path) -> Path | None:
     named = {p: int(m[1]) for p in root.glob("step-*") if (m := STEP.fullmatch(p.name)) and p.is_dir()}
     for folder in sorted(named, key=named.__getitem__, reverse=True):
         try:
-            verify(folder)
-            _check_step(folder, named[folder])
+            check_whole(folder)
         except Corrupt as error:
             if not folder.exists():  # whoever trains made room meanwhile
                 return latest(root)
@@ -158,9 +157,10 @@ def with_latest(root: Path, use: Callable[[Path], T]) -> T | None:
     return None
 
 
-def _check_step(folder: Path, step: int) -> None:
-    """Corrupt where a folder holds the state of another step than its name says."""
-    file = folder / "state.json"
+def check_whole(folder: Path) -> None:
+    """Corrupt where a step folder is not what was written, or holds the state of another step than its name says."""
+    verify(folder)
+    file, step = folder / "state.json", int(folder.name.removeprefix("step-"))
     if file.is_file():
         with corrupting(file, "the state of a training"):
             holds = json.loads(file.read_bytes())["step"]

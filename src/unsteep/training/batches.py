@@ -52,7 +52,7 @@ class Batches:
         ahead = getattr(self.data, "AHEAD", 0)
         if not ahead:
             return self.data.rows(self._index(step, part))
-        for later in range(step, min(step + ahead, self.config.steps - 1) + 1):
+        for later in range(step, max(step, min(step + ahead, self.config.steps - 1)) + 1):
             for each in range(len(self._parts)):
                 if (later, each) >= (step, part) and (later, each) not in self._asked:
                     self._asked[later, each] = self._reader.submit(self.data.rows, self._index(later, each))

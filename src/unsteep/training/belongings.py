@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+from unsteep.pages.ours import is_ours
 from unsteep.storage.checkpoint import step_folders
 
 IN_THE_MAKING = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")  # what `pages.files.replacing` writes to
@@ -21,11 +22,14 @@ WRITTEN = (  # by a run, and by the verbs that look at one
 
 
 BESIDE = (".run.", ".report.", ".samples.", ".log.")  # of a file that was written when the process was killed
+N = "[0-9]" * 8
 WITHIN = {
-    "checkpoints": ("step-*", "step-*/*.safetensors", "step-*/*.json", "step-*/*.toml"),
-    "previews": ("step-*.png",),
+    "checkpoints": (f"step-{N}", f"step-{N}/*.safetensors", f"step-{N}/*.json", f"step-{N}/*.toml"),
+    "previews": (f"step-{N}.png",),
     "tensorboard": ("events.out.tfevents.*",),
 }
+PAGES = ("evaluation", "likelihood", "rate-distortion")  # pages, their numbers, and pictures that say who drew them
+HIDDEN = re.compile(r"\.lock|\.step-\d+\.(partial|aside)|\.manifest\.json\.partial")
 
 
 def others_in(out: Path) -> list[str]:
@@ -35,9 +39,22 @@ def others_in(out: Path) -> list[str]:
     there = sorted(one.name for one in out.iterdir())
     for folder, ours in WITHIN.items():
         for path in sorted((out / folder).rglob("*")):
-            if not any(path.match(f"{folder}/{pattern}") for pattern in ours) and not path.name.startswith("."):
+            hidden = _hidden(path) or any(_hidden(one) for one in path.relative_to(out).parents)
+            if not hidden and not any(path.match(f"{folder}/{pattern}") for pattern in ours):
                 return [path.relative_to(out).as_posix()]
+    for folder in PAGES:
+        for path in sorted((out / folder).rglob("*")):
+            if not (_hidden(path) or path.suffix in (".html", ".json") or is_ours(path)):
+                return [path.relative_to(out).as_posix()]
+    for folder in ("classifier", "without-noise"):
+        if found := others_in(out / folder):
+            return [f"{folder}/{found[0]}"]
     return [name for name in there if name not in WRITTEN and not name.startswith(BESIDE)]
+
+
+def _hidden(path: Path) -> bool:
+    """Whether it is in the making, or a lock."""
+    return bool(HIDDEN.fullmatch(path.name) or IN_THE_MAKING.fullmatch(path.name))
 
 
 def sweep(out: Path) -> list[str]:
@@ -50,6 +67,9 @@ def sweep(out: Path) -> list[str]:
     ]
     for path in left:
         path.unlink(missing_ok=True)
+    for path in (out / "checkpoints").glob(".step-*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+        left.append(path)
     return [path.relative_to(out).as_posix() for path in left]
 
 

@@ -10,10 +10,11 @@ fake.weights.safetensors.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unsteep.networks.wrapping import load_weights, weights_of
@@ -56,16 +57,35 @@ def restore(task: Trains, folder: Path) -> None:
 
 def _restore(task: Trains, folder: Path) -> None:
     about = json.loads(load_text(folder, "state.json"))
+    if type(about["step"]) is not int or about["step"] < 0:
+        raise ValueError(f"a step of {about['step']}")
     task.step = about["step"]
     for (prefix, state), name in zip(_named(task), task.trained, strict=True):
         load_weights(state.module, load_tensors(folder, f"{prefix}weights"))
         load_weights(state.ema.module, load_tensors(folder, f"{prefix}ema"))
         structure = json.loads(load_text(folder, f"{prefix}optimizer.json"))
-        state.optimizer.load_state_dict(unflatten_state(load_tensors(folder, f"{prefix}optimizer"), structure))
+        _refill(state.optimizer, unflatten_state(load_tensors(folder, f"{prefix}optimizer"), structure))
         state.load_objective_state(load_tensors(folder, f"{prefix}objective"))
         state.updates = about.get("updates", {}).get(name, task.step)
         if state.scaler.is_enabled():
             state.scaler.load_state_dict(about["scalers"][name])
+
+
+def _refill(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> None:
+    """Puts back what an optimizer remembers of each weight. Its settings are those of the run; what is remembered must
+    be of the weights' shapes, which nobody checks later. ValueError where it is not."""
+    current, of = optimizer.state_dict(), stored["state"]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if of and set(of) != set(range(len(weights))):
+        raise ValueError(f"an optimizer's state of {len(of)} weights, of which there are {len(weights)}")
+    for number, weight in enumerate(weights if of else []):
+        for name, value in of[number].items():
+            wanted = torch.Size(()) if name == "step" else weight.shape
+            if not isinstance(value, Tensor) or value.shape != wanted or not value.is_floating_point():
+                raise ValueError(f"an optimizer's {name} that is not of weight {number}")
+        if set(of[number]) != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"an optimizer's state of other names: {', '.join(map(str, of[number]))}")
+    optimizer.load_state_dict({**current, "state": dict(of)})
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -75,12 +95,14 @@ def facts(folder: Path) -> dict[str, Any]:
         return {"step": int(found["step"]), "data": str(found["data"]), "good": bool(found.get("good", True))}
 
 
-def known_good(root: Path) -> Path | None:
-    """The newest checkpoint that is whole and known to be good; None without."""
+def known_good(root: Path, proven: Callable[[int], bool] = lambda step: True) -> Path | None:
+    """The newest checkpoint that is whole and known to be good; None without. `proven`: whether the losses after its
+    step say so, too."""
     for folder in reversed(step_folders(root)):
         try:
             verify(folder)
-            if facts(folder)["good"]:
+            told = facts(folder)
+            if told["good"] and proven(told["step"]):
                 return folder
         except Corrupt:
             continue

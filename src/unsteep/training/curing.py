@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from unsteep.core.protocols import DataSet
+from unsteep.storage.checkpoint import corrupting
 from unsteep.training import checkpoints, diagnosis
 from unsteep.training.belongings import discard
 from unsteep.training.changes import differences, history, remember
-from unsteep.training.doctor import SOFTER, Doctor, cause, softened
+from unsteep.training.doctor import SOFTER, Doctor, cause, check_finite, proven_by, softened
 from unsteep.training.log import read_log
 from unsteep.training.loop import Diverged
 from unsteep.training.tasks import Task
@@ -27,6 +28,8 @@ def task_of(run: Any, data: DataSet, device: Any, trust: Any, folder: Path | Non
     if folder is not None:
         task.check_stored(folder)
         checkpoints.restore(task, folder)
+        with corrupting(folder, "weights that are numbers"):
+            check_finite(task.trained, task.step)
     return task
 
 
@@ -35,7 +38,7 @@ def cured(run: Any, out: Path, task: Task, diverged: Diverged, say: Callable[[st
     one step failed once and all before it went well, which may have been the machine; else at a lower rate. Diverged
     where that was tried often enough, or is no cure."""
     root = out / "checkpoints"
-    good = checkpoints.known_good(root)
+    good = checkpoints.known_good(root, proven_by(read_log(out / "log.jsonl")))
     step = 0 if good is None else checkpoints.facts(good)["step"]
     rate, reason = run.train.learning_rate, cause(diverged, run.train.learning_rate)
     past = history(out)

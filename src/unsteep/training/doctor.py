@@ -1,18 +1,19 @@
 """Whether a training goes well, told from its losses and the norms of its gradients; what is done where it does not.
 
 The median of the last `WINDOW` losses is held against the lowest such median so far, and so is that of the gradients'
-norms. Within `HEALTHY` times (norms: `STEEP`), or below what the run began with, a checkpoint is known to be good.
-Beyond `GROWN` times it is said once. Beyond `LOST` times, and `LOST_FIRST` times the first loss, or where a number is
-not finite, the training has diverged: it goes back to the last checkpoint that is known to be good, or to its
-beginning, with the rate divided by `SOFTER`, `CURES` times at most. All that is a function of the log, so that a run
-that is stopped and resumed is judged as one that was not.
+norms. Within `HEALTHY` times (norms: `STEEP`), or below what the run began with, a checkpoint may be good; it is known
+to be where the loss of the next step, the first of its weights, was in bounds, too. Beyond `GROWN` times it is said
+once. Beyond `LOST` times, and `LOST_FIRST` times the first loss, or where a number is not finite, the training has
+diverged; before there are so many losses, only `EARLY` times the first is too much. It then goes back to the last
+checkpoint that is known to be good, or to its beginning, with the rate divided by `SOFTER`, `CURES` times at most. All
+that is a function of the log, so that a run that is stopped and resumed is judged as one that was not.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -26,8 +27,9 @@ from unsteep.training.settings import TrainConfig
 WINDOW = 20  # steps
 HEALTHY, GROWN, LOST, LOST_FIRST = 3.0, 3.0, 30.0, 3.0
 STEEP = 30.0
+FIRST = 5  # numbers that say what it began with
+EARLY = 1e3  # times the first loss, in the first steps
 SOFTER = 10.0
-CURES = 3
 
 
 class Doctor:
@@ -45,6 +47,10 @@ class Doctor:
         """A step was taken. What is to be said of it; mostly nothing. Diverged where the loss is lost."""
         self._losses.hear(loss)
         self._norms.hear(norm)
+        if len(self._losses) < WINDOW:  # too few to tell noise from growth, unless there is no doubt
+            if self._losses.leapt(EARLY):
+                raise Diverged(f"the loss has grown from {self._losses.lowest:.4g} to {self._losses.now:.4g}")
+            return ""
         grown = f"the loss has grown from {self._losses.lowest:.4g} to {self._losses.now:.4g}"
         if self._losses.beyond(LOST, LOST_FIRST):
             raise Diverged(grown)
@@ -53,9 +59,17 @@ class Doctor:
             return f"{grown}; the rate may be too high"
         return ""
 
+    def check_end(self, loss: float) -> None:
+        """Diverged where the loss of the last weights, which no step follows, is lost."""
+        if not math.isfinite(loss) or self._losses.lost(loss, EARLY):
+            raise Diverged(f"after the last step the loss is {loss:.4g}")
+
     @property
     def healthy(self) -> bool:
         """Whether a checkpoint of this moment is known to be good."""
+        few = len(self._losses) < WINDOW
+        if few:
+            return not self._losses.leapt(EARLY)
         return not self._losses.beyond(HEALTHY) and not self._norms.beyond(STEEP)
 
 
@@ -64,14 +78,18 @@ class Band:
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=WINDOW)
-        self._first: float | None = None
+        self._firsts: list[float] = []
         self._lowest = math.inf
+
+    def __len__(self) -> int:
+        return len(self._last)
 
     def hear(self, number: float | None) -> None:
         """One more; none where there was none."""
         if number is None:
             return
-        self._first = number if self._first is None else self._first
+        if len(self._firsts) < FIRST:
+            self._firsts.append(number)
         self._last.append(number)
         if len(self._last) == WINDOW:
             self._lowest = min(self._lowest, self.now)
@@ -82,14 +100,40 @@ class Band:
 
     @property
     def lowest(self) -> float:
-        return min(self._lowest, self._first or 0.0)
+        return min(self._lowest, self._first)
+
+    @property
+    def _first(self) -> float:
+        """What it began with: the median of the first few numbers, of which one may be far off."""
+        return median(self._firsts) if self._firsts else 0.0
+
+    def leapt(self, times: float) -> bool:
+        """Whether it is so many times the least of the first numbers."""
+        return bool(self._firsts) and min(self._firsts) > 0 and self.now > times * min(self._firsts)
+
+    def lost(self, number: float, times: float) -> bool:
+        """Whether a number is so many times what it began with."""
+        return self._first > 0 and number > times * self._first
 
     def beyond(self, times: float, first: float = 1.0) -> bool:
         """Whether it is more than so many times the lowest, and than so many times the first number: what has come
         close to nothing may double. Numbers that go below 0 have no such ratios."""
-        if self._first is None or self.lowest <= 0:
+        if self.lowest <= 0:
             return False
         return self.now > times * self.lowest and self.now > first * self._first
+
+
+def proven_by(records: Sequence[Mapping[str, Any]]) -> Callable[[int], bool]:
+    """Whether the loss of the step after a checkpoint, which is the first of its weights, was not lost; False where
+    there was none."""
+    after = {record["step"]: record.get("loss") for record in records}
+    first = next((record["loss"] for record in records if isinstance(record.get("loss"), float | int)), 0.0)
+
+    def proven(step: int) -> bool:
+        loss = after.get(step + 1)
+        return isinstance(loss, float | int) and math.isfinite(loss) and (first <= 0 or loss <= EARLY * first)
+
+    return proven
 
 
 def check_finite(trained: Mapping[str, State], step: int) -> None:

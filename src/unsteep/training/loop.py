@@ -185,6 +185,18 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
         )
 
 
+def trial(task: Trains, config: TrainConfig) -> float:
+    """The loss that the next step would begin with: nothing is updated, and no generator moves."""
+    state = task.trained[task.turn(task.step)]
+    training, total = state.module.training, 0.0
+    state.module.eval()
+    with torch.no_grad(), arithmetic():
+        for batch, draw in task.parts(task.step):
+            total += float(state.objective(state.module, batch, draw).value.sum()) / config.batch
+    state.module.train(training)
+    return total
+
+
 class Waiting:
     """Passes on what it iterates over, and keeps how many seconds were spent on waiting for it."""
 

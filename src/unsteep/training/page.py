@@ -57,6 +57,11 @@ def note(out: Path, picture: str, caption: str) -> None:
     write_json({**known, "captions": {**known.get("captions", {}), picture: caption}}, out / ABOUT)
 
 
+def note_saved(out: Path) -> None:
+    """Notes that there has been a checkpoint."""
+    write_json({**read(out), "saved": True}, out / ABOUT)
+
+
 def note_measuring(out: Path, measuring: Measuring) -> None:
     """Notes what it is that a run measures on its way."""
     floor = measuring.floor

@@ -17,12 +17,12 @@ import torch
 from unsteep.storage.checkpoint import prune
 from unsteep.training import checkpoints, page
 from unsteep.training.clock import Clock, Watch
-from unsteep.training.doctor import Doctor, check_finite
+from unsteep.training.doctor import Doctor, check_finite, proven_by
 from unsteep.training.forecast import Forecast
 from unsteep.training.listening import Listeners
 from unsteep.training.log import Log, Progress, Sittings, read_log, told
 from unsteep.training.log_csv import SPEED
-from unsteep.training.loop import train
+from unsteep.training.loop import train, trial
 from unsteep.training.measuring import Measurements, Measuring
 from unsteep.training.tasks import Task
 
@@ -53,6 +53,7 @@ class Sitting:
         self.text, self.doctor = text, Doctor(read_log(out / "log.jsonl", until=task.step))
         self.log, self.times = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step)
         self.listeners = Listeners(run.train.log, out, task.step)
+        self.saved = False
         self.measuring, self.measurements = measuring, Measurements(measuring, run.train, out)
 
     def train(self, device: torch.device) -> None:
@@ -76,6 +77,7 @@ class Sitting:
                 last, stop = record.step == steps, self.interrupted()
                 self.times.mark(record.step, record.waited, last=last or stop)
                 if last:
+                    self.doctor.check_end(trial(task, run))
                     task.finish()
                 due, measured = clock.due and not last, self.measurements.due(record.step)
                 with clock.showing() if due else nullcontext():
@@ -98,11 +100,16 @@ class Sitting:
         texts = {**self.task.texts(), checkpoints.TRAINED: self.text}
         good = self.doctor.healthy
         checkpoints.save(self.out / "checkpoints", self.task, texts, self.task.statistics, self.digest, good)
+        if not self.saved:
+            self.saved = True
+            page.note_saved(self.out)
         self.prune()
 
     def prune(self) -> None:
         root = self.out / "checkpoints"
-        good = None if self.doctor.healthy else checkpoints.known_good(root)  # else it is the newest
+        good = None
+        if not self.doctor.healthy:  # else the newest but one is, where two are kept
+            good = checkpoints.known_good(root, proven_by(read_log(self.out / "log.jsonl")))
         prune(root, self.run.train.keep, [*self.measurements.kept, *([good] if good else [])])
 
     @property
