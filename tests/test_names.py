@@ -1,6 +1,10 @@
 """Names that come out of files: none becomes a path, markup or a code that a terminal obeys."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +134,29 @@ def test_names_of_pictures_are_printed_plain(tmp_path: Path):
     (tmp_path / "b\x1b[2J.png").write_bytes(b"junk")
     said = made("data", tmp_path)
     assert not CODES.search(said)
+
+
+# Where nobody can listen.
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    program = f"{shlex.quote(sys.executable)} -m unsteep"
+    environment = os.environ | {"PYTHONPATH": str(Path(unsteep.__file__).parent.parent)}
+    line = command.replace("unsteep", program, 1)
+    return subprocess.run(
+        line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_place_to_print_to_ends_no_work(tmp_path: Path, run: Path):
+    settings = "--set train.steps=2 --set train.batch=2 --set data.limit=20 --set model.network.width=8"
+    done = shell(f"unsteep train digits --out run {settings} --set schedule=Flow > /dev/full", tmp_path)
+    assert done.returncode == 1
+    assert "standard output could not be written (No space left on device); the work itself was done" in done.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+    assert shell(f"unsteep show {run} > /dev/full", tmp_path).returncode == 1
+    assert "Traceback" not in done.stderr
+    piped = shell(f"unsteep show {run} | head -1", tmp_path)
+    assert piped.returncode == 0
+    assert not piped.stderr

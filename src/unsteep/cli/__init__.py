@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from unsteep import __version__
 from unsteep.cli.allocator import keep_freed
 from unsteep.cli.examples import ending
-from unsteep.cli.terminal import say
+from unsteep.cli.terminal import say, unheard
 
 app = App(
     name="unsteep",
@@ -83,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         say("interrupted", file=sys.stderr)
         sys.exit(130)
+    if why := unheard():
+        say(f"unsteep: standard output could not be written ({why}); the work itself was done", file=sys.stderr)
+        code = code or 1
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -8,9 +8,12 @@ goes through `for_file`.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -39,9 +42,36 @@ def for_file(name: str) -> str:
     return f"{cut}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
+class _Unheard:
+    """Why something could not be printed: the place is full, or closed. No work ends with that."""
+
+    words = ""
+
+    @classmethod
+    def note(cls, error: OSError | ValueError) -> None:
+        if not isinstance(error, BrokenPipeError):  # whoever listened has heard enough
+            cls.words = getattr(error, "strerror", None) or str(error)
+        with suppress(OSError, ValueError):  # what is still buffered would fail at the end
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def say(*words: object, **how: Any) -> None:
-    """`print`, of words that may have come from anywhere."""
-    print(*(for_terminal(str(one)) for one in words), **how)
+    """`print`, of words that may have come from anywhere, to a place that may be full or closed."""
+    plain = [for_terminal(str(one)) for one in words]
+    if how.get("file") is sys.stderr:
+        with suppress(OSError, ValueError):
+            print(*plain, **how)
+        return
+    try:
+        print(*plain, **{"flush": True, **how})
+    except (OSError, ValueError) as error:
+        _Unheard.note(error)
+
+
+def unheard() -> str:
+    """Why something could not be printed since it was last asked; empty where all was."""
+    words, _Unheard.words = _Unheard.words, ""
+    return words
 
 
 class Terminal(Console):
@@ -50,3 +80,11 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for one in super().render(renderable, options):
             yield one if one.control else one._replace(text=for_terminal(one.text))
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As `Console.print`, to a place that may be full or closed."""
+        try:
+            super().print(*objects, **how)
+            self.file.flush()
+        except (OSError, ValueError) as error:
+            _Unheard.note(error)

@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import features
 
 from unsteep.data.choosing import shorten
+from unsteep.pages.files import GENERATOR, HEAD
 
 JPEG, HEIF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".heic", ".heif")
 SUFFIXES = (".png", *JPEG, ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", *HEIF)
@@ -24,7 +25,6 @@ MARK = ".unsteep"  # in a folder of samples
 WRITTEN = ("run.toml", "model.toml", MARK)  # in folders that are ours
 NAMELESS = "a name that is not UTF-8; rename it"
 PAGES = ("index.html", "report.html")
-GENERATOR = b'<meta name="generator" content="unsteep">'
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _is_page(path: Path) -> bool:
         if not path.is_file():
             return False  # a pipe would wait for whoever writes into it
         with path.open("rb") as file:
-            return GENERATOR in file.read(400)
+            return GENERATOR in file.read(HEAD)
     except OSError:
         return False
 

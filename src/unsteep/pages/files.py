@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+GENERATOR = b'<meta name="generator" content="unsteep">'  # in the head of every page that is written here
+HEAD = 400  # bytes in which it stands
 PathLike = str | os.PathLike[str]
 OTHER = "choose another place"
 
@@ -64,6 +66,9 @@ def check_folder(out: Path) -> None:
     check_place(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
+    page = out / "index.html"
+    if page.is_file() and GENERATOR not in page.read_bytes()[:HEAD]:
+        raise ValueError(f"out: {page} is a page that unsteep did not write; name another folder")
 
 
 def check_place(out: Path, name: str = "out") -> None:
