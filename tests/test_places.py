@@ -69,6 +69,7 @@ ARCHIVES: dict[str, Any] = {
     "topped.tar": lambda path, files: as_tar(path, files, top="./photos/"),
     "packed.tar.gz": lambda path, files: as_tar(path, files, "w:gz"),
     "packed.tgz": lambda path, files: as_tar(path, files, "w:gz"),
+    "packed.txz": lambda path, files: as_tar(path, files, "w:xz"),
     "packed.tar.xz": lambda path, files: as_tar(path, files, "w:xz"),
 }
 

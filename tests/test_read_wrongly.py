@@ -147,6 +147,23 @@ def test_classes_have_names_of_clothes_where_they_are_clothes(tmp_path: Path, na
     assert Idx(path=str(tmp_path / name)).read().names[0] == first
 
 
+def test_twelve_bits_in_sixteen_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((3, 8, 8), 4080, np.uint16))
+    assert ("mind", "values reach 4080 of 65535; scale them if they have fewer than 16 bits") in Array(
+        path=str(tmp_path / "a.npy")
+    ).read().summary()
+
+
+def test_a_dry_run_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "WORTH", 1)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    as_folder(tmp_path / "in", contents())
+    tiny = ("--set", "data.size=8", "--set", "train.batch=2", "--set", "train.steps=2")
+    made("train", "folder", "--data", tmp_path / "in", "--dry-run", "--out", tmp_path / "run", *tiny)
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_colour_picture_is_not_many_grey_ones(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((28, 28, 3), np.uint8))
     with pytest.raises(ValueError, match=r"looks like one colour picture: save it as x\[None\]"):

@@ -66,7 +66,7 @@ def train(
     from unsteep.starting import configured
     from unsteep.training import run as runs
 
-    cache.allow(options.cache)
+    cache.allow(options.cache and not dry_run)  # which writes nothing
     if resume:
         moved = [f"data.path={data}"] if data else []
         finished = runs.resume(

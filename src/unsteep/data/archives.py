@@ -29,8 +29,11 @@ from unsteep.data.searching import name_left, suffix_left
 from unsteep.pages.progress import bar
 from unsteep.storage.foreign import reading
 
-PACKED: dict[str, Any] = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+PACKED: dict[str, Any] = {
+    **{".gz": gzip.open, ".tgz": gzip.open},
+    **{".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open},
+}
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 BESIDE = (".txt", ".cls", ".json", ".csv", ".tsv", ".jsonl")  # members that are kept beside the pictures
 UNPACKED = "unpacked.tar"
 MOST = 1 << 29  # bytes of a member

@@ -172,6 +172,8 @@ def summary_of(data: Any, low: float, high: float, valid: Tensor | None = None) 
         rows.append(("value range", f"{low:.4g} to {high:.4g}"))
     else:
         rows.append(("value range", f"{low} to {high}, {data.levels} grey levels"))
+        if data.levels == WORDS and high < WORDS // 8:
+            rows.append(("mind", f"values reach {high} of {WORDS - 1}; scale them if they have fewer than 16 bits"))
         if data.levels == BYTES and high < DARK:
             rows.append(("mind", f"values reach {high} of 255, nearly black; scale them if that is meant white"))
     if valid is not None:
