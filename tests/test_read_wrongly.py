@@ -164,6 +164,15 @@ def test_a_dry_run_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not (tmp_path / "run").exists()
 
 
+def test_frames_beyond_the_first_are_told(tmp_path: Path) -> None:
+    as_folder(tmp_path, {f"{i}.png": picture(i) for i in range(2)})
+    frames = [Image.fromarray(np.full((5, 5), 60 * i, np.uint8)) for i in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    found = survey(tmp_path)
+    assert "several frames: 1" in dict(found.rows)["kinds"]
+    assert "of files with several frames or pages the first is taken" in found.advice
+
+
 def test_one_colour_picture_is_not_many_grey_ones(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((28, 28, 3), np.uint8))
     with pytest.raises(ValueError, match=r"looks like one colour picture: save it as x\[None\]"):

@@ -35,6 +35,7 @@ FEW, ENOUGH = 100, 1000  # pictures
 SIDES = (256, 128, 64, 32, 16)  # that a model may be trained at
 AT_ONCE = 1024  # rows of pairs
 SHOWN = 3
+SEVERAL = "several frames"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def _head(file: Readable) -> tuple[int, int, str]:
         clear = "A" in image.getbands() or "transparency" in image.info
         grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
         deep = ", 16 bits" if image.mode.startswith("I") else ""
-        return *image.size, f"{'grey' if grey else 'colour'}{deep}{' with transparency' if clear else ''}"
+        several = f", {SEVERAL}" if getattr(image, "n_frames", 1) > 1 else ""
+        return *image.size, f"{'grey' if grey else 'colour'}{deep}{' with transparency' if clear else ''}{several}"
 
 
 def _equal(there: Places, chosen: list[int]) -> list[list[int]]:
@@ -199,6 +201,8 @@ def _advice(
         said.append("transparent parts are laid on white; data.channels=4 keeps them")
     if any("16 bits" in kind for kind in kinds):
         said.append("16-bit pictures are brought to 8: data.bits=16 with data.channels=1 keeps them")
+    if any(SEVERAL in kind for kind in kinds):
+        said.append("of files with several frames or pages the first is taken")
     said.append("pictures are mirrored while training: if they show text or signs, train.flip=false")
     return said
 

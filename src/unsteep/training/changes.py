@@ -15,7 +15,17 @@ from typing import Any
 from unsteep.storage import config
 from unsteep.training.log import lines_of
 
-RESUMABLE = ("steps", "preview_every", "checkpoint_every", "keep", "evaluate_every", "evaluate_count", "log", "cures")
+RESUMABLE = (
+    "steps",
+    "preview_every",
+    "checkpoint_every",
+    "keep",
+    "evaluate_every",
+    "evaluate_count",
+    "log",
+    "cures",
+    "report",
+)
 HOW = (
     *("learning_rate", "final_learning_rate", "warmup", "weight_decay", "clip", "ema"),
     *("batch", "accumulate", "precision", "checkpointing"),

@@ -291,7 +291,10 @@ def _sit(run: Any, out: Path, data: DataSet, task: Task, measuring: Measuring | 
             say(f"stopped at step {task.step} and saved; go on with: unsteep train --resume --out {out}")
             return False
         seconds, steps = sitting.watch(), task.step - first
-        task.report(out)
+        if run.train.report:
+            task.report(out)
+        else:
+            page.write(out, steps=run.train.steps)
         said = f"done: {steps} steps in {seconds:.0f} s, {speed(seconds / steps, run.train.batch)}" if steps else ""
         if steps and sitting.times.waited > SLOW * seconds:
             said += f", {sitting.times.waited / seconds:.0%} of the time spent on reading examples"

@@ -57,6 +57,8 @@ class TrainConfig:
     cures: int = 3
     """How often a training that diverged goes back to the last good checkpoint and on at a tenth of the rate. 0:
     never."""
+    report: bool = True
+    """At the end, draw samples and what else the page shows; false: the page has previews, loss and speed alone."""
     log: tuple[Logs, ...] = ()
     """Logs beside log.jsonl: csv is log.csv, a row a step; tensorboard is an extra to install."""
 
