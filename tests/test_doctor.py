@@ -509,6 +509,12 @@ def test_what_is_no_run_is_not_verified(tmp_path: Path):
     assert "is not a run" in err
 
 
+def test_signal_that_is_left_at_the_last_level_is_told(tmp_path: Path):
+    short = ("schedule=LinearBetas", "schedule.start=1e-4", "schedule.steps=100", "schedule.end=0.002", "train.steps=1")
+    assert "times as much signal as noise" in made(*tiny(tmp_path / "a", *short))
+    assert "times as much signal as noise" not in made(*tiny(tmp_path / "b", "train.steps=1"))
+
+
 # The pictures at the end can be left out.
 
 

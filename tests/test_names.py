@@ -16,7 +16,7 @@ from PIL import Image
 
 import unsteep
 from command_line import made, unsteep_
-from unsteep.cli.terminal import Terminal, for_file, for_terminal, say
+from unsteep.cli.terminal import Terminal, for_file, for_files, for_terminal, say
 from unsteep.data import Examples
 from unsteep.training import denoising
 
@@ -48,6 +48,19 @@ def test_a_name_of_a_file_is_one_name(name: str):
 @given(one=st.text(), other=st.text())
 def test_two_names_stay_two(one: str, other: str):
     assert one == other or for_file(one) != for_file(other)
+
+
+@given(names=st.lists(st.text(), unique=True))
+def test_names_that_go_together_stay_apart(names: list[str]):
+    found = for_files(names)
+    assert len({one.casefold() for one in found.values()}) == len(names)
+    assert all(for_file(one) == one for one in found.values())
+
+
+def test_a_number_is_added_only_where_two_would_be_one():
+    assert for_files(["T-shirt/top", "Dress"]) == {"T-shirt/top": "T-shirt-top", "Dress": "Dress"}
+    clash = for_files(["a/b", "a-b", "A-B"])
+    assert len(set(clash.values())) == 3
 
 
 @pytest.mark.parametrize("name", ["cat", "T-shirt", "Ankle boot", "caf\u00e9", "\u30cd\u30b3", "a.b", "0"])
@@ -134,6 +147,13 @@ def test_names_of_pictures_are_printed_plain(tmp_path: Path):
     (tmp_path / "b\x1b[2J.png").write_bytes(b"junk")
     said = made("data", tmp_path)
     assert not CODES.search(said)
+
+
+def test_debug_shows_where_an_error_comes_from(tmp_path: Path):
+    code, _, err = unsteep_("show", tmp_path / "none", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+    assert "Traceback" not in unsteep_("show", tmp_path / "none")[2]
 
 
 # Where nobody can listen.

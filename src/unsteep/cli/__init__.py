@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -23,7 +24,8 @@ from unsteep.cli.terminal import say, unheard
 
 app = App(
     name="unsteep",
-    help="Denoising diffusion: train on your own data, sample fast, see what is happening.",
+    help="Denoising diffusion: train on your own data, sample fast, see what is happening. After any verb, "
+    "--debug shows where an error comes from.",
     version=__version__,
 )
 VERBS = {
@@ -74,12 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line on `arguments` (default: the process's own) and exits."""
     warnings.showwarning = _one_line
     keep_freed()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [one for one in arguments if one != "--debug"]
     try:
         code = copy_context().run(app, arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _fail(f"{error} Try --help.")
     except (ValueError, OSError) as error:
-        _fail(_as_option(str(error), sys.argv[1:] if arguments is None else arguments))
+        if debug:
+            say(traceback.format_exc(), file=sys.stderr)
+        _fail(_as_option(str(error), arguments))
     except KeyboardInterrupt:
         say("interrupted", file=sys.stderr)
         sys.exit(130)

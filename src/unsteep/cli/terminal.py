@@ -42,6 +42,16 @@ def for_file(name: str) -> str:
     return f"{cut}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
+def for_files(names: Iterable[str]) -> dict[str, str]:
+    """A name of a file for each of these, as like it as can be: a number is added only where two would be one."""
+    plain = {name: NOT_IN_FILES.sub("-", unicodedata.normalize("NFC", name)).strip(" ") for name in names}
+    folded = [one.casefold() for one in plain.values()]
+    return {
+        name: one if folded.count(one.casefold()) == 1 and for_file(one) == one else for_file(name)
+        for name, one in plain.items()
+    }
+
+
 class _Unheard:
     """Why something could not be printed: the place is full, or closed. No work ends with that."""
 

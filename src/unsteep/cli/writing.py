@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unsteep.cli.terminal import for_file
+from unsteep.cli.terminal import for_files
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +106,9 @@ def _write_folder(out: Path, samples: Iterable[torch.Tensor], names: list[str] |
 
     out.mkdir(parents=True, exist_ok=True)
     (out / ".unsteep").write_text("samples: no data of a folder above\n", encoding="utf-8")
+    folders = for_files(dict.fromkeys(names or ()))
     for i, sample in enumerate(samples):
         picture = sample.permute(1, 2, 0).numpy()
-        where = out if names is None else out / for_file(names[i])
+        where = out if names is None else out / folders[names[i]]
         where.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(where / f"{i:06d}.png")

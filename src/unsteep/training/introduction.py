@@ -3,6 +3,7 @@ cannot be meant."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from unsteep.training.measuring import Measuring
 from unsteep.training.tasks import Task
 
 FEW = 10  # examples, which a network soon knows by heart
+LEFT = 0.1  # signal over noise at the last level, beyond which samples suffer
 LOOKED_AT = 256  # examples, for what is alike in all of them
 
 
@@ -28,6 +30,12 @@ def described(run: Any, data: DataSet, task: Task, measuring: Measuring | None) 
         odd.append(f"a warm-up of {train.warmup:,} steps never reaches the full rate; set train.warmup lower")
     if train.ema and train.steps < 1 / (1 - train.ema) / 2:
         odd.append(f"the average reaches back {1 / (1 - train.ema):,.0f} steps, beyond the start; set train.ema lower")
+    schedule = getattr(run, "schedule", None)
+    if schedule is not None and (left := math.exp(float(schedule(1.0).logsnr) / 2)) > LEFT:
+        odd.append(
+            f"the last level still has {left:.2g} times as much signal as noise, and samples begin with none: they "
+            "will be flat or grey; take a schedule that goes further"
+        )
     every = "" if measuring is None else f"{measuring.about()}, every {train.evaluate_every:,} steps and at the end"
     return [
         *data.summary(),
