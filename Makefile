@@ -12,7 +12,7 @@ bin := .venv/bin
 setup: .venv/stamp  ## the environment
 
 demo: .venv/stamp  ## train on handwritten digits, sample, and write runs/demo/report.html; again: go on
-	if [ -e runs/demo/run.toml ]; then $(bin)/unsteep train --resume --out runs/demo; \
+	@if [ -e runs/demo/run.toml ]; then $(bin)/unsteep train --resume --out runs/demo; \
 	else $(bin)/unsteep train digits --out runs/demo; fi
 
 test: .venv/stamp  ## the tests, but for the long ones
