@@ -503,6 +503,15 @@ def test_logs_and_leftovers_are_mended(run: Path):
     assert "mended" not in made("verify", run)
 
 
+def test_a_run_before_its_first_checkpoint_is_good_and_one_that_lost_them_is_not(run: Path):
+    shutil.rmtree(run / "checkpoints")
+    code, said, _ = unsteep_("verify", run)
+    assert code == 1
+    assert "they are gone" in said
+    (run / "about.json").unlink()
+    assert "there is none yet" in made("verify", run)
+
+
 def test_what_is_no_run_is_not_verified(tmp_path: Path):
     code, _, err = unsteep_("verify", tmp_path)
     assert code == 2

@@ -10,7 +10,7 @@ from unsteep.pages.files import replacing
 from unsteep.storage.checkpoint import STEP, load_tensors, load_text
 from unsteep.storage.lock import RunLock
 from unsteep.storage.manifest import verify
-from unsteep.training import checkpoints
+from unsteep.training import checkpoints, page
 from unsteep.training.belongings import sweep
 from unsteep.training.changes import check_as_trained
 from unsteep.training.log import lines_of
@@ -62,7 +62,8 @@ def _checkpoints(out: Path, trust: Any) -> Iterator[Finding]:
         good.append(folder)
         yield Finding(name, True, "whole" if told["good"] else "whole, but the loss had grown when it was saved")
     if not found:
-        yield Finding("checkpoints", False, "there is none yet")
+        saved = bool(page.read(out).get("saved"))
+        yield Finding("checkpoints", not saved, "they are gone" if saved else "there is none yet")
     elif not good:
         yield Finding("checkpoints", False, "none is whole: the run cannot go on; use a fresh copy")
     elif (good[-1] / checkpoints.TRAINED).exists() and (out / "run.toml").exists():
