@@ -109,17 +109,25 @@ def test_what_is_no_cifar_is_said(tmp_path):
 
 
 class Evil:
+    """What would make a file, were it run."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
     def __reduce__(self) -> Any:
-        return os.system, ("touch /tmp/unpickled-evil",)
+        return os.system, (f"touch {self.path}",)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_would_run_something_is_refused_by_name(protocol):
-    Path("/tmp/unpickled-evil").unlink(missing_ok=True)
-    for held in (Evil(), {"data": Evil()}, [np.float64(3)], {1, 2}, np.ones(3)):
+def test_a_pickle_that_would_run_something_is_refused_by_name(protocol, tmp_path):
+    evil = Evil(str(tmp_path / "made"))
+    pickle.loads(pickle.dumps(evil, protocol=protocol))
+    assert (tmp_path / "made").exists()  # it would
+    (tmp_path / "made").unlink()
+    for held in (evil, {"data": evil}, [np.float64(3)], {1, 2}, np.ones(3)):
         with pytest.raises(ValueError, match="expected a pickle of numbers, texts and arrays of bytes"):
             unpickled(pickle.dumps(held, protocol=protocol))
-    assert not Path("/tmp/unpickled-evil").exists()
+    assert not (tmp_path / "made").exists()
 
 
 plain = st.recursive(

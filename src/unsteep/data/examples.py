@@ -111,12 +111,7 @@ class Examples:
 
     def rows(self, index: Tensor) -> Rows:
         """The examples at `index` (b,) int64. ValueError for positions that there are not."""
-        integers("index", index)
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
-            raise ValueError(
-                f"index: expected positions from 0 to {len(self) - 1}, got {int(index.min())} to {int(index.max())}; "
-                "give others"
-            )
+        check_positions(index, len(self))
         return Rows(
             x=self.x[index],
             valid=None if self.valid is None else self.valid[index],
@@ -149,6 +144,15 @@ class Examples:
         wide = self.x.to(torch.int32) if self.x.dtype == torch.uint16 else self.x
         real = wide if self.valid is None else wide[self.valid]  # what pads a sequence has no part in it
         return summary_of(self, real.min().item(), real.max().item(), self.valid)
+
+
+def check_positions(index: Tensor, n: int) -> None:
+    """ValueError where `index` is no tensor of positions among n examples."""
+    integers("index", index)
+    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n:
+        raise ValueError(
+            f"index: expected positions from 0 to {n - 1}, got {int(index.min())} to {int(index.max())}; give others"
+        )
 
 
 def digest_of(data: Any, dtype: str, x: Iterable[Tensor], *beside: Iterable[Tensor | None]) -> str:

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unsteep.core.arguments import integers
 from unsteep.core.protocols import Rows
 from unsteep.data.cache import Entry
 from unsteep.data.decoding import Apart, in_pieces
-from unsteep.data.examples import BYTES, digest_of, summary_of
+from unsteep.data.examples import BYTES, check_positions, digest_of, summary_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +63,7 @@ class StoredPictures:
 
     def rows(self, index: Tensor) -> Rows:
         """The examples at `index` (b,) int64. ValueError for positions that there are not."""
-        integers("index", index)
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
-            raise ValueError(f"index: expected positions from 0 to {len(self) - 1}; give others")
+        check_positions(index, len(self))
         at = index.numpy()
         return Rows(
             x=self.x.take(at),

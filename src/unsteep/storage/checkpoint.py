@@ -43,6 +43,7 @@ __all__ = [
     "restore",
     "save_folder",
     "step_folders",
+    "step_of",
     "unflatten_state",
     "update_tensors",
     "with_latest",
@@ -128,6 +129,11 @@ def step_folders(root: Path) -> list[Path]:
     return sorted(steps, key=steps.__getitem__)
 
 
+def step_of(folder: Path) -> int:
+    """The step that a step folder's name says."""
+    return int(folder.name.removeprefix("step-"))
+
+
 def latest(root: Path) -> Path | None:
     """The newest step folder that verifies, None if there is none; a warning names each newer one that does not."""
     for aside in root.glob(".step-*.aside"):
@@ -160,7 +166,7 @@ def with_latest(root: Path, use: Callable[[Path], T]) -> T | None:
 def check_whole(folder: Path) -> None:
     """Corrupt where a step folder is not what was written, or holds the state of another step than its name says."""
     verify(folder)
-    file, step = folder / "state.json", int(folder.name.removeprefix("step-"))
+    file, step = folder / "state.json", step_of(folder)
     if file.is_file():
         with corrupting(file, "the state of a training"):
             holds = json.loads(file.read_bytes())["step"]

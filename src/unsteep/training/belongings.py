@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from unsteep.pages.ours import is_ours
-from unsteep.storage.checkpoint import step_folders
+from unsteep.storage.checkpoint import step_folders, step_of
 
 IN_THE_MAKING = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")  # what `pages.files.replacing` writes to
 PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy", "quality")
@@ -76,7 +76,7 @@ def sweep(out: Path) -> list[str]:
 def discard(root: Path, beyond: int) -> None:
     """Removes the checkpoints of later steps, each whole or not at all."""
     for folder in step_folders(root):
-        if int(folder.name.removeprefix("step-")) > beyond:
+        if step_of(folder) > beyond:
             aside = folder.with_name(f".{folder.name}.partial")
             folder.rename(aside)
             shutil.rmtree(aside)

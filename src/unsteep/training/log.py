@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -20,6 +20,8 @@ from typing import Any, Self, TextIO
 from unsteep.pages.files import replacing
 from unsteep.pages.progress import clock_of
 from unsteep.training.loop import Record
+
+LOGGED = tuple(of.name for of in fields(Record) if of.name != "waited")  # what is the same for the same run
 
 
 def read_log(path: Path, until: float = math.inf) -> list[dict[str, Any]]:
@@ -52,8 +54,8 @@ def whole_steps(path: Path) -> list[dict[str, Any]]:
 
 
 def told(record: Record) -> dict[str, Any]:
-    """What a record has, by name, and what is the same for the same run: not the time that was waited."""
-    return {name: value for name, value in asdict(record).items() if value is not None and name != "waited"}
+    """What a record has, by name, of what is logged."""
+    return {name: value for name in LOGGED if (value := getattr(record, name)) is not None}
 
 
 class Log:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from unsteep.pages.files import replacing
-from unsteep.training.log import read_log
-from unsteep.training.loop import Record
+from unsteep.training.log import LOGGED, read_log
 from unsteep.training.measuring import KEYS
 
 FILE = "log.csv"
 SPEED = "images_per_second"
-COLUMNS = (*(field.name for field in fields(Record)), SPEED, *KEYS)
+COLUMNS = (*LOGGED, SPEED, *KEYS)
 
 
 class CsvLog:

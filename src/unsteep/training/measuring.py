@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from unsteep.core.protocols import DataSet
 from unsteep.metrics.interval import Interval
-from unsteep.storage.checkpoint import step_folders
+from unsteep.storage.checkpoint import step_folders, step_of
 from unsteep.training.log import read_log
 from unsteep.training.settings import TrainConfig
 from unsteep.training.tasks import Task
@@ -128,7 +128,7 @@ class Measurements:
 def best(out: Path, values: Mapping[int, Interval]) -> tuple[int, Path] | None:
     """The step with the lowest value of those whose checkpoint is there, and that checkpoint; of equal ones the
     first."""
-    there = {int(folder.name.removeprefix("step-")): folder for folder in step_folders(out / "checkpoints")}
+    there = {step_of(folder): folder for folder in step_folders(out / "checkpoints")}
     known = [(values[step].value, step) for step in there if step in values]
     if not known:
         return None
