@@ -36,6 +36,7 @@ DIRECTIONS = 256  # of a frame, at most, and at most
 ENTRIES = 4_000_000  # numbers in them
 AT_ONCE = 500_000  # numbers in the model's space that are held at once while measuring
 EXACT = 1024  # dimensions up to which the whole covariance is decomposed
+VARYING = 1e-9  # of the largest variance: less is rounding
 
 
 def measure(data: DataSet, description: Description, flip: bool = False) -> dict[str, Tensor]:
@@ -179,20 +180,20 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 
 def directions(centred: Callable[[], Iterable[Tensor]], n: int, d: int) -> Tensor:
-    """The directions of most variance of n centred rows, which `centred()` walks over in parts (b, d), as columns
-    (d, k), float32: by the covariance, or by subspace iteration where that is too large."""
+    """The directions of most variance of n centred float64 rows, which `centred()` walks over in parts (b, d), as columns
+    (d, k), float32: by the covariance, or by subspace iteration where that is too large. Those in which the rows do not
+    vary are left out: which ones they were would be up to the last bits of a sum, thus to the size of the parts."""
     k = max(1, min(DIRECTIONS, ENTRIES // d, d))
     if d <= EXACT:
-        return torch.linalg.eigh(_sum(x.T @ x for x in centred()) / n)[1][:, -k:].float()
-    q = NoiseSource([0]).normal(torch.empty(1, d, min(k + 16, d)), draw=0)[0]
-    for _ in range(6):
-        q, _ = torch.linalg.qr(_sum(x.T @ (x @ q) for x in _floats(centred())))
-    projected = torch.cat([x @ q for x in _floats(centred())])
-    return q @ torch.linalg.eigh(projected.T @ projected)[1][:, -k:]
-
-
-def _floats(parts: Iterable[Tensor]) -> Iterator[Tensor]:
-    return (part.float() for part in parts)
+        basis, product = torch.eye(d, dtype=torch.float64), _sum(x.T @ x for x in centred())
+    else:
+        basis = NoiseSource([0]).normal(torch.empty(1, d, min(k + 16, d), dtype=torch.float64), draw=0)[0]
+        for _ in range(6):
+            basis, _ = torch.linalg.qr(_sum(x.T @ (x @ basis) for x in centred()))
+        product = _sum(y.T @ y for y in (x @ basis for x in centred()))
+    variances, turned = torch.linalg.eigh(product / n)
+    real = max(1, int((variances[-k:] > VARYING * variances[-1]).sum()))
+    return (basis @ turned[:, -real:]).float()
 
 
 def deviations(centred: Tensor, basis: Tensor) -> Tensor:
