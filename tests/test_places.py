@@ -184,9 +184,9 @@ def counted(monkeypatch, tmp_path) -> list[int]:
     seen: list[int] = []
     load = decoding.Form.load
 
-    def counting(self: decoding.Form, where: Any, i: int) -> np.ndarray:
+    def counting(self: decoding.Form, where: Any, i: int, *several: Any) -> np.ndarray:
         seen.append(i)
-        return load(self, where, i)
+        return load(self, where, i, *several)
 
     monkeypatch.setattr(decoding.Form, "load", counting)
     monkeypatch.setattr(decoding, "WORTH", 1)

@@ -15,6 +15,7 @@ from command_line import made, unsteep_
 from test_data import write_set
 from test_places import as_folder, as_tar, as_zip, contents, picture
 from unsteep.data import Array, Captions, Folder, Idx, cache, decoding
+from unsteep.data.places import Archived
 from unsteep.data.survey import survey
 
 
@@ -110,6 +111,9 @@ def test_a_folder_and_its_zip_have_the_same_captions(tmp_path: Path) -> None:
         (",file,caption\n0,0.png,zero\n1,1.png,one\n2,2.png,two\n", ""),  # as pandas writes it
         ('file,caption\n0.png,"zero\n1.png,one\n2.png,19" tail\n', "expected a.png with a.txt"),
         ("file,caption\n0.png,zero,more\n1.png,one\n2.png,two\n", "line 2 has 3 fields, its header 2"),
+        ("File_Name;Caption\n0.png;zero\n1.png;one\n2.png;two\n", ""),  # as a spreadsheet of another country
+        ("caption,Image\nzero,0.png\none,1.png\ntwo,2.png\n", ""),
+        ("File\tTEXT\n0.png\tzero\n1.png\tone\n2.png\ttwo\n", "lacks"),  # which is no CSV
     ],
 )
 def test_tables_are_read_as_they_are_written(tmp_path: Path, text: str, words: str) -> None:
@@ -171,6 +175,56 @@ def test_frames_beyond_the_first_are_told(tmp_path: Path) -> None:
     found = survey(tmp_path)
     assert "several frames: 1" in dict(found.rows)["kinds"]
     assert "of files with several frames or pages the first is taken" in found.advice
+    for _ in range(2):  # decoded, and as it was kept
+        assert Folder(path=str(tmp_path), size=5).read().source.endswith(", the first frame of 1 with several")
+
+
+def test_captions_beyond_the_first_are_counted(tmp_path: Path) -> None:
+    files = {f"{i}.png": picture(i) for i in range(3)}
+    rows = "file,caption\n0.png,zero\n0.png,nil\n1.png,one\n2.png,two\n./2.png,deux\n"
+    tables = as_folder(tmp_path / "table", files | {"a.csv": rows.encode()})
+    lines = files | {"0.txt": b"zero\nnil\n", "1.txt": b"\none\n", "2.json": b'{"Caption": "two"}'}
+    for path, more in ((tables, 2), (as_folder(tmp_path / "beside", lines), 1), (as_tar(tmp_path / "a.tar", lines), 1)):
+        read = Captions(path=str(path), size=5).read("all")
+        assert read.captions == ("zero", "one", "two")
+        assert f"the first of each picture ({more} more left out)" in read.source
+
+
+def test_texts_of_archives_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes and captions beside a million pictures would else be looked for at every start."""
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    files = {f"{i}.png": picture(i) for i in range(3)} | {"0.cls": b"a", "2.cls": b"b"}
+    path = as_tar(tmp_path / "a.tar", files)
+    first = Folder(path=str(path), size=5, labelled=True).read("all")
+    monkeypatch.setattr(Archived, "beside", lambda *_: b"a")
+    again = Folder(path=str(path), size=5, labelled=True).read("all")
+    assert (first.names, first.labels.tolist()) == (again.names, again.labels.tolist()) == (("a", "b"), [0, 1])
+    monkeypatch.undo()
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    as_tar(path, files | {"1.cls": b"b"})
+    assert Folder(path=str(path), size=5, labelled=True).read("all").labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a-{002..000}.tar", "{002..000} in .* counts down"),
+        ("b-*.tar", "no archive is called .*b-"),
+        ("a-{7..8}.tar", "a-7"),
+    ],
+)
+def test_rows_of_archives_that_name_none(tmp_path: Path, name: str, words: str) -> None:
+    as_tar(tmp_path / "a-000.tar", contents())
+    with pytest.raises(ValueError, match=words):
+        Folder(path=str(tmp_path / name), size=5).read()
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
+    x = np.zeros((2, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(2), x_test=x, y_test=np.arange(2))
+    assert Array(path=str(tmp_path / "a.npz")).read().source.endswith("; not read: x_test, y_test")
+    np.savez(tmp_path / "b.npz", x_train=x, y_train=np.arange(2))
+    assert "not read" not in Array(path=str(tmp_path / "b.npz")).read().source
 
 
 def test_one_colour_picture_is_not_many_grey_ones(tmp_path: Path) -> None:

@@ -61,13 +61,13 @@ def test_a_preset_is_of_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172800), ("45", 45)]
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172800)]
 )
 def test_times(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "0m", "-3m", "3 weeks", "1h and 2m", "nan", None, 30])
+@pytest.mark.parametrize("text", ["", "m", "45", "0m", "-3m", "3 weeks", "1h and 2m", "nan", None, 30])
 def test_what_is_no_time(text: Any) -> None:
     with pytest.raises(ValueError, match=r"budget: expected a time, as 90s, 30m"):
         duration(text)

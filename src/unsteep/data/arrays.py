@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unsteep.core.budget import fits
 from unsteep.core.protocols import Split
-from unsteep.data.choosing import choose
+from unsteep.data.choosing import choose, shorten
 from unsteep.data.examples import BYTES, WORDS, Examples
 from unsteep.storage.foreign import reading
 
@@ -63,7 +63,7 @@ class Array:
         """Pictures (n, c, h, w) of uint8, uint16 or float32, or vectors float32 (n, d). ValueError saying what was
         found where something else was expected."""
         path = Path(self.path).expanduser()
-        array, numbers, name = _load(path, self.key, self.labels_key)
+        array, numbers, name, unread = _load(path, self.key, self.labels_key)
         found = understood(array, name)  # all of them: the range must not depend on the split
         classes = None
         if numbers is not None:
@@ -84,7 +84,7 @@ class Array:
             chosen.names,
             levels=found.levels,
             range=found.range,
-            source=f"{name}, {found.meaning}",
+            source=f"{name}, {found.meaning}{unread}",
         )
 
 
@@ -208,8 +208,8 @@ def plain_arrays(path: Path) -> Iterator[None]:
             raise
 
 
-def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """The array of examples, that of labels if there is one, and what to call the first."""
+def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray | None, str, str]:
+    """The array of examples, that of labels if there is one, what to call the first, and which are not read."""
     if not path.is_file():
         raise ValueError(f"data.path: expected a .npy or .npz file, found none at {path}: give the file")
     with plain_arrays(path):
@@ -217,11 +217,14 @@ def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray
     if isinstance(content, np.ndarray):
         if key or labels_key:
             raise ValueError(f"{path} is one array without a name: leave data.key and data.labels_key empty")
-        return content, None, str(path)
+        return content, None, str(path), ""
     with content:
         chosen, labels = _choose_keys(path, content.files, key, labels_key)
+        others = shorten([name for name in content.files if name not in (chosen, labels)], 4)
+        unread = f"; not read: {others}" if others else ""
         with plain_arrays(path):
-            return np.asarray(content[chosen]), np.asarray(content[labels]) if labels else None, f"{path}[{chosen}]"
+            numbers = np.asarray(content[labels]) if labels else None
+            return np.asarray(content[chosen]), numbers, f"{path}[{chosen}]", unread
 
 
 def opened(path: Path) -> Any:

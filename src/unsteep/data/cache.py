@@ -1,4 +1,5 @@
-"""What may be made again, kept between runs: the index of archives, and pictures decoded to one size.
+"""What may be made again, kept between runs: the index of archives, the texts in them, and pictures
+decoded to one size.
 
 It lies where the system keeps such things (`~/.cache/unsteep` on Linux), or in the folder that the environment
 variable UNSTEEP_CACHE names; UNSTEEP_CACHE=off, `allow(False)` and the command line's no-cache do without. Each entry
@@ -26,7 +27,7 @@ from platformdirs import user_cache_path
 VARIABLE, OFF = "UNSTEEP_CACHE", "off"
 SHARE = 0.25  # of the space that is free: what one entry may take, and
 MOST = 64 << 30  # bytes at most, of all together
-KINDS = ("archives", "pictures", "unpacked")  # the folders in it, in which nothing else is ever removed than
+KINDS = ("archives", "beside", "pictures", "unpacked")  # the folders in it, in which nothing else is ever removed than
 OURS = re.compile(r"[0-9a-f]{32}|\.new-\w+")  # what is called so
 STALE = 24 * 3600.0  # seconds after which what nobody finished is swept away
 

@@ -5,7 +5,8 @@
     JSON lines              one object a line: {"file": "cat.png", "caption": "a sleeping cat"}
 
 Files are named from the folder on, with forward slashes, and only pictures inside it are read. "file_name" or "image"
-may stand for "file", and "text" for "caption". Of several captions for one picture, the first is taken.
+may stand for "file", and "text" for "caption", in capitals, too; a CSV may have semicolons between its fields. Of
+several captions for one picture, the first is taken, and what is left is counted.
 """
 
 import csv
@@ -14,7 +15,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Captions:
         is_table = path.is_file() and path.suffix.lower() in TABLES
         there = places(path.parent if is_table else path)
         table = path.name if is_table else _table(there)
-        captions, skipped, lone = _beside(there) if table is None else _read_table(there, table)
+        captions, skipped, lone, more = _beside(there) if table is None else _read_table(there, table)
         if not captions and not lone:
             first = f", got {skipped[0][1]}" if skipped else ""
             raise ValueError(f"{there.where}: no picture has a caption: expected {LAYOUTS}{first}")
@@ -87,7 +88,9 @@ class Captions:
         told = {
             "files": chosen_of(there.names, at),
             "skipped": (*skipped, *bare, *lone, *found.bad),
-            "source": f"{there.where}, captions from {table or 'texts beside the pictures'}",
+            "source": f"{there.where}, captions from {table or 'texts beside the pictures'}"
+            + (f", the first of each picture ({more:,} more left out)" if more else "")
+            + "".join(f", {words}" for words in found.words),
             "captions": tuple(captions[i] for i in at.tolist()),
         }
         return gathered(found.x, None, found, told)
@@ -110,48 +113,56 @@ def _table(there: Places) -> str | None:
     return found[0] if found else None
 
 
-def _beside(there: Places) -> tuple[dict[int, str], Bad, Bad]:
+def _beside(there: Places) -> tuple[dict[int, str], Bad, Bad, int]:
     """The caption of each picture by its position: the first line with words of the text beside it, or the caption in
-    the JSON there; and which are no good."""
+    the JSON there; which are no good; and how many more there are."""
     captions: dict[int, str] = {}
     bad: Bad = []
-    for i, name in enumerate(there.names):
-        for suffix in BESIDE:
-            content = there.beside(i, suffix)
-            if content is None:
+    more = 0
+    for suffix in BESIDE:
+        explained = {name for name, _ in bad}
+        for i, (name, content) in enumerate(zip(there.names, there.texts(suffix), strict=True)):
+            if content is None or i in captions or name in explained:
                 continue
             called = f"{PurePosixPath(name).stem}{suffix}"
             try:
                 words = _words(content.decode("utf-8-sig"), suffix)
             except Exception as error:  # json's of any kind
                 bad.append((name, f"{called}: {_why(error)}"))
-                break
+                continue
             if words:
-                captions[i] = words
+                captions[i] = words[0]
+                more += len(words) - 1
             else:
                 bad.append((name, f"{called} is empty"))
-            break
-    return captions, bad, []
+    return captions, bad, [], more
 
 
-def _words(text: str, suffix: str) -> str:
+def _words(text: str, suffix: str) -> list[str]:
+    """The captions in what lies beside a picture."""
     if suffix == ".txt":
-        return next((line for line in map(_tidy, text.splitlines()) if line), "")
-    row = json.loads(text)
-    found = [row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)] if isinstance(row, dict) else []
-    return _tidy(found[0]) if found else ""
+        return [line for line in map(_tidy, text.splitlines()) if line]
+    row = _lowered(json.loads(text))
+    found = [row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)]
+    return [words for words in map(_tidy, found[:1]) if words]
 
 
-def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad]:
+def _lowered(row: object) -> dict[str, Any]:
+    """An object of JSON by its keys in small letters; empty for anything else."""
+    return {str(key).strip().lower(): value for key, value in row.items()} if isinstance(row, dict) else {}
+
+
+def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad, int]:
     """The first caption of each picture, by its position; the files whose caption is empty, and those that are not
-    there."""
+    there; and how many more captions there are."""
     captions: dict[str, str] = {}
     empty: dict[str, str] = {}
+    more = 0
     called = f"{there.where}/{name}"
     try:
         lines = io.StringIO(there.read(name).decode("utf-8-sig"), newline="")
         suffix = Path(name).suffix.lower()
-        rows = _jsonl(lines) if suffix == ".jsonl" else _csv(lines, "\t" if suffix == ".tsv" else ",")
+        rows = _jsonl(lines) if suffix == ".jsonl" else _csv(lines, suffix)
         for number, row in rows:
             file, caption = (
                 next((row[key] for key in keys if isinstance(row.get(key), str)), None)
@@ -161,6 +172,7 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad]:
                 raise ValueError(f'line {number} lacks "file" or "caption" as text; it has {", ".join(row)}')
             plain = PurePosixPath(file.strip().replace("\\", "/")).as_posix()
             if words := _tidy(caption):
+                more += plain in captions
                 captions.setdefault(plain, words)
             else:
                 empty[plain] = "empty caption"
@@ -174,13 +186,18 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad]:
         if at is None:
             lone.append((file, "caption without a picture"))
         else:
+            more += at in found
             found.setdefault(at, words)
-    return found, [(file, why) for file, why in empty.items() if file not in captions], lone
+    return found, [(file, why) for file, why in empty.items() if file not in captions], lone, more
 
 
-def _csv(lines: Iterable[str], between: str) -> Iterator[tuple[int, dict]]:
-    """(line, row) of each row of a CSV or TSV with a header."""
+def _csv(lines: io.StringIO, suffix: str) -> Iterator[tuple[int, dict]]:
+    """(line, row) of each row of a CSV or TSV with a header, whose names are taken in small letters."""
+    header = lines.readline()
+    lines.seek(0)
+    between = "\t" if suffix == ".tsv" else ";" if ";" in header and "," not in header else ","
     reader = csv.DictReader(lines, restval="", restkey=MORE, delimiter=between, strict=True)
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
     for row in reader:
         if more := row.get(MORE):
             raise ValueError(
@@ -201,7 +218,7 @@ def _jsonl(lines: Iterable[str]) -> Iterator[tuple[int, dict]]:
             raise ValueError(f"line {number} is not JSON ({error})") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
-        yield number, row
+        yield number, _lowered(row)
 
 
 def _tidy(caption: str) -> str:

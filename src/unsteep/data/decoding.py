@@ -12,7 +12,7 @@ import json
 import mmap
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -61,9 +61,9 @@ class Form:
         """Bytes of n pictures."""
         return n * int(np.prod(self.shape)) * self.dtype.itemsize
 
-    def load(self, places: Places, i: int) -> np.ndarray:
-        """A picture of this form. ValueError, or whatever Pillow raises on a damaged file."""
-        return load_picture(places.open(i), **asdict(self), ours=False)
+    def load(self, places: Places, i: int, several: Callable[[], object] = lambda: None) -> np.ndarray:
+        """A picture of this form (see `load_picture`). ValueError, or whatever Pillow raises on a damaged file."""
+        return load_picture(places.open(i), **asdict(self), ours=False, several=several)
 
 
 class Apart(Protocol):
@@ -131,13 +131,20 @@ class Encoded:
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """`x`: pictures (n, c, h, w), in memory or apart; `kept` (n,): their positions in what was chosen; `bad`: (name,
-    reason) of the others; `range`: the smallest and the largest value; `entry`: where in the cache this is kept."""
+    reason) of the others; `range`: the smallest and the largest value; `entry`: where in the cache this is kept;
+    `several`: how many have more frames or pages than the first, which was taken."""
 
     x: Tensor | Apart
     kept: np.ndarray
     bad: Bad
     range: tuple[int, int]
     entry: cache.Entry | None = None
+    several: int = 0
+
+    @property
+    def words(self) -> list[str]:
+        """What else is to be told of them."""
+        return [f"the first frame of {self.several:,} with several"] if self.several else []
 
 
 def decode(
@@ -147,7 +154,7 @@ def decode(
     more than the share `max_bad` cannot."""
     wanted = min(limit, len(chosen)) if limit else len(chosen)
     kept = wanted >= WORTH and cache.entry(
-        "pictures", {"form": asdict(form), "of": places.stamp(chosen), "limit": limit, "version": 1}
+        "pictures", {"form": asdict(form), "of": places.stamp(chosen), "limit": limit, "version": 2}
     )
     entry = kept or None
     found = None if entry is None else _read(entry, places, chosen, form)
@@ -219,10 +226,11 @@ def _walked(
 
     def attempt(i: int) -> np.ndarray | str:
         try:
-            return form.load(places, i)
+            return form.load(places, i, lambda: several.add(i))
         except Exception as error:  # decoders raise nearly anything on damaged files
             return reason(error)
 
+    several: set[int] = set()
     kept: list[int] = []
     bad: list[tuple[int, str]] = []
     low, high = (1 << 16), 0
@@ -245,7 +253,8 @@ def _walked(
             if len(kept) == wanted:
                 break
     whole = len(kept) == len(chosen)
-    return {"n": len(kept), "kept": None if whole else kept, "bad": bad, "range": [low, high]}, len(kept)
+    made = {"n": len(kept), "kept": None if whole else kept, "bad": bad, "range": [low, high]}
+    return made | {"several": len(several.intersection(chosen[kept].tolist())) if several else 0}, len(kept)
 
 
 def _read(entry: cache.Entry, places: Places, chosen: np.ndarray, form: Form) -> Decoded | None:
@@ -275,7 +284,8 @@ def _found(
     kept = np.arange(made["n"]) if made["kept"] is None else np.array(made["kept"], np.int64)
     bad = [(places.names[chosen[position]], why) for position, why in made["bad"]]
     low, high = made["range"]
-    return Decoded(Encoded(places, chosen[kept], form) if x is None else x, kept, bad, (low, high), entry)
+    stands = Encoded(places, chosen[kept], form) if x is None else x
+    return Decoded(stands, kept, bad, (low, high), entry, made["several"])
 
 
 def in_pieces(x: Tensor | Apart, size: int = CHUNK) -> Iterator[Tensor]:

@@ -5,8 +5,9 @@ by split and class. Files that turn out to be no pictures are left out and count
 error.
 """
 
-from collections.abc import Iterator
+import sys
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -125,7 +126,7 @@ class Folder:
             "names": chosen.names,
             "files": chosen_of(there.names, at[kept]),
             "skipped": (*skipped, *bad),
-            "source": ", ".join([there.where, form, *done]),
+            "source": ", ".join([there.where, form, *done, *found.words]),
             "levels": BYTES if self.bits == 8 else WORDS,
         }
         return gathered(x, aligned, found, told)
@@ -186,7 +187,11 @@ def _classes(there: Places) -> tuple[np.ndarray, np.ndarray, dict[int, str], Bad
     if nameless:
         raise ValueError(f"data.labelled: the class folder {there.where}/{nameless[0]} has {NAMELESS}")
     told = any(there.beside(i, ".cls") is not None for i in range(min(LOOKED_AT, len(there.names))))
-    each = [_class(there, i) if told else settled(name.partition("/")[0]) * ("/" in name) for i, name in _all(there)]
+    beside = there.texts(".cls") if told else repeat(None)
+    each = [
+        sys.intern(_class(there, name, text) if told else settled(name.partition("/")[0]) * ("/" in name))
+        for name, text in zip(there.names, beside, strict=False)
+    ]
     names = sorted(set(each) - {""}, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one))
     if not told:
         names.sort()
@@ -202,16 +207,11 @@ def _classes(there: Places) -> tuple[np.ndarray, np.ndarray, dict[int, str], Bad
     return np.flatnonzero(numbers >= 0), numbers[numbers >= 0], dict(enumerate(names)), outside
 
 
-def _class(there: Places, i: int) -> str:
-    text = there.beside(i, ".cls")
+def _class(there: Places, name: str, text: bytes | None) -> str:
     if text is None:
         return ""
-    with reading(f"{there.where}: the class beside {there.names[i]}", "UTF-8 text"):
+    with reading(f"{there.where}: the class beside {name}", "UTF-8 text"):
         return " ".join(text.decode("utf-8").split())
-
-
-def _all(there: Places) -> Iterator[tuple[int, str]]:
-    return enumerate(there.names)
 
 
 def _alike(a: Readable, b: Readable) -> bool:

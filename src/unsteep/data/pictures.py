@@ -6,6 +6,7 @@ kernel, which widens with the reduction and so does not alias.
 """
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -33,12 +34,14 @@ def load_picture(
     channels: int = 3,
     bits: int = 8,
     ours: bool = True,
+    several: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Read a picture file as uint8 (channels, height, width), or uint16 for 16 bits.
 
     crop: "center" takes the largest centred part of this shape, "stretch" squeezes the whole picture; channels: 1 grey,
-    3 colour, 4 colour and transparency; bits: 8, or 16 for grey; `ours`: take also what unsteep drew. ValueError, or
-    whatever Pillow raises on a damaged file.
+    3 colour, 4 colour and transparency; bits: 8, or 16 for grey; `ours`: take also what unsteep drew; `several` is
+    called where the file has more frames or pages than the first, which is taken. ValueError, or whatever Pillow raises
+    on a damaged file.
     """
     with Image.open(path, formats=formats()) as image:
         across, down = image.size
@@ -47,6 +50,8 @@ def load_picture(
             raise ValueError(f"{across} x {down} pixels, more than the {most:,} that are safe to unpack")
         if not ours and bears_mark(image):
             raise ValueError(DRAWN)
+        if getattr(image, "n_frames", 1) > 1:
+            several()
         image.draft(
             None, (2 * max(height, width), 2 * max(height, width))
         )  # JPEG only: unpack at a half, quarter or eighth, still twice too large

@@ -17,19 +17,23 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from unsteep.data import cache
 from unsteep.data.archives import SUFFIXES, Index, indexed, stems
 from unsteep.data.choosing import shorten
 from unsteep.data.searching import search, settled
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 TABLES = (".csv", ".tsv", ".jsonl")
+TEXTS = "texts.json.z"
 
 Opened = Path | io.BytesIO
 
@@ -47,6 +51,10 @@ class Places(Protocol):
 
     def beside(self, i: int, suffix: str) -> bytes | None:
         """What lies beside a picture under its name; None where there is nothing."""
+        ...
+
+    def texts(self, suffix: str) -> Iterable[bytes | None]:
+        """The same for every picture, in order."""
         ...
 
     def tables(self) -> list[str]:
@@ -77,21 +85,26 @@ def is_archive(path: str | Path) -> bool:
 
 
 def expanded(path: str) -> list[Path]:
-    """The archives that a path names, () where it names none."""
+    """The archives that a path names, () where it names none. ValueError for a pattern that nothing fits."""
     if not path.lower().endswith(SUFFIXES) or Path(path).is_dir():
         return []
     if Path(path).exists():  # whatever its name holds
         return [Path(path)]
     parts: list[list[str]] = []
     at = 0
-    for found in BRACES.finditer(path):
-        first, last, words = found.groups()
+    for brace in BRACES.finditer(path):
+        first, last, words = brace.groups()
+        if first and int(first) > int(last):
+            raise ValueError(f"data.path: {brace[0]} in {path} counts down; write the smaller number first")
         wide = len(first or "")
         numbers = [str(n).zfill(wide) for n in range(int(first), int(last) + 1)] if first else words.split(",")
-        parts += [[path[at : found.start()]], numbers]
-        at = found.end()
+        parts += [[path[at : brace.start()]], numbers]
+        at = brace.end()
     named = ["".join(one) for one in product(*parts, [path[at:]])]
-    return [Path(file) for name in named for file in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])]
+    found = [Path(file) for name in named for file in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])]
+    if not found:
+        raise ValueError(f"data.path: no archive is called {path}; check the pattern")
+    return found
 
 
 class Loose:
@@ -109,6 +122,9 @@ class Loose:
     def beside(self, i: int, suffix: str) -> bytes | None:
         file = (self.root / self.names[i]).with_suffix(suffix)
         return file.read_bytes() if file.is_file() else None
+
+    def texts(self, suffix: str) -> Iterable[bytes | None]:
+        return (self.beside(i, suffix) for i in range(len(self.names)))
 
     def tables(self) -> list[str]:
         found = (file.name for file in self.root.iterdir() if file.suffix.lower() in TABLES and file.is_file())
@@ -149,6 +165,21 @@ class Archived:
             if found is not None:
                 return self._index.read(found)
         return None
+
+    def texts(self, suffix: str) -> Iterable[bytes | None]:
+        """Read once, and kept: a million members are far apart."""
+        entry = cache.entry("beside", {"files": self._index.stamp, "suffix": suffix, "form": 1})
+        if entry is not None and entry.holds(TEXTS):
+            with suppress(OSError, ValueError, zlib.error):
+                kept = json.loads(zlib.decompress((entry.folder / TEXTS).read_bytes()))
+                if len(kept) == len(self.names):
+                    return (None if one is None else one.encode("latin-1") for one in kept)
+        read = [self.beside(i, suffix) for i in range(len(self.names))]
+        if entry is not None:
+            plain = json.dumps([None if one is None else one.decode("latin-1") for one in read])
+            with entry.writing() as folder:
+                (folder / TEXTS).write_bytes(zlib.compress(plain.encode(), 1))
+        return read
 
     def tables(self) -> list[str]:
         if len(self._index.shards) > 1:  # one for each, of names that may be the same

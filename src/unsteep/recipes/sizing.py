@@ -161,9 +161,9 @@ def step_seconds(run: Run, shape: Shape, device: torch.device | str = "cpu") -> 
 
 
 def duration(text: str) -> float:
-    """Seconds of "90s", "30m", "1.5h", "1h30m" or "2d", or of a bare number. ValueError for anything else."""
-    found = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text) if isinstance(text, str) else []
-    total = sum(float(number) * {"s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in found)
+    """Seconds of "90s", "30m", "1.5h", "1h30m" or "2d". ValueError for anything else."""
+    found = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text) if isinstance(text, str) else []
+    total = sum(float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in found)
     if not total or "".join(number + unit for number, unit in found) != text.strip():
         raise ValueError(f"budget: expected a time, as 90s, 30m, 2h or 1d, got {shown(text)}; write it like these")
     return total

@@ -1,7 +1,7 @@
 """The log of a run as a table, log.csv: a row a step, for spreadsheets and data frames.
 
 It has what log.jsonl has, and the speed of each step. Opened to go on, it is written anew: of the steps that log.jsonl
-knows, with the speeds that stood there.
+knows, with the speeds that stood there, and as they stood where log.jsonl lost them.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ class CsvLog:
     """Appends to log.csv."""
 
     def __init__(self, out: Path, step: int) -> None:
-        path, speeds = out / FILE, dict[str, Any]()
+        path, rows = out / FILE, dict[int, dict[str, Any]]()
         if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                speeds = {str(row.get("step")): row.get(SPEED) for row in csv.DictReader(file)}
+            with path.open(encoding="utf-8", newline="", errors="replace") as file:
+                table = csv.DictReader(line.replace("\0", "") for line in file)
+                rows = {int(row["step"]): dict(row) for row in table if (row.get("step") or "").isdecimal()}
+        for record in read_log(out / "log.jsonl"):
+            rows[record["step"]] = {SPEED: rows.get(record["step"], {}).get(SPEED, ""), **record}
         self._row: dict[str, Any] = {"step": 0}
         self._at = 0  # where the newest row begins
         with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as self._file:
             csv.DictWriter(self._file, COLUMNS).writeheader()
-            for record in read_log(out / "log.jsonl"):
-                if record["step"] <= step:
-                    self.write(record["step"], {SPEED: speeds.get(str(record["step"]), ""), **record})
+            for known in sorted(rows):
+                if known <= step:
+                    self.write(known, rows[known])
         self._file = path.open("a", encoding="utf-8", newline="")
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

@@ -121,7 +121,9 @@ class Measurements:
         found = best(self._out, self.values)
         if found is not None and found[0] != max(self.values):
             step, folder = found
-            said = f"the lowest FID, {self.values[step]}, was after {step:,} steps"
+            last = self.values[max(self.values)]
+            unclear = "" if self.values[step].below(last) else f", not clearly below the last, {last}"
+            said = f"the lowest FID, {self.values[step]}, was after {step:,} steps{unclear}"
             yield f"{said}: unsteep sample {shlex.quote(str(folder))}"
 
 

@@ -99,7 +99,9 @@ def plan(
 ) -> Any:
     """Says what `start` would do, and how long it would take, of a few steps that are then forgotten; the run, as it
     would be written. Writes nothing."""
-    run, data, task = _made(run, out, force, device, trust)
+    if (out / "run.toml").exists() and not force:
+        say(f"{'out':>12}  {out} holds a run already, which stays as it is; train this one into another folder")
+    run, data, task = _made(run, out, True, device, trust)
     config.dumps(run)  # refuses what could not be written
     introduce(run, data, task, measuring_of(run, data, task, measures), out, say)
     began, few = time.monotonic(), min(3, run.train.steps)

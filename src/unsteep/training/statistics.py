@@ -180,9 +180,10 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 
 def directions(centred: Callable[[], Iterable[Tensor]], n: int, d: int) -> Tensor:
-    """The directions of most variance of n centred float64 rows, which `centred()` walks over in parts (b, d), as columns
-    (d, k), float32: by the covariance, or by subspace iteration where that is too large. Those in which the rows do not
-    vary are left out: which ones they were would be up to the last bits of a sum, thus to the size of the parts."""
+    """The directions of most variance of n centred float64 rows, which `centred()` walks over in parts (b, d), as
+    columns (d, k), float32: by the covariance, or by subspace iteration where that is too large. Those in which the
+    rows do not vary are left out: which they were would be up to the last bits of a sum, thus to the size of the parts.
+    """
     k = max(1, min(DIRECTIONS, ENTRIES // d, d))
     if d <= EXACT:
         basis, product = torch.eye(d, dtype=torch.float64), _sum(x.T @ x for x in centred())
