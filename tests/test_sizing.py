@@ -141,6 +141,11 @@ def test_a_dry_run_says_everything_and_writes_nothing(photos: Path) -> None:
     for words in ("count  4", "takes  about", "train.learning_rate", "AdamW's, at its highest", "nothing was written"):
         assert words in said
     assert sorted(photos.parent.rglob("*")) == before
+    Path("runs/folder").mkdir(parents=True)
+    Path("runs/folder/run.toml").write_text("")
+    said = made("train", "folder", "--data", photos, "--dry-run", *small, "--device", "cpu")
+    assert "runs/folder holds a run already, which stays as it is" in said
+    assert (Path("runs/folder/run.toml").read_text(), "nothing was written" in said) == ("", True)
     code, _, err = unsteep_("train", "--resume", "--out", "run", "--dry-run")
     assert (code, "--dry-run is of a new run" in err) == (2, True)
     code, _, err = unsteep_("train", "folder", "--data", "nowhere", "--dry-run")

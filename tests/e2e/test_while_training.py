@@ -126,6 +126,12 @@ def test_it_is_said_before_and_shown_after() -> None:
     assert "Quality on the way" not in Path(made("report", "plain").strip()).read_text()
 
 
+def test_a_best_that_is_too_close_to_tell_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = {step: Interval(1.0 + abs(step - 4), 0.0, 9.0) for step in (2, 4, 6, 8)}
+    monkeypatch.setattr(on_the_way.FidOnTheWay, "__call__", lambda self, task, stopped: wide[task.step])
+    assert "was after 4 steps, not clearly below the last, 5.0 ± 4.5: unsteep sample" in trained("close")
+
+
 def test_the_best_is_kept_beside_the_newest(falling: list[int]) -> None:
     said = trained("best")
     assert falling == [2, 4, 6, 8]
@@ -281,6 +287,10 @@ def test_a_table_has_a_row_a_step_and_is_cut_where_a_run_goes_on() -> None:
     again = table("table")
     assert [int(row["step"]) for row in again] == list(range(1, 11))
     assert [row["images_per_second"] for row in again][:8] == speeds
+    log = Path("table/log.jsonl")
+    log.write_text("\n".join("{" if '"step": 3,' in line else line for line in log.read_text().split("\n")))
+    made("train", "--resume", "--out", "table", "--set", "train.steps=11")
+    assert [row["loss"] for row in table("table")][:10] == [row["loss"] for row in again]  # also what log.jsonl lost
     made("train", "digits", *sets(TINY), "--out", "table", "--force")  # the file is the run's
     assert not path.exists()
 
