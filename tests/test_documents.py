@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 import warnings
 from functools import partial
 from pathlib import Path
@@ -163,6 +164,18 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(there), f"{name_of(page)}: {target}"
     for target in re.findall(r"`((?:docs|tests|benchmarks|examples)/[\w./-]+)`", text):
         assert (ROOT / target).exists(), f"{name_of(page)}: {target}"
+
+
+def test_no_link_of_the_package_leads_nowhere() -> None:
+    """What a package index shows of README stands beside no pictures and pages."""
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["metadata"]["hooks"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    for one in hook["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(one["pattern"], one["replacement"], text)
+    assert any(link.startswith("docs/") for link in links)
+    assert re.findall(r"\]\(([^)]*)\)", text) == [link for link in links if link.startswith(("http:", "https:"))]
+    assert "docs/index.md" in text
 
 
 def anchors(page: Path) -> set[str]:
