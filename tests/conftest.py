@@ -37,6 +37,7 @@ NOT_NUMBERS = {
     "foreign",
     "frozen_text_runs",
     "likelihood_studies",
+    "locks",
     "names",
     "own_components",
     "pages",

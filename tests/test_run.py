@@ -27,7 +27,7 @@ from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.networks.sequence import SequenceConfig
 from unsteep.objectives import Importance, Loss, Simple, Stratified
 from unsteep.storage.checkpoint import load_tensors, step_folders
-from unsteep.storage.lock import RunLock
+from unsteep.storage.lock import FolderLock
 from unsteep.storage.manifest import Corrupt
 from unsteep.training import clock, denoising, sitting
 from unsteep.training import run as runs
@@ -224,7 +224,7 @@ def test_a_second_interrupt_stops_at_once(run: Run, tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         runs.start(run, tmp_path / "run", say=silent)
     assert [folder.name for folder in step_folders(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
-    with RunLock(tmp_path / "run"):  # nobody holds it any more
+    with FolderLock(tmp_path / "run"):  # nobody holds it any more
         pass
 
 
@@ -388,10 +388,10 @@ def test_force_with_a_mistake_leaves_the_run(stopped: Path, run: Run) -> None:
 
 def test_two_trainers_do_not_share_a_run(run: Run, stopped: Path) -> None:
     before = (stopped / "run.toml").read_bytes()
-    with RunLock(stopped):
-        with pytest.raises(ValueError, match=f"process {os.getpid()} is training"):
+    with FolderLock(stopped):
+        with pytest.raises(ValueError, match=f"process {os.getpid()} has been writing there"):
             runs.resume([f"train.steps={STEPS + 5}"], stopped, say=silent)
-        with pytest.raises(ValueError, match=f"process {os.getpid()} is training"):
+        with pytest.raises(ValueError, match=f"process {os.getpid()} has been writing there"):
             runs.start(run, stopped, force=True, say=silent)
     assert (stopped / "run.toml").read_bytes() == before
     assert (stopped / "checkpoints" / "step-00000008").is_dir()

@@ -8,7 +8,7 @@ import pytest
 from command_line import made, unsteep_
 from small_models import saved, saved_rows
 from unsteep.data import Folder
-from unsteep.storage.lock import RunLock, held_by
+from unsteep.storage.lock import FolderLock, held_by
 from unsteep.storage.meanings import in_words
 
 
@@ -50,11 +50,11 @@ def test_a_run_without_a_checkpoint_is_being_trained_or_not(
     Path("run/run.toml").write_text(first)
     code, _, err = unsteep_(*verb)
     assert (code, f"run has no checkpoint yet; {advice}" in err) == (2, True), err
-    with RunLock(Path("run")):
-        assert held_by(Path("run")) == str(os.getpid())
+    with FolderLock(Path("run")):
+        assert str(held_by(Path("run"))) == f"process {os.getpid()}"
         code, _, err = unsteep_(*verb)
     assert (code, f"run is being trained by process {os.getpid()}" in err) == (2, True), err
     assert "resume" not in err
     assert held_by(Path("run")) is None
-    with RunLock(Path("run")):  # looking has locked nothing
+    with FolderLock(Path("run")):  # looking has locked nothing
         pass

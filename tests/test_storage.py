@@ -29,7 +29,7 @@ from unsteep.storage.checkpoint import (
     step_folders,
     unflatten_state,
 )
-from unsteep.storage.lock import RunLock
+from unsteep.storage.lock import FolderLock, Holder, held_by
 from unsteep.storage.manifest import Corrupt, verify, write_manifest
 
 
@@ -518,12 +518,12 @@ def test_a_save_killed_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path: Pa
 
 def test_a_second_holder_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
     with (
-        RunLock(tmp_path / "run"),
-        pytest.raises(ValueError, match=rf"process {os.getpid()} is training"),
-        RunLock(tmp_path / "run"),
+        FolderLock(tmp_path / "run"),
+        pytest.raises(ValueError, match=rf"process {os.getpid()} has been writing"),
+        FolderLock(tmp_path / "run"),
     ):
         pass
-    with RunLock(tmp_path / "run"):
+    with FolderLock(tmp_path / "run"):
         pass
 
 
@@ -531,8 +531,8 @@ def test_a_second_holder_is_refused_and_told_who_is_first(tmp_path: Path) -> Non
 def test_a_lock_holds_against_other_processes_until_its_holder_is_killed(tmp_path: Path) -> None:
     code = """
         import os, sys, time
-        from unsteep.storage.lock import RunLock
-        with RunLock(sys.argv[1]):
+        from unsteep.storage.lock import FolderLock
+        with FolderLock(sys.argv[1]):
             if not os.fork():  # a data worker, which outlives the kill
                 print(os.getpid(), flush=True)
                 time.sleep(60)
@@ -543,13 +543,13 @@ def test_a_lock_holds_against_other_processes_until_its_holder_is_killed(tmp_pat
         assert holder.stdout is not None
         worker = int(holder.stdout.readline())
         try:
-            with pytest.raises(ValueError, match=f"process {holder.pid} is training"), RunLock(tmp_path):
+            with pytest.raises(ValueError, match=f"process {holder.pid} has been writing"), FolderLock(tmp_path):
                 pass
             holder.kill()
             holder.wait()
             os.kill(worker, 0)  # still there
-            with RunLock(tmp_path):
-                assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+            with FolderLock(tmp_path):
+                assert held_by(tmp_path) == Holder.here()
         finally:
             holder.kill()
             os.kill(worker, signal.SIGKILL)
@@ -557,7 +557,6 @@ def test_a_lock_holds_against_other_processes_until_its_holder_is_killed(tmp_pat
 
 def test_manifests_leave_the_lock_alone(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text("{}")
-    with RunLock(tmp_path):
+    with FolderLock(tmp_path):
         manifest.write_manifest(tmp_path)
-    (tmp_path / ".lock").unlink()
     verify(tmp_path)

@@ -28,7 +28,7 @@ from unsteep.sampling.frame import SCALAR
 from unsteep.sampling.tuning import grid_name, log_error, tune, tuned_levels
 from unsteep.spaces import Vectors
 from unsteep.storage.checkpoint import load_tensors, save_folder, update_tensors
-from unsteep.storage.lock import RunLock
+from unsteep.storage.lock import FolderLock
 from unsteep.storage.manifest import Corrupt, verify
 from unsteep.training.statistics import frame
 
@@ -418,9 +418,9 @@ def test_a_run_is_opened_at_its_latest_checkpoint_and_held(tmp_path: Path, monke
     for path in (run, run / "checkpoints" / "step-00000001"):
         with opened(path) as chosen:
             assert chosen == (run / "checkpoints" / "step-00000002" if path == run else path)
-            with pytest.raises(ValueError, match="expected a run that nobody trains"), RunLock(run):
+            with pytest.raises(ValueError, match="has been writing there"), FolderLock(run):
                 pass
-        with RunLock(run), pytest.raises(ValueError, match="expected a run that nobody trains"), opened(path):
+        with FolderLock(run), pytest.raises(ValueError, match="has been writing there"), opened(path):
             pass
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ValueError, match="cannot be written to; tune a copy"), opened(run):

@@ -64,10 +64,7 @@ def lacking(run: Path, advice: str) -> str:
     trainer = held_by(run)
     if trainer is None:
         return f"has no checkpoint yet; {advice}"
-    return (
-        f"is being trained by process {trainer} and has no checkpoint yet: the first comes after about a minute; wait "
-        "for it"
-    )
+    return f"is being trained by {trainer} and has no checkpoint yet: the first comes after about a minute; wait for it"
 
 
 def chosen_device(device: str | torch.device = "auto") -> str:

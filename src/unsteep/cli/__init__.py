@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
@@ -19,6 +20,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from unsteep import __version__
 from unsteep.cli.allocator import keep_freed
+from unsteep.cli.common import HELD
 from unsteep.cli.examples import ending
 from unsteep.cli.terminal import say, unheard
 
@@ -80,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     arguments = [one for one in arguments if one != "--debug"]
     try:
-        code = copy_context().run(app, arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        with ExitStack() as held:
+            context = copy_context()
+            context.run(HELD.set, held)
+            code = context.run(app, arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _fail(f"{error} Try --help.")
     except (ValueError, OSError) as error:

@@ -51,15 +51,14 @@ def bench(
     from unsteep.benchmarks import page
     from unsteep.benchmarks.bench import BATCHES
     from unsteep.benchmarks.bench import bench as measure
-    from unsteep.cli.common import chosen_device, nearest
+    from unsteep.cli.common import chosen_device, claim, nearest
     from unsteep.cli.terminal import Terminal
-    from unsteep.pages.files import check_folder
     from unsteep.recipes import RECIPES
 
     if recipe_or_run not in RECIPES and not (Path(recipe_or_run) / "run.toml").exists():
         raise ValueError(f"{recipe_or_run} is neither a run nor a recipe; {nearest(recipe_or_run, RECIPES)}")
     if out is not None:
-        check_folder(out)
+        claim(out)
     found = measure(
         recipe_or_run,
         data=data or None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -59,6 +61,18 @@ class RunOptions:
 
 
 USUAL = RunOptions()
+HELD: ContextVar[ExitStack] = ContextVar("HELD")  # what the verb holds, and `main` lets go of when it has ended
+
+
+def claim(out: Path, *, page: bool = True) -> None:
+    """Holds a folder of pages and numbers until the verb has ended. ValueError where it could not be written to after
+    all the work, or somebody else writes there. `page`: whether an index.html comes to lie in it."""
+    from unsteep.pages.files import check_folder
+    from unsteep.storage.lock import FolderLock
+
+    if page:
+        check_folder(out)
+    HELD.get().enter_context(FolderLock(out))
 
 
 def many(n: int, thing: str) -> str:

@@ -80,12 +80,11 @@ def compare(
 
     from rich.table import Table
 
-    from unsteep.cli.common import chosen_device
+    from unsteep.cli.common import chosen_device, claim
     from unsteep.cli.terminal import Terminal
     from unsteep.evaluation import compare as comparison
-    from unsteep.pages.files import check_folder
 
-    check_folder(out)
+    claim(out)
     if len(subjects) < 2:
         raise ValueError(f"compare: expected at least two runs, folders or results, got {len(subjects)}")
     names = _names(subjects)

@@ -101,14 +101,13 @@ def evaluate(
     """
     import shlex
 
-    from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver
+    from unsteep.cli.common import chosen_device, chosen_grid, chosen_solver, claim
     from unsteep.cli.terminal import Terminal
     from unsteep.evaluation import evaluating
     from unsteep.evaluation import page as evaluation_page
-    from unsteep.pages.files import check_folder
 
     out = out or (subject / "evaluation" if evaluating.is_model(subject) else Path("evaluation"))
-    check_folder(out)
+    claim(out)
     wanted = list(dict.fromkeys(metrics or []))
     where = chosen_device(device)
     lines = None if prompts is None else prompts.read_text(encoding="utf-8").splitlines()

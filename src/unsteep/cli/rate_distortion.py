@@ -54,15 +54,14 @@ def rate_distortion(
     """
     from rich.table import Table
 
-    from unsteep.cli.common import chosen_device
+    from unsteep.cli.common import chosen_device, claim
     from unsteep.cli.terminal import Terminal
     from unsteep.evaluation import rate_distortion as study
     from unsteep.evaluation.examples import open_data
     from unsteep.opening import load
-    from unsteep.pages.files import check_folder
 
     out = out or run / "rate-distortion"
-    check_folder(out)
+    claim(out)
     examples = open_data(run, data, split, trust)
     model = load(run, device=chosen_device(device), trust=trust)
     measured = study.measure(

@@ -134,6 +134,7 @@ def sample(
         chosen_grid,
         chosen_guidance,
         chosen_solver,
+        claim,
         many,
         run_in,
     )
@@ -183,6 +184,8 @@ def sample(
     asks |= asked_by_name(ask, asks)
     of = request(model, n, seed=seed, asks=asks, start=None if start is None else start[:n], **how)
     if out is not None:
+        if not out.suffix:
+            claim(out, page=False)
         with counting(model, of.guidance) as calls:
             parts = model.drawing(of, batch_size=batch, progress=True)
             by_class = asked is not None or not model.names  # only a classifier then knows classes, in turn

@@ -60,7 +60,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
             ("data", in_words(configuration.data)),
             *rows,
             ("trained", f"{done:,} of {steps:,} steps, {configuration.train.batch} examples each"),
-            *([] if trainer is None else [("", f"being trained now, by process {trainer}")]),
+            *([] if trainer is None else [("", f"being trained now, by {trainer}")]),
             ("loss", _loss([record["loss"] for record in log[-RECENT:]])),
             ("", _curve(log)),
             *_quality(run, measured_in(log)),

@@ -29,7 +29,7 @@ from unsteep.pages.progress import bar
 from unsteep.sampling import DPMMultistep, Driver, Solver, Spacing, called, grid, solver_named
 from unsteep.sampling.tuning import grid_name, log_error, tune
 from unsteep.storage.checkpoint import latest, update_tensors
-from unsteep.storage.lock import RunLock
+from unsteep.storage.lock import FolderLock
 
 EXACT = DPMMultistep(order=3)
 FINE = 100, 8  # steps of the exact answer: at least, and for each step that is tuned
@@ -145,7 +145,8 @@ def opened(path: Path) -> Iterator[Path]:
     """The folder that `unsteep.load(path)` reads, `path` itself or the latest checkpoint of the run there, held to be
     written to: ValueError if it cannot be, or while the run is being trained; training cannot start meanwhile."""
     run = path if (path / "run.toml").exists() else path.resolve().parent.parent
-    with RunLock(run) if (run / "run.toml").exists() else contextlib.nullcontext():
+    held = next((one for one in (run / "run.toml", path / "model.toml") if one.exists()), None)
+    with FolderLock(held.parent) if held else contextlib.nullcontext():
         folder = path if (path / "model.toml").exists() else latest(path / "checkpoints") or path
         if folder.exists() and not os.access(folder, os.W_OK):
             raise ValueError(f"{folder}: the grid is kept there, and it cannot be written to; tune a copy of it")

@@ -6,5 +6,5 @@ Nothing is imported here, so that reading a configuration does not wait for torc
   `reading` and `writing`: values under them; `own`: classes of a user's own, by name; `protocols`: what they must have)
 - `storage.manifest`: the size and SHA-256 of every file of a folder
 - `storage.checkpoint`: tensors and texts in a folder that is whole or absent (`state`: an optimizer's as tensors)
-- `storage.lock`: one training process per run
+- `storage.lock`: one writer of a folder
 """

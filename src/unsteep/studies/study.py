@@ -33,7 +33,7 @@ from unsteep.pages import pictures
 from unsteep.pages.arrays import read_samples, write_samples
 from unsteep.pages.files import check_folder, write_json
 from unsteep.storage.foreign import json_of, reading
-from unsteep.storage.lock import RunLock
+from unsteep.storage.lock import LOCK, FolderLock
 from unsteep.training.loop import Diverged
 
 NAMED = 5  # cells that are told by name where many are too close to tell
@@ -121,12 +121,11 @@ def run(
         json.dumps(dict(study.asked), allow_nan=False)
     except ValueError:
         raise ValueError(f"study {study.name}: expected finite numbers, got {dict(study.asked)}; give others") from None
-    _check(study, out, force)
-    if force and out.exists():
-        with RunLock(out):
-            shutil.rmtree(out)
     chosen = [cell for cell in study.cells if only is None or cell.name in only]
-    with RunLock(out):
+    with FolderLock(out):
+        _check(study, out, force)
+        if force:
+            _empty(out)
         write_json({"study": study.name, "asked": dict(study.asked)}, out / "study.json")
         say(study.question)
         found = {cell.name: read(out / "cells" / cell.name, study.protocol) for cell in study.cells}
@@ -166,7 +165,7 @@ def _measured(study: Study, cell: Cell, folder: Path) -> Outcome | None:
 
 
 def _check(study: Study, out: Path, force: bool) -> None:
-    if not out.exists() or not any(path.name != ".lock" for path in out.iterdir()):
+    if all(path.name == LOCK for path in out.iterdir()):
         return
     path = out / "study.json"
     if not path.exists():
@@ -178,6 +177,15 @@ def _check(study: Study, out: Path, force: bool) -> None:
             f"out: {out} holds a study with other settings; repeat its command, choose another, or start anew with "
             "force=True"
         )
+
+
+def _empty(out: Path) -> None:
+    """Removes all of a study but its lock."""
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def _write(outcome: Outcome, folder: Path) -> None:

@@ -6,8 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
+from unsteep.data.choosing import shorten
 from unsteep.pages.ours import is_ours
 from unsteep.storage.checkpoint import step_folders, step_of
+from unsteep.storage.lock import LOCK
 
 IN_THE_MAKING = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")  # what `pages.files.replacing` writes to
 PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy", "quality")
@@ -17,7 +19,7 @@ WRITTEN = (  # by a run, and by the verbs that look at one
     *(f"{name}.png" for name in PICTURES),
     *("classifier", "without-noise", "evaluation", "likelihood", "rate-distortion", "accuracy.json", "index.html"),
     *("log.csv", "tensorboard"),
-    ".lock",
+    LOCK,
 )
 
 
@@ -30,6 +32,23 @@ WITHIN = {
 }
 PAGES = ("evaluation", "likelihood", "rate-distortion")  # pages, their numbers, and pictures that say who drew them
 HIDDEN = re.compile(r"\.lock|\.step-\d+\.(partial|aside)|\.manifest\.json\.partial")
+
+
+def check_free(out: Path, force: bool) -> None:
+    """ValueError where a new run would take the place of anything that it may not."""
+    if (out / "run.toml").exists() and not force:
+        raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
+    if (
+        out.exists()
+        and not (out / "run.toml").exists()
+        and (not out.is_dir() or any(one.name != LOCK for one in out.iterdir()))
+    ):
+        raise ValueError(f"out: {out} exists and is not a run; choose another")
+    others = others_in(out)
+    if others:
+        raise ValueError(
+            f"out: {out} holds {shorten(others, 3)}, which no run wrote; move it, or choose another folder"
+        )
 
 
 def others_in(out: Path) -> list[str]:
@@ -84,7 +103,7 @@ def discard(root: Path, beyond: int) -> None:
 
 def remove(out: Path) -> None:
     """Empties a run's folder of what was written there, by name; the folder stays, which may be a link or a disk."""
-    for path in [out / name for name in WRITTEN if name != ".lock"]:
+    for path in [out / name for name in WRITTEN if name != LOCK]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

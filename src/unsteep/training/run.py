@@ -24,16 +24,15 @@ from typing import Annotated, Any
 
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
-from unsteep.data.choosing import shorten
 from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import STEP, check_whole, latest, load_text, step_folders
 from unsteep.storage.foreign import reading, text_of, why
-from unsteep.storage.lock import RunLock
+from unsteep.storage.lock import FolderLock
 from unsteep.storage.manifest import Corrupt
 from unsteep.storage.schema import spelled
 from unsteep.training import checkpoints, page
-from unsteep.training.belongings import others_in, remove, sweep
+from unsteep.training.belongings import check_free, remove, sweep
 from unsteep.training.changes import changed, check_as_trained, differences, history, holding, how, remember
 from unsteep.training.classifying import ClassifierRun
 from unsteep.training.curing import cured, task_of
@@ -79,10 +78,9 @@ def start(
     measuring = measuring_of(run, data, task, measures)
     text = config.dumps(run)
     introduce(run, data, task, measuring, out, say)
-    if out.exists():
-        with RunLock(out):  # refuses to remove what another process is training
-            remove(out)
-    with RunLock(out):
+    with FolderLock(out):
+        check_free(out, force)  # once more: another may have come while the data were read
+        remove(out)
         _write(out, written(run, text))
         return _go_on(run, out, data, task, measuring, say, trust)
 
@@ -120,22 +118,10 @@ def _made(
     """The run with what it took, its data, and its task. ValueError for whatever does not fit, or lies in `out`."""
     check_place(out)
     check_logs(run.train.log)
-    if (out / "run.toml").exists() and not force:
-        raise ValueError(f"out: {out} holds a run already; go on with resume=True, or overwrite it with force=True")
-    if (
-        out.exists()
-        and not (out / "run.toml").exists()
-        and (not out.is_dir() or any(one.name != ".lock" for one in out.iterdir()))
-    ):
-        raise ValueError(f"out: {out} exists and is not a run; choose another")
+    check_free(out, force)
     source = Path(run.start_from).resolve() if run.start_from else None
     if source is not None and out.resolve() in (source, *source.parents):
         raise ValueError(f"out: {out} holds {run.start_from}, from which the run starts; choose another")
-    others = others_in(out)
-    if others:
-        raise ValueError(
-            f"out: {out} holds {shorten(others, 3)}, which no run wrote; move it, or choose another folder"
-        )
     data = run.data.read("train") if data is None else data
     task = run.made(data, device, trust)
     if not run.start_from:
@@ -169,7 +155,7 @@ def resume(
     if data is not None:
         run = replace(run, data=holding(run.data, data))
     data = run.data.read("train")
-    with RunLock(out):
+    with FolderLock(out):
         root = out / "checkpoints"
         folder = latest(root)
         if folder is None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from unsteep.pages.files import replacing
 from unsteep.storage.checkpoint import STEP, load_tensors, load_text
-from unsteep.storage.lock import RunLock
+from unsteep.storage.lock import FolderLock
 from unsteep.storage.manifest import verify
 from unsteep.training import checkpoints, page
 from unsteep.training.belongings import sweep
@@ -77,7 +77,7 @@ def _checkpoints(out: Path, trust: Any) -> Iterator[Finding]:
 def _mended(out: Path) -> Iterator[Finding]:
     """Logs and leftovers; nothing is touched while the run is trained."""
     try:
-        with RunLock(out):
+        with FolderLock(out):
             for name in LOGS:
                 yield from _log(out / name)
             if left := sweep(out):
