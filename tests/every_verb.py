@@ -42,7 +42,7 @@ def surroundings(folder: Path) -> Path:
     """What verbs read beside a run: two folders of pictures."""
     for seed, name in enumerate(("photos", "others")):
         (folder / name).mkdir(parents=True)
-        for i, one in enumerate(np.random.default_rng(seed).integers(0, 256, (12, 8, 8), dtype=np.uint8)):
+        for i, one in enumerate(np.random.default_rng(seed).integers(0, 256, (40, 8, 8), dtype=np.uint8)):
             Image.fromarray(one).save(folder / name / f"{i}.png")
     return folder
 

@@ -1,6 +1,8 @@
 """Sizes that files declare, against what is there and what may be used."""
 
 import gzip
+import os
+import re
 import shutil
 import threading
 import time
@@ -13,11 +15,21 @@ import torch
 from PIL import Image
 
 import unsteep
+from command_line import unsteep_
+from every_verb import NAMES
+from unsteep.cli import main
 from unsteep.core import budget
-from unsteep.core.budget import Room, memory
-from unsteep.data import Array, Idx, pictures
+from unsteep.core.budget import Room, allowed, memory, share
+from unsteep.core.machine import peak_memory
+from unsteep.data import Array, Folder, Idx, pictures, survey
 from unsteep.data.decoding import reserved
+from unsteep.data.reading import vanishing
+from unsteep.recipes import RECIPES
 from unsteep.storage.manifest import write_manifest
+from unsteep.training import memory as estimate
+from unsteep.training.classifying import open_classifier
+
+FIXTURES = Path(__file__).parent / "fixtures" / "0.1"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +48,42 @@ def test_a_budget_that_is_no_number_is_refused_and_one_is_always_known(monkeypat
     assert memory() > 2**26
 
 
+def test_a_verb_may_be_told_and_it_is_forgotten_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(budget.VARIABLE, raising=False)
+    seen = list[int]()
+    monkeypatch.setattr(survey, "survey", lambda _: [seen.append(memory()), 1 / 0])
+    for arguments in (["--memory", "2GB"], ["--memory=3GB"]):
+        with pytest.raises(ZeroDivisionError):
+            main(["data", str(tmp_path), *arguments])
+    assert seen == [2 * 10**9, 3 * 10**9]
+    assert budget.VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize("verb", NAMES)
+def test_every_verb_can_be_told(verb: str):
+    code, _, err = unsteep_(verb, "--memory", "much")
+    assert code == 2
+    assert "expected bytes, as 4GB or 500MB, got 'much'" in err
+    code, _, err = unsteep_(verb, "--memory")
+    assert "--memory: expected a value, as in --memory 4GB" in err
+
+
+def test_what_is_for_one_thing_follows_the_whole():
+    with allowed("400MB"):
+        assert share(1 << 40) == 10**8
+        assert share(5) == 5
+    room = Room(1 << 40)
+    with allowed("4KB"), room.taken(800):
+        started = threading.Event()
+        other = threading.Thread(target=lambda: [started.set(), room.taken(300).__enter__()], daemon=True)
+        other.start()
+        started.wait()
+        other.join(0.05)
+        assert other.is_alive()  # it waits
+    other.join(10)
+    assert not other.is_alive()
+
+
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(budget.VARIABLE, "1MB")
@@ -45,7 +93,9 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_array_that_unpacks_to_more_than_may_be_used_is_refused(tmp_path: Path):
     np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((3000, 32, 32), np.uint8))
     assert (tmp_path / "bomb.npz").stat().st_size < 20_000
-    with pytest.raises(ValueError, match=r"bomb.npz: the largest of its arrays takes 0.0 GB of memory, and 0.0 may be"):
+    with pytest.raises(
+        ValueError, match=r"bomb.npz: the largest of its arrays takes 3.1 MB of memory, and 1.0 MB may be"
+    ):
         Array(path=str(tmp_path / "bomb.npz"), limit=10).read()
 
 
@@ -128,6 +178,28 @@ def test_a_picture_takes_room_by_what_it_unpacks_to(tmp_path: Path, monkeypatch:
     assert asked == [2000 * 1000 * pictures.COPIES]
 
 
+@pytest.mark.usefixtures("little")
+def test_a_picture_that_unpacks_to_more_than_may_be_used_is_left_out_and_told(tmp_path: Path):
+    for name, size in (("large.png", (500, 400)), ("small.png", (9, 9))):
+        Image.new("RGB", size).save(tmp_path / name)
+    data = Folder(path=str(tmp_path), size=8, max_bad=0.5).read()
+    assert len(data) == 1
+    ((name, why),) = data.skipped
+    assert name == "large.png"
+    assert why.startswith("500 x 400 pixels: to unpack them takes 2.4 MB of memory")
+
+
+def test_what_does_not_fit_in_memory_is_refused_where_it_has_no_place(monkeypatch: pytest.MonkeyPatch):
+    assert vanishing((3, 2)).sum() == 0
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(ValueError, match="of free space for what does not fit in memory, got a full disk; free some"):
+        vanishing((3, 2))
+
+
 def test_space_is_taken_before_it_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert reserved(tmp_path / "x", np.dtype(np.uint8), (10, 3)) is not None
 
@@ -138,3 +210,75 @@ def test_space_is_taken_before_it_is_mapped(tmp_path: Path, monkeypatch: pytest.
     assert reserved(tmp_path / "y", np.dtype(np.uint8), (10, 3)) is None
     assert not (tmp_path / "y").exists()
     shutil.rmtree(tmp_path)
+
+
+# What a run takes.
+
+
+def trained(out: Path, *settings: str) -> list[str]:
+    """What a run says of itself."""
+    said = list[str]()
+    x = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    usual = ["train.batch=8", "train.report=false", "model.network.width=8"]
+    unsteep.train("array", data=x, out=out, steps=1, settings=[*usual, *settings], say=said.append)
+    return said
+
+
+def test_a_run_says_what_it_takes_and_what_may_be_used(tmp_path: Path):
+    with allowed("50GB"):
+        (line,) = [one for one in trained(tmp_path / "run") if one.split()[0] == "memory"]
+    assert re.fullmatch(r" +memory  about \d+\.\d [MG]B, of 50\.0 GB that may be used", line)
+
+
+@pytest.mark.parametrize("objective", ["Simple", "Hybrid"])
+def test_a_batch_that_does_not_fit_is_refused_with_parts_that_do(
+    objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(estimate, "peak_memory", lambda _: 0)
+    variance = ["model.variance=learned"] if objective == "Hybrid" else []
+    settings = [*variance, f"objective={objective}"]
+    with allowed("4.5MB"):
+        with pytest.raises(ValueError, match=r"set train.accumulate=\d, which trains the same in parts") as told:
+            trained(tmp_path / "run", *settings)
+        assert not (tmp_path / "run").exists()
+        advice = str(told.value).partition("set ")[2].partition(",")[0]
+        trained(tmp_path / "run", *settings, advice)
+    with allowed("1.1MB"), pytest.raises(ValueError, match="take a smaller network, as by"):
+        trained(tmp_path / "other", *settings)
+
+
+def test_what_an_example_leaves_grows_as_it_does(tmp_path: Path):
+    """Against what is really kept for the gradient, by a step of two examples and of one."""
+    run = RECIPES["digits"]("")
+    task = run.made(run.data.read("train"), "cpu")
+    each = estimate._of_an_example(task, run.train)
+    batch, _ = next(iter(task.parts(0)))
+    rows, kept = 5, 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        if tensor.shape and tensor.shape[0] == rows:
+            kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
+        x = batch.x[:rows].expand(-1, -1, -1, -1)
+        task.state.module(x, task.run.schedule(torch.full((rows,), 0.5)), batch.condition.select(slice(0, rows)))
+    assert 0.4 < each * rows / kept < 2.5
+
+
+def test_a_network_too_large_to_train_is_refused_unbuilt(tmp_path: Path):
+    before = peak_memory("cpu") or 0
+    with allowed("3GB"), pytest.raises(ValueError, match=r"model.network: to train a network of [\d,]+ numbers takes"):
+        trained(tmp_path / "run", "model.network.width=1024")
+    assert (peak_memory("cpu") or 0) - before < 3 * 10**8
+
+
+def test_a_classifier_larger_than_its_weights_is_refused_unbuilt(tmp_path: Path):
+    shutil.copytree(FIXTURES / "classifier", tmp_path / "c")
+    (folder,) = (tmp_path / "c" / "checkpoints").iterdir()
+    text = (folder / "classifier.toml").read_text()
+    (folder / "classifier.toml").write_text(re.sub(r"(?m)^width = \d+$", "width = 8192", text))
+    write_manifest(folder)
+    with pytest.raises(ValueError, match=r"classifier.toml describes a network of [\d,]{12,} numbers, and"):
+        open_classifier(tmp_path / "c")

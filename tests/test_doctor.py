@@ -143,7 +143,7 @@ def broken(*calls: int) -> Any:
 
     def objective(self: Simple, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         nonlocal seen
-        seen += 1
+        seen += len(batch.x) > 1  # on one alone, its memory is measured
         loss = real(self, module, batch, draw)
         return replace(loss, value=loss.value * float("nan")) if seen in calls else loss
 

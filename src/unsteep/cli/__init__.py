@@ -23,11 +23,12 @@ from unsteep.cli.allocator import keep_freed
 from unsteep.cli.common import HELD
 from unsteep.cli.examples import ending
 from unsteep.cli.terminal import say, unheard
+from unsteep.core.budget import allowed
 
 app = App(
     name="unsteep",
     help="Denoising diffusion: train on your own data, sample fast, see what is happening. After any verb, "
-    "--debug shows where an error comes from.",
+    "--memory 4GB says how much memory may be used, and --debug shows where an error comes from.",
     version=__version__,
 )
 VERBS = {
@@ -83,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = [one for one in arguments if one != "--debug"]
     try:
         with ExitStack() as held:
+            arguments, memory = _without(arguments, "--memory")
+            if memory is not None:
+                held.enter_context(allowed(memory))
             context = copy_context()
             context.run(HELD.set, held)
             code = context.run(app, arguments, exit_on_error=False, print_error=False, result_action="return_value")
@@ -99,6 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"unsteep: standard output could not be written ({why}); the work itself was done", file=sys.stderr)
         code = code or 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _without(arguments: list[str], option: str) -> tuple[list[str], str | None]:
+    """What is left of the arguments without an option that all verbs have, and its value."""
+    for place, one in enumerate(arguments):
+        name, equals, value = one.partition("=")
+        if name == option:
+            if not equals and place + 1 == len(arguments):
+                raise ValueError(f"{option}: expected a value, as in {option} 4GB")
+            rest = arguments[:place] + arguments[place + (1 if equals else 2) :]
+            return rest, value if equals else arguments[place + 1]
+    return arguments, None
 
 
 def _as_option(message: str, arguments: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """How much memory may be used, so that no file decides it.
 
-A share of what the machine has, or the control group that the process runs in; UNSTEEP_MEMORY, as 4GB, says another
-number. What a file's head declares is held against it before anything is made of that size.
+A share of what the machine has, or the control group that the process runs in; UNSTEEP_MEMORY, as 4GB, or `allowed`
+says another number. What a file's head declares is held against it before anything is made of that size.
 """
 
 from __future__ import annotations
@@ -31,13 +31,41 @@ def memory() -> int:
     return int(SHARE * min([_machine(), *_groups()]))
 
 
+@contextmanager
+def allowed(said: str) -> Iterator[None]:
+    """Inside it, and in what is started there, `said`, as 4GB, may be used. ValueError where it is no number."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = said
+    try:
+        memory()
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def share(most: int, part: int = 4) -> int:
+    """Bytes for one thing among several: a part of what may be used, and no more than `most`."""
+    return min(most, memory() // part)
+
+
 def fits(size: int, what: str, advice: str) -> None:
     """ValueError where something takes more bytes than may be used."""
     if size > memory():
         raise ValueError(
-            f"{what} takes {size / 1e9:.1f} GB of memory, and {memory() / 1e9:.1f} may be used: {advice}, or set "
+            f"{what} takes {in_words(size)} of memory, and {in_words(memory())} may be used: {advice}, or set "
             f"{VARIABLE}"
         )
+
+
+def in_words(size: float) -> str:
+    """Bytes, as 4.2 GB."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size / 1000:.0f} kB"
 
 
 def _machine() -> int:
@@ -56,17 +84,18 @@ def _groups() -> Iterator[int]:
 
 
 class Room:
-    """Bytes that several threads share: each waits until what it needs is free. One that needs more than there is gets
-    all."""
+    """Bytes that several threads share, a part of what may be used: each waits until what it needs is free. One that
+    needs more gets all."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._used, self._changed = most, 0, Condition()
+        self._whole, self._used, self._changed = most, 0, Condition()
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        size = min(size, self._most)
+        most = share(self._whole)
+        size = min(size, most)
         with self._changed:
-            self._changed.wait_for(lambda: self._used + size <= self._most)
+            self._changed.wait_for(lambda: self._used + size <= most)
             self._used += size
         try:
             yield

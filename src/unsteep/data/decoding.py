@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unsteep.core.budget import share
 from unsteep.data import cache
 from unsteep.data.choosing import shorten
 from unsteep.data.pictures import DRAWN, Crop, load_picture, reason
 from unsteep.data.places import Places
+from unsteep.data.reading import taken
 from unsteep.pages.progress import bar
 
 IN_MEMORY = 256 << 20  # bytes; more pictures than that are read when they are asked for
@@ -187,7 +188,7 @@ def _made(
     size = form.size(wanted)
     shape = (wanted, *form.shape)
     if entry is None:
-        x = np.empty(shape, form.dtype) if size <= IN_MEMORY else None
+        x = np.empty(shape, form.dtype) if size <= share(IN_MEMORY) else None
         made, rows = _walked(places, chosen, form, wanted, x, watched)
         return _found(places, chosen, form, made, None if x is None else torch.from_numpy(x[:rows]), None)
     with entry.writing() as folder:
@@ -205,18 +206,13 @@ def _made(
 
 
 def reserved(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap | None:
-    """Numbers of this shape in a file, whose space is taken before they are mapped: a full disk would end the process
-    without a word. None where there is none."""
+    """Numbers of this shape in a file; None where there is no space for them."""
     x = np.memmap(path, dtype, mode="w+", shape=shape)
-    try:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, x.nbytes)
-    except AttributeError:  # not of this system
-        return x
-    except OSError:
-        path.unlink(missing_ok=True)
-        return None
-    return x
+    with path.open("r+b") as file:
+        if taken(file.fileno(), x.nbytes):
+            return x
+    path.unlink(missing_ok=True)
+    return None
 
 
 def _walked(
@@ -269,7 +265,7 @@ def _read(entry: cache.Entry, places: Places, chosen: np.ndarray, form: Form) ->
         if values.stat().st_size != size:
             return None
         shape = (made["n"], *form.shape)
-        if size <= IN_MEMORY:
+        if size <= share(IN_MEMORY):
             held = torch.from_numpy(np.fromfile(values, form.dtype).reshape(shape))
             return _found(places, chosen, form, made, held, entry)
         where = f"{size / 1e9:.1f} GB decoded in {entry.folder.parent}"

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from unsteep.core.budget import Room
+from unsteep.core.budget import Room, fits
 from unsteep.data.searching import formats
 from unsteep.pages.ours import bears_mark
 
@@ -56,6 +56,7 @@ def load_picture(
             None, (2 * max(height, width), 2 * max(height, width))
         )  # JPEG only: unpack at a half, quarter or eighth, still twice too large
         across, down = image.size
+        fits(across * down * COPIES, f"{across} x {down} pixels: to unpack them", "make it smaller")
         with UNPACKED.taken(across * down * COPIES):
             return _brought(image, height=height, width=width, crop=crop, channels=channels, bits=bits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import shown
+from unsteep.core.budget import share
 from unsteep.core.protocols import DataSet, Rows
 from unsteep.data.examples import Examples
 
@@ -59,7 +61,7 @@ def in_memory(data: DataSet, index: Tensor | None = None) -> Examples:
 def _joined(data: DataSet, index: Tensor) -> Rows:
     """The examples at `index`. Many bytes of pictures lie in a file that vanishes with them, paged in as needed."""
     first = data.rows(index[:1])
-    if first.beside is not None or first.valid is not None or first.x.nbytes * len(index) <= IN_MEMORY:
+    if first.beside is not None or first.valid is not None or first.x.nbytes * len(index) <= share(IN_MEMORY):
         return data.rows(index)
     x = torch.from_numpy(vanishing((len(index), *first.x.shape[1:]), first.x.numpy().dtype))
     labels: list[Tensor | None] = []
@@ -74,9 +76,27 @@ def _joined(data: DataSet, index: Tensor) -> Rows:
 
 
 def vanishing(shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:
-    """Numbers of this shape to be filled, in a file that vanishes with the array."""
+    """Numbers of this shape to be filled, in a file that vanishes with the array. ValueError where it has no place."""
     with tempfile.TemporaryFile() as file:  # the mapping keeps it open
-        return np.memmap(file, dtype, mode="w+", shape=shape)
+        x = np.memmap(file, dtype, mode="w+", shape=shape)
+        if not taken(file.fileno(), x.nbytes):
+            raise ValueError(
+                f"{tempfile.gettempdir()}: expected {x.nbytes / 1e9:.1f} GB of free space for what does not fit in "
+                "memory, got a full disk; free some, or set TMPDIR to another place"
+            )
+        return x
+
+
+def taken(descriptor: int, size: int) -> bool:
+    """Takes the space of a file before it is mapped, since a full disk would end the process without a word; False
+    where there is none."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except AttributeError:  # not of this system
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def labels_of(data: DataSet) -> Tensor | None:

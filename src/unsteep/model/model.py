@@ -6,7 +6,7 @@ pictures = model.sample(16, label=4, steps=50, seed=0)      # uint8 (16, c, h, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +23,10 @@ from unsteep.hearing import Label
 from unsteep.hearing.picture import noised
 from unsteep.likelihood import BoundTerms, ReverseVariance
 from unsteep.model.bounded import bounded
-from unsteep.model.description import Description
 from unsteep.model.kept import read, write
 from unsteep.model.request import request, seeds
 from unsteep.model.sampled import Sampled
+from unsteep.networks.counting import check_beside
 from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.pages.html import fragment
 from unsteep.storage.foreign import reading
@@ -139,30 +139,9 @@ class Model(Sampled):
         if weights is not None:
             choice("weights", weights, ("ema", "weights"))
         tensors, statistics, description = read(path_of("path", path), weights, flag("trust", trust))
-        _check_size(path_of("path", path), tensors, description)
+        check_beside(path_of("path", path), description.filled().model.network.build, tensors, "model.toml")
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
             denoiser = description.build()
         with reading(path_of("path", path), "weights of the network that model.toml describes", "use another copy"):
             load_weights(denoiser, tensors)
         return cls(denoiser, description, statistics, origin or str(path)).to(device)
-
-
-TIMES = 2  # what a network may hold beside its weights: tables that are made anew
-
-
-def _check_size(path: Path, tensors: Mapping[str, Tensor], description: Description) -> None:
-    """ValueError where the description is of a network that is far larger than the weights beside it; told without
-    making its tensors. A network of one's own that cannot be built without them is taken as it is."""
-    try:
-        with torch.device("meta"):
-            shell = description.filled().model.network.build()
-    except ValueError:
-        raise
-    except Exception:  # not made for that
-        return
-    wanted, there = (sum(t.numel() for t in one.values()) for one in (shell.state_dict(), tensors))
-    if wanted > TIMES * there + 1_000_000:
-        raise ValueError(
-            f"{path}: model.toml describes a network of {wanted:,} numbers, and {there:,} lie beside it; use another "
-            "copy"
-        )

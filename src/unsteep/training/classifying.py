@@ -18,6 +18,7 @@ from unsteep.data import AnyData
 from unsteep.guidance.noisy import NoisyClassifier, OpenedClassifier
 from unsteep.hearing import Label
 from unsteep.networks.checks import check_hears
+from unsteep.networks.counting import check_beside, check_trained
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.networks.precision import Asked, decided, run_in
 from unsteep.networks.wrapping import load_weights
@@ -89,6 +90,7 @@ class ClassifierRun:
     def made(self, data: DataSet, device: torch.device | str, trust: Any = False) -> ClassifierTask:
         """The task, its weights a function of the seed, or those that it starts from."""
         description = self.describe(data)
+        check_trained(description.build, "network")
         with seeded(self.train.seed):
             module = description.build()
         if self.start_from:
@@ -202,6 +204,7 @@ def open_classifier(path: Path | str, device: str = "auto", precision: Asked = "
     """A classifier of noisy data from its folder, to guide by; `precision`: as `load` has it. ValueError if it is none,
     or damaged."""
     weights, described = read_classifier(Path(path))
+    check_beside(Path(path), described.build, weights, FILE)
     with seeded(0):  # its first weights are drawn, and replaced
         module = described.build()
     load_weights(module, weights)

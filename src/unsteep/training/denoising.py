@@ -20,6 +20,7 @@ from unsteep.denoiser import Denoiser
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.kept import read_description
 from unsteep.networks.checks import check_hears
+from unsteep.networks.counting import check_trained
 from unsteep.networks.precision import run_in
 from unsteep.networks.wrapping import load_weights, weights_of
 from unsteep.objectives import AnyObjective, Simple, fitted
@@ -89,6 +90,7 @@ class Run:
         """The task, its weights a function of the seed, or those that it starts from."""
         first = load(self.start_from, device="cpu", trust=bool(trust)) if self.start_from else None
         description = self.describe(data) if first is None else self._continued(first, data)
+        check_trained(description.filled().model.network.build, "model.network")
         with seeded(self.train.seed):
             denoiser = description.build()
         if first is not None:

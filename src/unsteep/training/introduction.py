@@ -15,6 +15,7 @@ from unsteep.core.machine import machine
 from unsteep.core.noise import permutation
 from unsteep.core.protocols import DataSet
 from unsteep.training.measuring import Measuring
+from unsteep.training.memory import check_memory
 from unsteep.training.tasks import Task
 
 FEW = 10  # examples, which a network soon knows by heart
@@ -51,10 +52,11 @@ def described(run: Any, data: DataSet, task: Task, measuring: Measuring | None) 
 def introduce(
     run: Any, data: DataSet, task: Task, measuring: Measuring | None, out: Path, say: Callable[[str], None]
 ) -> None:
-    """Says them."""
+    """Says them. ValueError where they take more memory than may be used."""
     device = str(next(iter(task.trained.values())).device)
+    memory = check_memory(task, run.train)
     rows = [("device", machine(device).brief), *described(run, data, task, measuring)]
-    for name, value in [*rows, ("run", str(out))]:
+    for name, value in [*rows, *([("memory", memory)] if memory else []), ("run", str(out))]:
         say(f"{name:>12}  {value}")
 
 

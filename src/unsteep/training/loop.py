@@ -150,7 +150,7 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
         total, seen, shown = torch.zeros((), device=state.device), [], []
         waiting = Waiting(task.parts(task.step))
         for part, (batch, draw) in enumerate(waiting):
-            with _seeded(config.seed, task.step, part, state.device), arithmetic():
+            with seeded_part(config.seed, task.step, part, state.device), arithmetic():
                 losses = state.objective(module, batch, draw)
                 loss = losses.value.sum() / config.batch
                 state.scaler.scale(loss).backward()
@@ -241,7 +241,7 @@ def skips(task: Trains) -> int:
 
 
 @contextmanager
-def _seeded(seed: int, step: int, part: int, device: torch.device) -> Iterator[None]:
+def seeded_part(seed: int, step: int, part: int, device: torch.device) -> Iterator[None]:
     """Dropout's numbers as a function of (seed, step, part); the generators of the caller are left as they were.
 
     The CPU's generator hears 32 bits of them, over which odd multipliers near the golden ratio spread neighbours far

@@ -44,6 +44,7 @@ from unsteep.training.listening import check_logs
 from unsteep.training.log import speed
 from unsteep.training.loop import Diverged, skips, train
 from unsteep.training.measuring import Measures, Measuring, check_count, measuring_of
+from unsteep.training.memory import check_memory
 from unsteep.training.sitting import Sitting
 from unsteep.training.tasks import Configuration, Task
 
@@ -167,6 +168,7 @@ def resume(
         task, folder = _restored(run, out, data, device, trust, folder)
         if task.step > run.train.steps:
             raise ValueError(f"resume: {out} has done {task.step} steps already; train.steps must be at least that")
+        check_memory(task, run.train)
         measuring = measuring_of(run, data, task, measures)
         newest = max((int(found[1]) for one in root.glob("step-*") if (found := STEP.fullmatch(one.name))), default=0)
         lost = f", {newest - task.step} steps behind the newest checkpoint, which is damaged" * (newest > task.step)
