@@ -24,6 +24,7 @@ from unsteep.training.log import Log, Progress, Sittings, read_log, told
 from unsteep.training.log_csv import SPEED
 from unsteep.training.loop import train, trial
 from unsteep.training.measuring import Measurements, Measuring
+from unsteep.training.resuming import where
 from unsteep.training.tasks import Task
 
 
@@ -53,7 +54,10 @@ class Sitting:
         self.text, self.doctor = text, Doctor(read_log(out / "log.jsonl", until=task.step))
         self.log, self.times = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step)
         self.listeners = Listeners(run.train.log, out, task.step)
-        self.saved = False
+        self.where = where(next(iter(task.trained.values())).device)
+        self.saved = task.step > 0
+        if self.saved:  # it may have been killed before it was noted
+            page.note_saved(out)
         self.measuring, self.measurements = measuring, Measurements(measuring, run.train, out)
 
     def train(self, device: torch.device) -> None:
@@ -99,7 +103,8 @@ class Sitting:
         check_finite(self.task.trained, self.task.step)
         texts = {**self.task.texts(), checkpoints.TRAINED: self.text}
         good = self.doctor.healthy
-        checkpoints.save(self.out / "checkpoints", self.task, texts, self.task.statistics, self.digest, good)
+        root = self.out / "checkpoints"
+        checkpoints.save(root, self.task, texts, self.task.statistics, self.digest, good, self.where)
         if not self.saved:
             self.saved = True
             page.note_saved(self.out)
