@@ -10,6 +10,7 @@ Reading does not verify. `manifest.verify(folder)` is a call of its own, since h
 import contextlib
 import errno
 import json
+import os
 import re
 import shutil
 import warnings
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-STEP = re.compile(r"step-(\d+)")
+STEP, OS_ERROR = re.compile(r"step-(\d+)"), re.compile(r"\(os error (\d+)\)")
 
 
 def save_folder(path: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dict[str, str]) -> None:
@@ -66,17 +67,22 @@ def save_folder(path: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dic
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        for name, group in tensors.items():
-            _write_tensors(partial / f"{name}.safetensors", group)
-        for name, text in texts.items():
-            write_durably(partial / name, text)
-        write_manifest(partial)
+        fill_folder(partial, tensors=tensors, texts=texts)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if _disk_is_full(error):
             raise ValueError(_full(path, tensors, texts)) from error
         raise
     _swap(partial, path)
+
+
+def fill_folder(folder: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dict[str, str]) -> None:
+    """What `save_folder` writes, into a folder that is there and that nobody knows yet; its manifest last."""
+    for name, group in tensors.items():
+        _write_tensors(folder / f"{name}.safetensors", group)
+    for name, text in texts.items():
+        write_durably(folder / name, text)
+    write_manifest(folder)
 
 
 def update_tensors(path: Path, name: str, tensors: dict[str, Tensor]) -> None:
@@ -199,7 +205,12 @@ def prune(root: Path, keep: int, also: Collection[Path] = ()) -> None:
 
 
 def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    save_file(_separate(tensors), file)
+    try:
+        save_file(_separate(tensors), file)
+    except SafetensorError as error:  # which carries the system's error in its words alone
+        if code := OS_ERROR.search(str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(file)) from error
+        raise
     file.chmod(file.parent.stat().st_mode & 0o666)  # the library makes files that only their owner reads
     synced(file)
 
@@ -242,8 +253,6 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    if isinstance(error, SafetensorError):  # which carries the system's error in its words alone
-        return any(f"(os error {code})" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
