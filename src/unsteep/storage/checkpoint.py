@@ -199,9 +199,17 @@ def prune(root: Path, keep: int, also: Collection[Path] = ()) -> None:
     folders = step_folders(root)
     for folder in folders[: max(len(folders) - keep, 0)]:
         if folder != good and folder not in also:
-            folder.rename(_partial(folder))  # whole or absent: a removal can be killed too
+            take_away(folder)
     for leftover in [*root.glob(".step-*.partial"), *root.glob(".step-*.aside")]:
         shutil.rmtree(leftover)
+
+
+def take_away(folder: Path) -> None:
+    """Removes a folder, whole or not at all: a removal can be killed, too."""
+    partial = _partial(folder)
+    shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
+    folder.rename(partial)
+    shutil.rmtree(partial)
 
 
 def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from unsteep.data.choosing import shorten
 from unsteep.pages.files import IN_THE_MAKING, swept
 from unsteep.pages.ours import is_ours
-from unsteep.storage.checkpoint import step_folders, step_of
+from unsteep.storage.checkpoint import step_folders, step_of, take_away
 from unsteep.storage.lock import LOCK
 
 PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy", "quality")
@@ -92,9 +92,7 @@ def discard(root: Path, beyond: int) -> None:
     """Removes the checkpoints of later steps, each whole or not at all."""
     for folder in step_folders(root):
         if step_of(folder) > beyond:
-            aside = folder.with_name(f".{folder.name}.partial")
-            folder.rename(aside)
-            shutil.rmtree(aside)
+            take_away(folder)
 
 
 def remove(out: Path) -> None:
