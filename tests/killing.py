@@ -207,7 +207,7 @@ def listen(home: Path, log: int, at: int | None, fault: int, lasting: bool) -> N
 
     def saved(tensors: Any, path: Any) -> None:
         try:
-            heard("save_file", str(path))
+            heard("save_file", _whole(path, -1))
         except OSError as error:
             words = f"Error while serializing: I/O error: {error.strerror} (os error {error.errno})"
             raise SafetensorError(words) from None

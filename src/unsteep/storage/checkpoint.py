@@ -135,6 +135,11 @@ def step_folders(root: Path) -> list[Path]:
     return sorted(steps, key=steps.__getitem__)
 
 
+def step_folder(root: Path, step: int) -> Path:
+    """Where a step is saved."""
+    return root / f"step-{step:08d}"
+
+
 def step_of(folder: Path) -> int:
     """The step that a step folder's name says."""
     return int(folder.name.removeprefix("step-"))

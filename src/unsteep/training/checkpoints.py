@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsteep.networks.wrapping import load_weights, weights_of
-from unsteep.storage.checkpoint import corrupting, load_tensors, load_text, save_folder, step_folders
+from unsteep.storage.checkpoint import corrupting, load_tensors, load_text, save_folder, step_folder, step_folders
 from unsteep.storage.manifest import Corrupt, verify
 from unsteep.storage.state import flatten_state, unflatten_state
 from unsteep.training.loop import State, Trains, skips
@@ -53,7 +53,7 @@ def save(
     about |= {"updates": updates} if len(updates) > 1 or skips(task) else {}
     scalers = {name: state.scaler.state_dict() for name, state in task.trained.items() if state.scaler.is_enabled()}
     more["state.json"] = json.dumps(about | ({"scalers": scalers} if scalers else {}))
-    save_folder(root / f"step-{task.step:08d}", tensors=tensors, texts=more)
+    save_folder(step_folder(root, task.step), tensors=tensors, texts=more)
 
 
 def restore(task: Trains, folder: Path) -> None:
