@@ -268,6 +268,57 @@ def test_steps_and_the_place_of_data_may_be_edited(run: Path):
     assert "of 10" in made("train", "--resume", "--out", run)
 
 
+def state_edited(run: Path, **facts: Any) -> None:
+    """Another state in the newest checkpoint, as if it had been saved so."""
+    folder = step_folders(run / "checkpoints")[-1]
+    known = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**known, **facts}))
+    write_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("was", "says"),
+    [
+        ({"threads": "7"}, "threads 7 -> 1"),
+        ({"torch": "1.0", "instructions": "NONE"}, "instructions NONE -> "),
+        ({"host": "elsewhere", "device": "cuda", "Python": "2.7"}, "host elsewhere -> "),
+        ({}, ""),
+        (None, ""),  # of an older release
+    ],
+)
+def test_what_may_decide_the_last_bits_is_kept_and_a_difference_is_said(run: Path, was: Any, says: str):
+    (kept,) = [json.loads((step_folders(run / "checkpoints")[-1] / "state.json").read_text())["where"]]
+    assert set(kept) == {"host", "device", "processor", "instructions", "threads", "unsteep", "torch", "Python"}
+    state_edited(run, where={} if was is None else kept | was)
+    said = made("train", "--resume", "--out", run, "--set", "train.steps=9")
+    told = [line for line in said.splitlines() if line.startswith("other than when that was saved: ")]
+    assert len(told) == bool(was)
+    if was:
+        assert says in told[0]
+        assert told[0].count(" -> ") == len(was)
+        assert told[0].endswith("; the last bits may not be those of a run that never stopped")
+
+
+def test_a_checkpoint_that_is_not_known_to_be_good_is_told(run: Path):
+    assert "mind" not in made("train", "--resume", "--out", run, "--set", "train.steps=9")
+    state_edited(run, good=False)
+    said = made("train", "--resume", "--out", run, "--set", "train.steps=10")
+    assert "mind: the loss had grown when step 9 was saved; if it stays so, go on at a lower rate" in said
+
+
+def test_what_may_be_edited_in_a_run_toml_is_told(run: Path):
+    above, _, text = (run / "run.toml").read_text().partition("[train]")
+    for key, value in (("keep", 5), ("cures", 0), ("log", '["csv"]'), ("steps", 10)):
+        line = next(line for line in text.splitlines() if line.startswith(f"{key} = "))
+        text = text.replace(line, f"{key} = {value}", 1)
+    (run / "run.toml").write_text(f"{above}[train]{text}")
+    said = made("train", "--resume", "--out", run)
+    (told,) = [line for line in said.splitlines() if line.startswith("changed in run.toml since that step, and taken")]
+    for words in ("train.keep from 2 to 5", "train.cures from 3 to 0", "train.log from [] to ['csv']", "train.steps"):
+        assert words in told
+    assert "changed in run.toml" not in made("train", "--resume", "--out", run, "--set", "train.steps=11")
+
+
 # What is kept, and what is said where it was damaged.
 
 

@@ -1,11 +1,14 @@
 """Pictures where they lie: archives read as the folder they were made of, each by position; what is kept of them."""
 
+import errno
 import io
 import json
 import shutil
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,21 @@ import torch
 from PIL import Image
 
 from command_line import made, unsteep_
+from unsteep.core.chains import CosineBetas
 from unsteep.data import Captions, Examples, Folder, cache, decoding
 from unsteep.data.archives import Index
 from unsteep.data.places import expanded, places
 from unsteep.data.reading import in_memory
 from unsteep.data.stored import StoredPictures
+from unsteep.model import ModelConfig
+from unsteep.networks import UNetConfig
 from unsteep.spaces import Pixels
+from unsteep.training import denoising, loop, sitting
+from unsteep.training import run as runs
 from unsteep.training.batches import Batches
+from unsteep.training.run import Run
 from unsteep.training.settings import TrainConfig
+from unsteep.training.verifying import verified
 
 NAMES = ("b/1.png", "b/0.png", "a/1.png", "a/deep/2.jpg", "a/0.png")
 
@@ -239,6 +249,22 @@ def test_a_damaged_cache_is_made_anew(tmp_path, counted, damage):
     assert not counted
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_cache_that_is_full_costs_time_alone(tmp_path, counted, monkeypatch, archived):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    path = as_zip(tmp_path / "in.zip", contents()) if archived else as_folder(tmp_path / "in", contents())
+    wanted = Folder(path=str(path), size=5).read().digest
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(cache, "synced", full)
+    assert Folder(path=str(path), size=5).read().digest == wanted
+    assert not list((tmp_path / "cache").glob("*/*"))
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("not even a folder")
+    assert Folder(path=str(path), size=5).read().digest == wanted
+
+
 def three_ways(source: Folder, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """In memory, from a memory map, and decoded when asked for."""
     ways: dict[str, Any] = {"memory": source.read("all")}
@@ -293,6 +319,100 @@ def test_a_file_that_vanishes_while_training_is_named(tmp_path, counted, monkeyp
     (root / "a/0.png").unlink()
     with pytest.raises(ValueError, match=r"a/0.png could be read before, and not now"):
         data.rows(torch.arange(5))
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without a word."""
+
+
+@pytest.mark.parametrize(("archived", "threads"), [(False, 2), (True, 1)])
+def test_a_run_goes_on_to_the_same_bits_wherever_its_pictures_are_kept(
+    tmp_path, counted, monkeypatch, archived, threads
+):
+    """Begun in memory, killed, gone on with from a map, killed, and ended by decoding as it goes."""
+
+    def dying(at):
+        def trained(*given):
+            for record in loop.train(*given):
+                if record.step == at:
+                    raise Killed
+                yield record
+
+        return trained
+
+    def went_on(out, at):
+        with monkeypatch.context() as patch:
+            patch.setattr(sitting, "train", dying(at))
+            if (out / "run.toml").exists():
+                runs.resume((), out, say=lambda _: None)
+            else:
+                runs.start(run, out, say=lambda _: None)
+
+    monkeypatch.setattr(decoding, "ThreadPoolExecutor", partial(ThreadPoolExecutor, threads))
+    monkeypatch.setattr(denoising, "report", lambda *_: None)
+    path = as_zip(tmp_path / "in.zip", contents()) if archived else as_folder(tmp_path / "in", contents())
+    training = TrainConfig(steps=6, batch=4, accumulate=2, flip=True, preview_every=2, checkpoint_every=2, warmup=1)
+    network = UNetConfig(width=4, groups=2, multipliers=(1,), blocks=1, attention=(), dropout=0.1)
+    source = Folder(path=str(path), size=8)
+    run = Run(data=source, model=ModelConfig(network=network), schedule=CosineBetas(steps=3), train=training)
+    went_on(tmp_path / "whole", 0)
+    kinds = [type(source.read())]
+    with pytest.raises(Killed):
+        went_on(tmp_path / "parts", 3)
+    monkeypatch.setattr(decoding, "IN_MEMORY", 1)
+    kinds.append(type(source.read().x.of))
+    with pytest.raises(Killed):
+        went_on(tmp_path / "parts", 4)
+    monkeypatch.setattr(cache, "room", lambda: 1)
+    monkeypatch.setattr(decoding, "_read", lambda *_: None)
+    kinds.append(type(source.read().x.of))
+    went_on(tmp_path / "parts", 0)
+    assert kinds == [Examples, decoding.Mapped, decoding.Encoded]
+    same = [*(tmp_path / "whole").glob("checkpoints/*/*"), *(tmp_path / "whole").glob("previews/*")]
+    same.append(tmp_path / "whole" / "log.jsonl")
+    assert len(same) > 15
+    for file in same:
+        assert file.read_bytes() == (tmp_path / "parts" / file.relative_to(tmp_path / "whole")).read_bytes(), file
+
+
+@pytest.mark.parametrize("way", ["files", "map"])
+@pytest.mark.parametrize("archived", [False, True])
+def test_data_that_go_while_a_run_trains_are_a_line_or_in_nobodys_way(tmp_path, counted, monkeypatch, archived, way):
+    """What was decoded is there still, though the files, and even the cache, are gone."""
+    path = as_zip(tmp_path / "in.zip", contents()) if archived else as_folder(tmp_path / "in", contents())
+    away, step = tmp_path / "away", loop.train
+
+    def losing(*given):
+        for record in step(*given):
+            yield record
+            if record.step == 3:
+                path.rename(away)
+                shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+
+    tiny = ["train.steps=6", "train.batch=4", "train.checkpoint_every=2", "train.warmup=1", "model.network.width=8"]
+    tiny += ["data.size=8", "schedule.type=CosineBetas", "schedule.steps=3", "train.report=false"]
+    words = ["train", "folder", "--data", path, *(word for one in tiny for word in ("--set", one))]
+    monkeypatch.setattr(decoding, "IN_MEMORY", 1)
+    (tmp_path / "cache").mkdir()
+    if way == "files":
+        monkeypatch.setattr(cache, "room", lambda: 1)
+        monkeypatch.setattr(decoding, "_read", lambda *_: None)
+    made(*words, "--out", tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(sitting, "train", losing)
+        code, _, err = unsteep_(*words, "--out", tmp_path / "run")
+    if way == "files":
+        assert code == 2
+        said = [line for line in err.splitlines() if line.startswith("unsteep: ")]
+        assert len(said) == 1
+        assert "could be read before, and not now" in said[0]
+        assert all(one.good for one in verified(tmp_path / "run"))
+        away.rename(path)
+        made("train", "--resume", "--out", tmp_path / "run")
+    assert code in (0, 2)
+    ends = [tmp_path / name / "checkpoints" / "step-00000006" for name in ("whole", "run")]
+    for name in ("weights.safetensors", "ema.safetensors", "optimizer.safetensors"):
+        assert (ends[0] / name).read_bytes() == (ends[1] / name).read_bytes()
 
 
 def test_an_archive_that_changes_while_it_is_read_is_an_error(tmp_path):

@@ -333,6 +333,14 @@ def test_prune_removes_the_older_and_the_leftovers_only(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [".model.partial", "model", "step-00000004", "step-00000005"]
 
 
+def test_prune_removes_what_a_killed_save_of_the_same_step_left(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path / f"step-{step:08d}")
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / ".step-00000001.partial")
+    prune(tmp_path, 1)
+    assert os.listdir(tmp_path) == ["step-00000002"]
+
+
 def test_prune_never_takes_the_last_good_one(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path / f"step-{step:08d}")

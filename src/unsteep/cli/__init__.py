@@ -93,9 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError as error:
         _fail(f"{error} Try --help.")
     except (ValueError, OSError) as error:
+        from unsteep.pages.files import in_words  # which waits for numpy
+
         if debug:
             say(traceback.format_exc(), file=sys.stderr)
-        _fail(_as_option(str(error), arguments))
+        _fail(_as_option(in_words(error), arguments))
     except KeyboardInterrupt:
         say("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -67,12 +67,13 @@ HELD: ContextVar[ExitStack] = ContextVar("HELD")  # what the verb holds, and `ma
 def claim(out: Path, *, page: bool = True) -> None:
     """Holds a folder of pages and numbers until the verb has ended. ValueError where it could not be written to after
     all the work, or somebody else writes there. `page`: whether an index.html comes to lie in it."""
-    from unsteep.pages.files import check_folder
+    from unsteep.pages.files import check_folder, swept
     from unsteep.storage.lock import FolderLock
 
     if page:
         check_folder(out)
     HELD.get().enter_context(FolderLock(out))
+    swept(out)
 
 
 def many(n: int, thing: str) -> str:

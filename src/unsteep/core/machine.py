@@ -19,6 +19,7 @@ class Machine:
     """Where something was measured. `load`: processes that wanted to run in the last minute, where the system tells;
     `bf16`: whether it has instructions for bf16."""
 
+    host: str
     device: str
     processor: str
     cores: int
@@ -68,6 +69,7 @@ def machine(device: str = "cpu") -> Machine:
     accelerated = device.partition(":")[0] != "cpu"
     named = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return Machine(
+        host=platform.node(),
         device=f"{device} ({named})" if named != device else device,
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,

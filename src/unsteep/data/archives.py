@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,7 +114,7 @@ def indexed(shards: Sequence[Path]) -> Index:
         return kept
     made = _scanned(files, shards, stamp)
     if entry is not None:
-        with entry.writing() as folder:
+        with suppress(OSError), entry.writing() as folder:  # where it cannot be kept, it is made again
             _keep(made, folder)
     return made
 

@@ -24,10 +24,18 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from unsteep.pages.files import synced
+
 VARIABLE, OFF = "UNSTEEP_CACHE", "off"
 SHARE = 0.25  # of the space that is free: what one entry may take, and
 MOST = 64 << 30  # bytes at most, of all together
-KINDS = ("archives", "beside", "pictures", "unpacked")  # the folders in it, in which nothing else is ever removed than
+KINDS = (
+    "archives",
+    "beside",
+    "features",
+    "pictures",
+    "unpacked",
+)  # the folders in it, in which nothing else is ever removed than
 OURS = re.compile(r"[0-9a-f]{32}|\.new-\w+")  # what is called so
 STALE = 24 * 3600.0  # seconds after which what nobody finished is swept away
 
@@ -73,9 +81,12 @@ class Entry:
     @contextmanager
     def writing(self) -> Iterator[Path]:
         """A folder to write into, which becomes the entry at the end, in the place of one that will not do."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder.parent))
         try:
             yield beside
+            for one in beside.iterdir():
+                synced(one)
             shutil.rmtree(self.folder, ignore_errors=True)
             with suppress(OSError):  # another process was faster
                 beside.rename(self.folder)
@@ -85,11 +96,13 @@ class Entry:
 
 def entry(kind: str, of: Any) -> Entry | None:
     """The entry of a kind for what `of` (anything JSON can say) describes; None without a cache."""
-    if room() <= 0:
-        return None
     folder = root()
-    assert folder is not None
-    (folder / kind).mkdir(exist_ok=True)
+    if folder is None or room() <= 0:
+        return None
+    try:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
     _swept(folder)
     return Entry(folder / kind / hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32])
 

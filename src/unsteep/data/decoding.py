@@ -191,16 +191,19 @@ def _made(
         x = np.empty(shape, form.dtype) if size <= share(IN_MEMORY) else None
         made, rows = _walked(places, chosen, form, wanted, x, watched)
         return _found(places, chosen, form, made, None if x is None else torch.from_numpy(x[:rows]), None)
-    with entry.writing() as folder:
-        fits = size <= cache.room()
-        x = reserved(folder / VALUES, form.dtype, shape) if fits and size else None
-        made, rows = _walked(places, chosen, form, wanted, x, watched)
-        if x is not None:
-            x.flush()
-            del x
-            with (folder / VALUES).open("r+b") as file:
-                file.truncate(form.size(rows))
-        (folder / WHAT).write_text(json.dumps(made), encoding="utf-8")
+    try:
+        with entry.writing() as folder:
+            fits = size <= cache.room()
+            x = reserved(folder / VALUES, form.dtype, shape) if fits and size else None
+            made, rows = _walked(places, chosen, form, wanted, x, watched)
+            if x is not None:
+                x.flush()
+                del x
+                with (folder / VALUES).open("r+b") as file:
+                    file.truncate(form.size(rows))
+            (folder / WHAT).write_text(json.dumps(made), encoding="utf-8")
+    except OSError:  # it cannot be kept
+        return _made(places, chosen, form, wanted, None, watched)
     found = _read(entry, places, chosen, form)
     return _found(places, chosen, form, made, None, None) if found is None else found
 

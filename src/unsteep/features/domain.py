@@ -21,9 +21,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import secrets
 import shutil
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from unsteep.metrics.seen import Seen
 from unsteep.objectives import Loss
 from unsteep.pages.progress import bar
 from unsteep.spaces import Pixels
-from unsteep.storage.checkpoint import load_tensors, load_text, save_folder
+from unsteep.storage.checkpoint import fill_folder, load_tensors, load_text
 from unsteep.storage.manifest import Corrupt, verify
 from unsteep.training.batches import Batches
 from unsteep.training.loop import Single, State, train
@@ -295,10 +295,8 @@ def _read(folder: Path) -> Stored | None:
 
 
 def _write(folder: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Written under a name of its own and renamed, so that of two processes the first wins, with a whole folder."""
-    beside = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
-    save_folder(beside, tensors={"weights": weights}, texts={"facts.json": json.dumps(facts, indent=1) + "\n"})
-    try:
-        beside.rename(folder)
-    except OSError:
-        shutil.rmtree(beside)
+    """Whole or not at all; where nothing can be kept, it is trained again the next time."""
+    with suppress(OSError), caches.Entry(folder).writing() as beside:
+        fill_folder(beside, tensors={"weights": weights}, texts={"facts.json": json.dumps(facts, indent=1) + "\n"})
+        if folder.exists():
+            raise FileExistsError(folder)  # another process was the first, and all look through its net

@@ -1,14 +1,17 @@
 """Files that appear whole or not at all: written beside their final name, then renamed."""
 
+import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 GENERATOR = b'<meta name="generator" content="unsteep">'  # in the head of every page that is written here
 HEAD = 400  # bytes in which it stands
+IN_THE_MAKING = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")  # what `replacing` writes to
 PathLike = str | os.PathLike[str]
 OTHER = "choose another place"
 
@@ -30,7 +33,8 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
     On leaving, the temporary file is brought to the disk and takes the name of `path` in one step, replacing what was
     there. If the body
-    raises, the temporary file is removed and whatever stood at `path` stays as it was.
+    raises, the temporary file is removed and whatever stood at `path` stays as it was; an error of the system names
+    `path`.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -41,8 +45,39 @@ def replacing(path: PathLike) -> Iterator[Path]:
             synced(beside)
         os.replace(beside, final)
         synced(final.parent)
+    except OSError as error:
+        if error.filename in (None, str(beside), beside):  # nobody knows that name
+            raise OSError(error.errno, error.strerror or str(error), str(final)) from error
+        raise
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is read-only by now, where it stays
+            beside.unlink(missing_ok=True)
+
+
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files, as with ulimit -n"),
+    errno.EFBIG: "allow larger files, as with ulimit -f",
+}
+
+
+def in_words(error: Exception) -> str:
+    """An error in one line: one of the system as what it is about, what is wrong, and where it is known, what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    about = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    advice = ADVICE.get(error.errno or 0)
+    return f"{about}{error.strerror[:1].lower()}{error.strerror[1:]}{f'; {advice}' if advice else ''}"
+
+
+def swept(folder: Path) -> list[Path]:
+    """Removes what killed writers left beside their files in a folder; who calls it is the only one to write there."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    left = [one for one in there if IN_THE_MAKING.fullmatch(one.name) and one.is_file() and not one.is_symlink()]
+    for one in left:
+        one.unlink(missing_ok=True)
+    return left
 
 
 def by_suffix(path: PathLike, known: Mapping[str, str], what: str) -> str:

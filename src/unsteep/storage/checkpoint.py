@@ -10,6 +10,7 @@ Reading does not verify. `manifest.verify(folder)` is a call of its own, since h
 import contextlib
 import errno
 import json
+import os
 import re
 import shutil
 import warnings
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-STEP = re.compile(r"step-(\d+)")
+STEP, OS_ERROR = re.compile(r"step-(\d+)"), re.compile(r"\(os error (\d+)\)")
 
 
 def save_folder(path: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dict[str, str]) -> None:
@@ -66,17 +67,22 @@ def save_folder(path: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dic
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        for name, group in tensors.items():
-            _write_tensors(partial / f"{name}.safetensors", group)
-        for name, text in texts.items():
-            write_durably(partial / name, text)
-        write_manifest(partial)
+        fill_folder(partial, tensors=tensors, texts=texts)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if _disk_is_full(error):
             raise ValueError(_full(path, tensors, texts)) from error
         raise
     _swap(partial, path)
+
+
+def fill_folder(folder: Path, *, tensors: dict[str, dict[str, Tensor]], texts: dict[str, str]) -> None:
+    """What `save_folder` writes, into a folder that is there and that nobody knows yet; its manifest last."""
+    for name, group in tensors.items():
+        _write_tensors(folder / f"{name}.safetensors", group)
+    for name, text in texts.items():
+        write_durably(folder / name, text)
+    write_manifest(folder)
 
 
 def update_tensors(path: Path, name: str, tensors: dict[str, Tensor]) -> None:
@@ -127,6 +133,11 @@ def step_folders(root: Path) -> list[Path]:
     """The finished folders `step-<number>` in `root`, oldest step first."""
     steps = {p: int(m[1]) for p in root.glob("step-*") if (m := STEP.fullmatch(p.name)) and (p / MANIFEST).is_file()}
     return sorted(steps, key=steps.__getitem__)
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """Where a step is saved."""
+    return root / f"step-{step:08d}"
 
 
 def step_of(folder: Path) -> int:
@@ -193,13 +204,26 @@ def prune(root: Path, keep: int, also: Collection[Path] = ()) -> None:
     folders = step_folders(root)
     for folder in folders[: max(len(folders) - keep, 0)]:
         if folder != good and folder not in also:
-            folder.rename(_partial(folder))  # whole or absent: a removal can be killed too
+            take_away(folder)
     for leftover in [*root.glob(".step-*.partial"), *root.glob(".step-*.aside")]:
         shutil.rmtree(leftover)
 
 
+def take_away(folder: Path) -> None:
+    """Removes a folder, whole or not at all: a removal can be killed, too."""
+    partial = _partial(folder)
+    shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
+    folder.rename(partial)
+    shutil.rmtree(partial)
+
+
 def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    save_file(_separate(tensors), file)
+    try:
+        save_file(_separate(tensors), file)
+    except SafetensorError as error:  # which carries the system's error in its words alone
+        if code := OS_ERROR.search(str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(file)) from error
+        raise
     file.chmod(file.parent.stat().st_mode & 0o666)  # the library makes files that only their owner reads
     synced(file)
 
@@ -242,8 +266,6 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    if isinstance(error, SafetensorError):  # which carries the system's error in its words alone
-        return any(f"(os error {code})" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

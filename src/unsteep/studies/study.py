@@ -31,7 +31,7 @@ from unsteep.metrics.measures import BETTER
 from unsteep.model.finite import NotFinite
 from unsteep.pages import pictures
 from unsteep.pages.arrays import read_samples, write_samples
-from unsteep.pages.files import check_folder, write_json
+from unsteep.pages.files import IN_THE_MAKING, check_folder, swept, write_json
 from unsteep.storage.foreign import json_of, reading
 from unsteep.storage.lock import LOCK, FolderLock
 from unsteep.training.loop import Diverged
@@ -126,6 +126,8 @@ def run(
         _check(study, out, force)
         if force:
             _empty(out)
+        for folder in (out, *(out / "cells" / cell.name for cell in study.cells)):
+            swept(folder)
         write_json({"study": study.name, "asked": dict(study.asked)}, out / "study.json")
         say(study.question)
         found = {cell.name: read(out / "cells" / cell.name, study.protocol) for cell in study.cells}
@@ -165,7 +167,7 @@ def _measured(study: Study, cell: Cell, folder: Path) -> Outcome | None:
 
 
 def _check(study: Study, out: Path, force: bool) -> None:
-    if all(path.name == LOCK for path in out.iterdir()):
+    if all(path.name == LOCK or IN_THE_MAKING.fullmatch(path.name) for path in out.iterdir()):
         return
     path = out / "study.json"
     if not path.exists():
@@ -180,8 +182,8 @@ def _check(study: Study, out: Path, force: bool) -> None:
 
 
 def _empty(out: Path) -> None:
-    """Removes all of a study but its lock."""
-    for path in out.iterdir():
+    """Removes all of a study but its lock; last what says that it is one, lest what is left is nobody's."""
+    for path in sorted(out.iterdir(), key=lambda path: path.name == "study.json"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != LOCK:

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 from unsteep.data.choosing import shorten
+from unsteep.pages.files import IN_THE_MAKING, swept
 from unsteep.pages.ours import is_ours
-from unsteep.storage.checkpoint import step_folders, step_of
+from unsteep.storage.checkpoint import step_folders, step_of, take_away
 from unsteep.storage.lock import LOCK
 
-IN_THE_MAKING = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")  # what `pages.files.replacing` writes to
 PICTURES = ("samples", "real", "forward", "estimates", "loss", "schedule", "named", "accuracy", "quality")
 WRITTEN = (  # by a run, and by the verbs that look at one
     *("run.toml", "log.jsonl", "history.jsonl", "diagnosis.json", "times.jsonl", "about.json"),
@@ -23,7 +23,6 @@ WRITTEN = (  # by a run, and by the verbs that look at one
 )
 
 
-BESIDE = (".run.", ".report.", ".samples.", ".log.")  # of a file that was written when the process was killed
 N = "[0-9]" * 8
 WITHIN = {
     "checkpoints": (f"step-{N}", f"step-{N}/*.safetensors", f"step-{N}/*.json", f"step-{N}/*.toml"),
@@ -31,7 +30,7 @@ WITHIN = {
     "tensorboard": ("events.out.tfevents.*",),
 }
 PAGES = ("evaluation", "likelihood", "rate-distortion")  # pages, their numbers, and pictures that say who drew them
-HIDDEN = re.compile(r"\.lock|\.step-\d+\.(partial|aside)|\.manifest\.json\.partial")
+HIDDEN = re.compile(r"\.lock|\.step-\d+\.(partial|aside)|\..+\.(json|safetensors)\.partial")
 
 
 def check_free(out: Path, force: bool) -> None:
@@ -41,7 +40,7 @@ def check_free(out: Path, force: bool) -> None:
     if (
         out.exists()
         and not (out / "run.toml").exists()
-        and (not out.is_dir() or any(one.name != LOCK for one in out.iterdir()))
+        and (not out.is_dir() or not all(_hidden(one) for one in out.iterdir()))
     ):
         raise ValueError(f"out: {out} exists and is not a run; choose another")
     others = others_in(out)
@@ -68,7 +67,7 @@ def others_in(out: Path) -> list[str]:
     for folder in ("classifier", "without-noise"):
         if found := others_in(out / folder):
             return [f"{folder}/{found[0]}"]
-    return [name for name in there if name not in WRITTEN and not name.startswith(BESIDE)]
+    return [name for name in there if name not in WRITTEN and not _hidden(out / name)]
 
 
 def _hidden(path: Path) -> bool:
@@ -78,17 +77,14 @@ def _hidden(path: Path) -> bool:
 
 def sweep(out: Path) -> list[str]:
     """Removes what writers that were killed left beside their files; their names. Whoever calls it holds the run."""
-    left = [
-        path
-        for folder in (out, out / "previews", out / "checkpoints")
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if IN_THE_MAKING.fullmatch(path.name) and path.is_file() and not path.is_symlink()
-    ]
-    for path in left:
+    left = [path for folder in (out, out / "previews", out / "checkpoints") for path in swept(folder)]
+    for path in (out / "checkpoints").glob("step-*/.*.partial"):
         path.unlink(missing_ok=True)
-    for path in (out / "checkpoints").glob(".step-*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
         left.append(path)
+    for path in [*(out / "checkpoints").glob(".step-*.partial"), *(out / "checkpoints").glob(".step-*.aside")]:
+        if path.suffix == ".partial" or (path.parent / path.stem[1:]).exists():  # else it is put back, not removed
+            shutil.rmtree(path, ignore_errors=True)
+            left.append(path)
     return [path.relative_to(out).as_posix() for path in left]
 
 
@@ -96,14 +92,12 @@ def discard(root: Path, beyond: int) -> None:
     """Removes the checkpoints of later steps, each whole or not at all."""
     for folder in step_folders(root):
         if step_of(folder) > beyond:
-            aside = folder.with_name(f".{folder.name}.partial")
-            folder.rename(aside)
-            shutil.rmtree(aside)
+            take_away(folder)
 
 
 def remove(out: Path) -> None:
     """Empties a run's folder of what was written there, by name; the folder stays, which may be a link or a disk."""
-    for path in [out / name for name in WRITTEN if name != LOCK]:
+    for path in [out / name for name in reversed(WRITTEN) if name != LOCK]:  # run.toml last: without, it is no run
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

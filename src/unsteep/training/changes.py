@@ -90,18 +90,23 @@ def history(out: Path) -> list[dict[str, Any]]:
 def check_as_trained(out: Path, trained: Any, run: Any) -> None:
     """ValueError where run.toml says something else than the checkpoint was trained as, and nobody changed it by way of
     the run."""
-    free = {f"train.{name}" for name in RESUMABLE} | {f"data.{name}" for name in MOVED} | {"start_from"}
     known = {(line["key"], json.dumps(line["to"])) for line in history(out) if "key" in line}
     for key, (before, after) in differences(trained, run).items():
-        if key in free or (key, json.dumps(after)) in known:
+        if key in free() or (key, json.dumps(after)) in known:
             continue
-        said = f"resume: {out / 'run.toml'} says {key} = {_said(after)}, and the run was trained with {_said(before)}"
+        says = f"resume: {out / 'run.toml'} says {key} = {said(after)}, and the run was trained with {said(before)}"
         if key.removeprefix("train.") in HOW:
-            raise ValueError(f"{said}; put it back, or say it: {key}={_said(after)} among the settings")
-        raise ValueError(f"{said}; put it back, or start another run")
+            raise ValueError(f"{says}; put it back, or say it: {key}={said(after)} among the settings")
+        raise ValueError(f"{says}; put it back, or start another run")
 
 
-def _said(value: Any) -> str:
+def free() -> set[str]:
+    """The keys that may be edited in a run.toml: none of them decides what is learned, but for how long, from where."""
+    return {f"train.{name}" for name in RESUMABLE} | {f"data.{name}" for name in MOVED} | {"start_from"}
+
+
+def said(value: Any) -> str:
+    """A value of a configuration, as it is typed."""
     return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unsteep.networks.wrapping import load_weights, weights_of
-from unsteep.storage.checkpoint import corrupting, load_tensors, load_text, save_folder, step_folders
+from unsteep.storage.checkpoint import corrupting, load_tensors, load_text, save_folder, step_folder, step_folders
 from unsteep.storage.manifest import Corrupt, verify
 from unsteep.storage.state import flatten_state, unflatten_state
 from unsteep.training.loop import State, Trains, skips
@@ -27,10 +27,17 @@ TRAINED = "trained-as.toml"  # the run's configuration when it was saved
 
 
 def save(
-    root: Path, task: Trains, texts: Mapping[str, str], statistics: dict[str, Tensor], digest: str, good: bool = True
+    root: Path,
+    task: Trains,
+    texts: Mapping[str, str],
+    statistics: dict[str, Tensor],
+    digest: str,
+    good: bool = True,
+    where: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the checkpoint of the task's step into `root`, atomically. `texts`: what says how to build the module, by
-    file name, as model.toml; `digest`: that of the training data; `good`: whether it is known to be good."""
+    file name, as model.toml; `digest`: that of the training data; `good`: whether it is known to be good; `where`: on
+    what it was trained."""
     tensors, more = {"statistics": statistics}, dict(texts)
     for prefix, state in _named(task):
         optimizer, structure = flatten_state(state.optimizer.state_dict())
@@ -42,11 +49,11 @@ def save(
         }
         more[f"{prefix}optimizer.json"] = json.dumps(structure)
     updates = {name: state.updates for name, state in task.trained.items()}
-    about: dict[str, Any] = {"step": task.step, "data": digest, "good": good}
+    about: dict[str, Any] = {"step": task.step, "data": digest, "good": good, "where": dict(where or {})}
     about |= {"updates": updates} if len(updates) > 1 or skips(task) else {}
     scalers = {name: state.scaler.state_dict() for name, state in task.trained.items() if state.scaler.is_enabled()}
     more["state.json"] = json.dumps(about | ({"scalers": scalers} if scalers else {}))
-    save_folder(root / f"step-{task.step:08d}", tensors=tensors, texts=more)
+    save_folder(step_folder(root, task.step), tensors=tensors, texts=more)
 
 
 def restore(task: Trains, folder: Path) -> None:
@@ -89,10 +96,16 @@ def _refill(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> None
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself: `step`, the digest of its `data`, and whether it is known to be `good`."""
+    """What a checkpoint says of itself: `step`, the digest of its `data`, whether it is known to be `good`, and `where`
+    it was trained."""
     with corrupting(folder / "state.json", "the state of a training"):
         found = json.loads(load_text(folder, "state.json"))
-        return {"step": int(found["step"]), "data": str(found["data"]), "good": bool(found.get("good", True))}
+        return {
+            "step": int(found["step"]),
+            "data": str(found["data"]),
+            "good": bool(found.get("good", True)),
+            "where": {str(name): str(value) for name, value in found.get("where", {}).items()},
+        }
 
 
 def known_good(root: Path, proven: Callable[[int], bool] = lambda step: True) -> Path | None:

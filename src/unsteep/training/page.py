@@ -59,7 +59,8 @@ def note(out: Path, picture: str, caption: str) -> None:
 
 def note_saved(out: Path) -> None:
     """Notes that there has been a checkpoint."""
-    write_json({**read(out), "saved": True}, out / ABOUT)
+    if not (known := read(out)).get("saved"):
+        write_json({**known, "saved": True}, out / ABOUT)
 
 
 def note_measuring(out: Path, measuring: Measuring) -> None:

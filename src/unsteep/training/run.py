@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 import tomllib
-import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,14 +25,13 @@ from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
 from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
-from unsteep.storage.checkpoint import STEP, check_whole, latest, load_text, step_folders
+from unsteep.storage.checkpoint import latest, load_text
 from unsteep.storage.foreign import reading, text_of, why
 from unsteep.storage.lock import FolderLock
-from unsteep.storage.manifest import Corrupt
 from unsteep.storage.schema import spelled
 from unsteep.training import checkpoints, page
 from unsteep.training.belongings import check_free, remove, sweep
-from unsteep.training.changes import changed, check_as_trained, differences, history, holding, how, remember
+from unsteep.training.changes import changed, check_as_trained, differences, holding, how, remember
 from unsteep.training.classifying import ClassifierRun
 from unsteep.training.curing import cured, task_of
 from unsteep.training.denoising import Run
@@ -45,6 +43,7 @@ from unsteep.training.log import speed
 from unsteep.training.loop import Diverged, skips, train
 from unsteep.training.measuring import Measures, Measuring, check_count, measuring_of
 from unsteep.training.memory import check_memory
+from unsteep.training.resuming import check_unsaved, keeping, restored, told
 from unsteep.training.sitting import Sitting
 from unsteep.training.tasks import Configuration, Task
 
@@ -160,52 +159,24 @@ def resume(
         root = out / "checkpoints"
         folder = latest(root)
         if folder is None:
-            _check_unsaved(out, before)
+            check_unsaved(out)
         elif checkpoints.facts(folder)["data"] != data.digest:
             raise ValueError(f"resume: the data are not those that {out} was trained on; start another run")
         else:
             check_as_trained(out, _as_trained(folder, before, trust), before)
-        task, folder = _restored(run, out, data, device, trust, folder)
+        task, folder = restored(run, out, data, device, trust, folder)
         if task.step > run.train.steps:
             raise ValueError(f"resume: {out} has done {task.step} steps already; train.steps must be at least that")
         check_memory(task, run.train)
         measuring = measuring_of(run, data, task, measures)
-        newest = max((int(found[1]) for one in root.glob("step-*") if (found := STEP.fullmatch(one.name))), default=0)
-        lost = f", {newest - task.step} steps behind the newest checkpoint, which is damaged" * (newest > task.step)
-        say(f"resuming {out} at step {task.step} of {run.train.steps}{lost}")
+        trained = before if folder is None else _as_trained(folder, before, trust)
+        for line in told(out, folder, trained, before, task, run.train.steps):
+            say(line)
         if others := how(made := differences(before, run)):
             remember(out, task.step, {key: made[key] for key in others}, "asked for at resume")
             say(f"changed from here on: {', '.join(others)}; the run is no longer the same as one that never stopped")
         _write(out, written(run, config.dumps(run)))
         return _go_on(run, out, data, task, measuring, say, trust)
-
-
-def _restored(
-    run: Any, out: Path, data: DataSet, device: Any, trust: Any, newest: Path | None
-) -> tuple[Task, Path | None]:
-    """The task at its newest checkpoint that can be gone on from, and that checkpoint; a warning names others."""
-    if newest is None:
-        return task_of(run, data, device, trust, None), None
-    broken: ValueError | None = None
-    for folder in reversed(step_folders(out / "checkpoints")):
-        try:
-            check_whole(folder)
-            return task_of(run, data, device, trust, folder), folder
-        except Corrupt as error:
-            warnings.warn(f"skipped {folder.name}: {error}", stacklevel=2)
-            broken = broken or error
-    raise broken or ValueError(f"resume: no checkpoint of {out} can be gone on from")
-
-
-def _check_unsaved(out: Path, run: Any) -> None:
-    """ValueError where a run without a checkpoint that can be read must once have had one."""
-    if any((out / "checkpoints").glob("step-*")):
-        raise ValueError(f"resume: every checkpoint in {out} is damaged; use a fresh copy, or start with force=True")
-    if not page.read(out).get("saved") or any("diverged" in line.get("why", "") for line in history(out)):
-        return  # nothing was ever saved, or it went back to its beginning
-    raise ValueError(
-        f"resume: {out} has been trained, and its checkpoints are gone; put them back, or start with force=True"
-    )
 
 
 def _as_trained(folder: Path, run: Any, trust: Any) -> Any:
@@ -259,7 +230,8 @@ def _go_on(
     sweep(out)
     while True:
         try:
-            return _sit(run, out, data, task, measuring, say)
+            with keeping(out):
+                return _sit(run, out, data, task, measuring, say)
         except Diverged as diverged:
             run, step = cured(run, out, task, diverged, say)
             _write(out, written(run, config.dumps(run)))

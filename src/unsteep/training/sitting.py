@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from unsteep.storage.checkpoint import prune
+from unsteep.storage.checkpoint import prune, step_folder
 from unsteep.training import checkpoints, page
 from unsteep.training.clock import Clock, Watch
 from unsteep.training.doctor import Doctor, check_finite, proven_by
@@ -24,6 +24,7 @@ from unsteep.training.log import Log, Progress, Sittings, read_log, told
 from unsteep.training.log_csv import SPEED
 from unsteep.training.loop import train, trial
 from unsteep.training.measuring import Measurements, Measuring
+from unsteep.training.resuming import where
 from unsteep.training.tasks import Task
 
 
@@ -53,13 +54,17 @@ class Sitting:
         self.text, self.doctor = text, Doctor(read_log(out / "log.jsonl", until=task.step))
         self.log, self.times = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step)
         self.listeners = Listeners(run.train.log, out, task.step)
-        self.saved = False
+        self.where = where(next(iter(task.trained.values())).device)
+        self.saved = task.step > 0
         self.measuring, self.measurements = measuring, Measurements(measuring, run.train, out)
 
     def train(self, device: torch.device) -> None:
         """To the end, or until it is interrupted."""
         run, task, watch, steps = self.run.train, self.task, self.watch, self.run.train.steps
         clock, expected = Clock(watch), Forecast(task.step, steps, watch)
+        if self.saved:  # killed right after it was, that was neither noted nor was what is older removed
+            page.note_saved(self.out)
+            self.prune(step_folder(self.out / "checkpoints", task.step))
         if 0 < task.step < steps and task.step % run.preview_every == 0 and not self.drawn.exists():
             self.show()  # it was stopped after it was saved
         if self.measurements.due(task.step):  # it was stopped before it was measured
@@ -99,18 +104,19 @@ class Sitting:
         check_finite(self.task.trained, self.task.step)
         texts = {**self.task.texts(), checkpoints.TRAINED: self.text}
         good = self.doctor.healthy
-        checkpoints.save(self.out / "checkpoints", self.task, texts, self.task.statistics, self.digest, good)
+        root = self.out / "checkpoints"
+        checkpoints.save(root, self.task, texts, self.task.statistics, self.digest, good, self.where)
         if not self.saved:
             self.saved = True
             page.note_saved(self.out)
         self.prune()
 
-    def prune(self) -> None:
+    def prune(self, *also: Path) -> None:
         root = self.out / "checkpoints"
         good = None
         if not self.doctor.healthy:  # else the newest but one is, where two are kept
             good = checkpoints.known_good(root, proven_by(read_log(self.out / "log.jsonl")))
-        prune(root, self.run.train.keep, [*self.measurements.kept, *([good] if good else [])])
+        prune(root, self.run.train.keep, [*self.measurements.kept, *([good] if good else []), *also])
 
     @property
     def drawn(self) -> Path:
