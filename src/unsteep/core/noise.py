@@ -217,6 +217,8 @@ class Purpose(IntEnum):
     ORDER = 4
     PICTURE_TIME = 5
     PICTURE_NOISE = 6
+    PART = 7
+    STEP = 8
 
 
 class Draw:

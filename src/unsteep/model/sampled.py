@@ -30,6 +30,7 @@ from unsteep.model.request import Request, check_condition, check_solver, grid_a
 from unsteep.networks.precision import Asked, Decision, decided, run_in
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
+    DDIM,
     Grid,
     Known,
     Solver,
@@ -84,8 +85,9 @@ class Sampled:
 
     @property
     def default_steps(self) -> int:
-        """Steps of a solver where none are asked for: 20, or the chain's where it has fewer."""
-        return min(20, steps_of(self.denoiser.schedule))
+        """Steps of a solver where none are asked for: 20, or the chain's where it has fewer; of a map its own."""
+        maps = self.description.maps
+        return min(20, steps_of(self.denoiser.schedule)) if maps is None else maps.calls
 
     @property
     def device(self) -> torch.device:
@@ -249,6 +251,8 @@ class Sampled:
         steps = whole("steps", steps, 1, MOST_STEPS)
         check_solver(solver, None, None)
         known = self.known(condition, guidance)
+        if solver is None and self.description.maps is not None:
+            return DDIM()
         if solver is None:
             scale = guidance_of(guidance).frame_scale
             return default_solver(known.frame, self.denoiser.schedule, steps, atoms=known.atoms, guidance=scale)

@@ -3,6 +3,7 @@
 from unsteep.objectives.bound import AnyObjective, Bound, Hybrid
 from unsteep.objectives.loss import Loss, Objective, fitted
 from unsteep.objectives.mse import Simple
+from unsteep.objectives.shortcut import Shortcut
 from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform
 from unsteep.objectives.weights import (
     EDM,
@@ -32,6 +33,7 @@ __all__ = [
     "MinSNR",
     "Native",
     "Objective",
+    "Shortcut",
     "Sigmoid",
     "Simple",
     "Stratified",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.chains import LinearBetas
+from unsteep.core.maps import Maps
 from unsteep.core.protocols import DataSet
 from unsteep.core.schedules import AnySchedule
 from unsteep.data import AnyData
@@ -76,9 +77,19 @@ class Run:
             raise ValueError("train.flip: the captions say left and right, and a mirror would make them untrue")
         hears = self.condition.hears(data, self.model.network)
         plain = Description(
-            model=self.model, schedule=self.schedule, space=space, hears=hears, drop=self.condition.drop
+            model=self.model,
+            schedule=self.schedule,
+            space=space,
+            hears=hears,
+            drop=self.condition.drop,
+            maps=self._maps,
         )
         return plain.filled()
+
+    @property
+    def _maps(self) -> Maps | None:
+        """Which steps it trains, where its objective makes a map."""
+        return getattr(self.objective, "maps", None)
 
     def started_from(self, model: Model) -> Run:
         """This run with all that stays as it is in a model that it starts from."""
@@ -92,7 +103,7 @@ class Run:
         with seeded(self.train.seed):
             denoiser = description.build()
         if first is not None:
-            load_weights(denoiser, weights_of(first.denoiser))
+            load_weights(denoiser, weights_of(first.denoiser), anew="nxt_embedding." if denoiser.maps else "")
         denoiser = denoiser.to(device)
         objective = fitted(self.objective, description.space, denoiser)
         state = State(denoiser, self.train, objective, description.space.shape)
@@ -101,7 +112,7 @@ class Run:
     def _continued(self, first: Model, data: DataSet) -> Description:
         """The description of the model that it starts from, for these data. ValueError for other classes, another
         size, or a configuration that would change what stays."""
-        of, where = first.description, f"start_from: {self.start_from}"
+        of, where = replace(first.description, maps=self._maps).filled(), f"start_from: {self.start_from}"
         drawn = replace(of, model=self.model)
         with contextlib.suppress(ValueError):  # where it does not fit, it is another one, too
             drawn = drawn.filled()
