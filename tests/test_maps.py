@@ -1,5 +1,6 @@
 """Maps: laws of exact ones on every schedule, what hears the end of a step, and what trains them."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from unsteep.core.noise import Draw, NoiseSource
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Conditioned, Denoiser, estimate
+from unsteep.distill.progressive import Progressive, second_order
 from unsteep.guidance import ClassifierFree, Clip, Counted, DynamicThreshold, GuidanceInterval
 from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, UNetConfig
 from unsteep.networks.wrapping import load_weights
@@ -285,6 +287,87 @@ def test_what_is_no_map() -> None:
         Maps(calls=0)
 
 
+# Progressive distillation.
+
+
+def on_a_grid(schedule: Schedule) -> Denoiser:
+    return Denoiser(Exact(schedule, "v"), schedule, "v", noise_label="time", maps=True)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+@each_schedule
+def test_an_exact_teacher_teaches_the_exact_map_nothing(schedule: Schedule, turn: int) -> None:
+    """From the second turn on, when it is a map itself."""
+    denoiser, b = on_a_grid(schedule), 100
+    x = MEAN + VARIANCES.sqrt() * randn(b, 3)
+    of = Progressive(finest=16, calls=1, each=10)
+    loss = of(denoiser, Batch(x, None, torch.arange(b)), Draw(0, 10 * turn, torch.arange(b), b))
+    assert float(loss.value.detach().max()) < 1e-9
+    assert list(loss.terms) == [f"of {8 >> turn} steps"]
+    loss.value.mean().backward()
+    assert float(denoiser.network.factor.grad.abs().max()) < 1e-8
+
+
+@pytest.mark.parametrize("name", ["cosine", "vp", "flow"])
+def test_the_first_teacher_steps_with_second_order(name: str) -> None:
+    """Twice as many steps, a quarter of the error: DDIM's is halved."""
+    schedule, b = SCHEDULES[name], 100
+    errors, first = [], []
+    for n in (20, 40):
+        t = torch.linspace(0.15, 0.9, b, dtype=torch.float64)
+        now, nxt = schedule(t), schedule(t - 1 / n)
+        x = MEAN + randn(b, 3)
+        errors.append(second_order(EXACT, x, now, nxt, schedule) - EXACT.moved(x, now, nxt))
+        first.append(EXACT(x, now).moved(nxt) - EXACT.moved(x, now, nxt))
+    local = float(errors[0].abs().median() / errors[1].abs().median())
+    assert 7 < local < 9  # of one step: third order
+    assert 3.5 < float(first[0].abs().median() / first[1].abs().median()) < 4.5
+
+
+def test_a_turn_begins_with_what_the_student_is() -> None:
+    torch.manual_seed(0)
+    denoiser = Denoiser(NETWORKS["mlp"][0].build(), Cosine(), "v", maps=True)
+    for p in denoiser.parameters():
+        nn.init.normal_(p, std=0.3)
+    x, of = randn(8, 5).float(), Progressive(finest=8, calls=2, each=3)
+
+    def at(step: int, objective: Progressive) -> Tensor:
+        return objective(denoiser, Batch(x, None, torch.arange(8)), Draw(0, step, torch.arange(8), 8)).value.detach()
+
+    first = at(0, of)
+    kept = {name: one.clone() for name, one in of.state_dict().items()}
+    with torch.no_grad():
+        denoiser.network.leave.weight.add_(0.1)
+    assert not torch.equal(at(0, of), first)
+    other = Progressive(finest=8, calls=2, each=3)
+    other.load_state_dict(kept)
+    assert torch.equal(at(1, other), at(1, of))  # the teacher is the one that the turn began with
+    assert torch.equal(at(3, other), at(3, of))
+    assert int(of.state_dict()["turn"]) == 1
+    assert torch.equal(of.state_dict()["teacher.network.leave.weight"], denoiser.network.leave.weight)
+    at(30, of)
+    assert int(of.state_dict()["turn"]) == 1  # the last
+
+
+def test_guidance_is_taught() -> None:
+    torch.manual_seed(0)
+    config = replace(NETWORKS["mlp"][0], labels=3)
+    denoiser = Denoiser(config.build(), Cosine(), "v", maps=True)
+    for p in denoiser.parameters():
+        nn.init.normal_(p, std=0.3)
+    condition = Condition({"label": torch.tensor([0, 1, 2, -1])}, nulls={"label": torch.tensor([-1])})
+    batch, draw = Batch(randn(4, 5).float(), condition, torch.arange(4)), Draw(0, 0, torch.arange(4), 4)
+    plain, guided = (Progressive(guidance=scale)(denoiser, batch, draw).value for scale in (1.0, 3.0))
+    assert bool((plain[:3] != guided[:3]).all())
+    close(plain[3], guided[3], atol=1e-5)  # of no class
+
+
+@pytest.mark.parametrize("fields", [{"finest": 12, "calls": 4}, {"calls": 0}, {"each": 0}, {"finest": 4, "calls": 4}])
+def test_what_is_no_halving(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"finest|each"):
+        Progressive(**fields)
+
+
 # Runs.
 
 TINY = ("model.network.width=8", "train.batch=8", "train.warmup=2", "train.report=false", "data.limit=60")
@@ -304,7 +387,7 @@ def test_a_run_learns_a_map_and_is_sampled_in_its_own_number_of_calls(
     ]
     made("train", "digits", *more, "--start-from", "flow", "--out", "map")
     student = unsteep.load("map", device="cpu")
-    assert student.description.maps == Maps(calls=2, finest=128)
+    assert student.description.maps == Maps(calls=2, grids=(1, 2, 4, 8, 16, 32, 64, 128))
     assert (student.default_steps, student.resolved(None)) == (2, DDIM())
     assert student.description.model.network == replace(teacher.description.model.network, nxt=True)
     pictures = student.sample(3)
@@ -323,3 +406,39 @@ def test_adaptive_steps_take_the_plain_estimate() -> None:
     noise = NoiseSource(range(2))
     steps = list(Adaptive().walk(Heard(), randn(2, 3), Cosine(), noise))
     close(steps[-1].x, torch.full((2, 3), 0.25).double(), atol=1e-6)
+
+
+def test_a_student_of_progressive_distillation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained, resumed to the same bits, sampled; and refused what rests on plain estimates."""
+    monkeypatch.chdir(tmp_path)
+    sets = [word for one in (*TINY, "train.steps=4") for word in ("--set", one)]
+    made("train", "digits", *sets, "--out", "flow")
+    own = ("objective=Progressive", "objective.calls=2", "objective.finest=8", "objective.each=3")
+
+    def student(steps: int) -> list[str]:
+        return [word for one in (*TINY[1:], *own, f"train.steps={steps}") for word in ("--set", one)]
+
+    every = ("--set", "train.checkpoint_every=5")
+    made("train", "digits", *student(8), *every, "--start-from", "flow", "--out", "whole")
+    shutil.copytree("whole", "parts")
+    shutil.rmtree("parts/checkpoints/step-00000008")
+    shutil.rmtree("flow")  # the teacher is kept by the student
+    made("train", "--resume", "--out", "parts")
+    one, other = (unsteep.load(name, device="cpu") for name in ("whole", "parts"))
+    pictures = one.sample(3)
+    assert torch.equal(pictures, other.sample(3))
+    assert one.description.maps == Maps(calls=2, grids=(2,), diagonal=False)
+    with pytest.warns(UserWarning, match="this map was trained for 2 calls, and with 4 it guesses"):
+        one.sample(2, steps=4)
+    for asked in ({"solver": "heun"}, {"guidance": 2.0, "label": 3}, {"solver": DDIM(eta=0.5)}):
+        with pytest.raises(ValueError, match="this model is a map for 2 calls by ddim"):
+            one.sample(2, **asked)
+    for command in (
+        ("likelihood", "whole", "-n", 2),
+        ("sample", "whole", "-n", 2, "--solver", "unipc", "--out", "x.png"),
+        ("tune-grid", "whole", "--steps", 3),
+    ):
+        code, _, err = unsteep_(*command)
+        assert (code, err.count("\n"), "a map for 2 calls" in err) == (2, 1, True), err
+    code, _, err = unsteep_("train", "digits", *student(4), "--out", "alone")
+    assert (code, err.count("\n"), "--start-from" in err) == (2, 1, True), err

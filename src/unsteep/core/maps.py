@@ -18,30 +18,34 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from unsteep.core.arguments import checked
-from unsteep.core.level import NoiseLevel
+from unsteep.core.level import NoiseLevel, like
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maps:
     """What a map was trained for.
 
-    `calls`: how many it is sampled with where nobody says. `finest`: it knows the steps of even grids in t of 1, 2, 4
-    ... up to so many; 0: steps between any two levels. `diagonal`: whether nxt = now was trained, so that it is a plain
-    denoiser, too.
+    `calls`: how many it is sampled with where nobody says. `grids`: it knows the steps of even grids in t of so many
+    steps; (): those between any two levels. `diagonal`: whether nxt = now was trained, so that it is a plain denoiser,
+    too.
     """
 
     calls: int
-    finest: int = 0
+    grids: tuple[int, ...] = ()
     diagonal: bool = True
 
     def __post_init__(self) -> None:
         checked(self)
-        if self.calls < 1 or self.finest < 0:
-            raise ValueError(f"calls: expected at least 1, and finest at least 0, got {self.calls} and {self.finest}")
+        if min(self.calls, *self.grids, 1) < 1:
+            raise ValueError(f"calls: expected at least 1, and so grids, got {self.calls} and {self.grids}")
 
     def describe(self) -> str:
         """In a word or two."""
         return "end of a step"
+
+    def knows(self, steps: int) -> bool:
+        """Whether it was trained for an even grid of so many steps."""
+        return not self.grids or steps in self.grids
 
 
 def share_of_first(now: NoiseLevel, mid: NoiseLevel, nxt: NoiseLevel) -> Tensor:
@@ -49,6 +53,12 @@ def share_of_first(now: NoiseLevel, mid: NoiseLevel, nxt: NoiseLevel) -> Tensor:
     than the one before; 0 where nxt is clean."""
     first, whole = (_signal(later) - _signal(now) for later in (mid, nxt))
     return first / whole
+
+
+def mean_x0(x: Tensor, x_nxt: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+    """X0 of a step from x (b, ...) at `now` that leads to x_nxt at a cleaner `nxt`."""
+    turn = nxt.alpha * now.sigma - now.alpha * nxt.sigma
+    return like(now.sigma / turn, x) * x_nxt - like(nxt.sigma / turn, x) * x
 
 
 def _signal(level: NoiseLevel) -> Tensor:

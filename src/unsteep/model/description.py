@@ -73,6 +73,19 @@ class Description:
         return ", ".join(one.describe() for one in self.hears)
 
     @property
+    def plain(self) -> bool:
+        """Whether it is a plain denoiser: any solver may ask it, and what rests on such estimates holds."""
+        return self.maps is None or self.maps.diagonal
+
+    def check_plain(self) -> None:
+        """ValueError for a map that was trained for whole steps alone."""
+        if self.maps is not None and not self.maps.diagonal:
+            raise ValueError(
+                f"this model is a map for {self.maps.calls} calls by ddim, and was not trained as a plain denoiser: no "
+                "other solver, guidance, likelihood, inversion or filling in; ask the model that taught it"
+            )
+
+    @property
     def predicts(self) -> str:
         """What the network says, in words."""
         calls = "" if self.maps is None else f", of whole steps: a map for {self.maps.calls} calls"

@@ -26,7 +26,7 @@ from unsteep.model.beginning import begun
 from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
-from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request
+from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request, takes_whole
 from unsteep.networks.precision import Asked, Decision, decided, run_in
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
@@ -199,7 +199,7 @@ class Sampled:
 
     def steps(self, of: Request) -> Iterator[Step]:
         """Every step of a request's samples, as one batch, in the model's units."""
-        denoise = self.denoise(of.condition, of.clip, of.guidance)
+        denoise = self.denoise(of.condition, of.clip, of.guidance, whole=takes_whole(of.solver))
         schedule, noise = self.denoiser.schedule, NoiseSource(of.seeds)
         if of.driven:
             driver = fitted(of.solver, self.known(of.condition, of.guidance))
@@ -274,9 +274,14 @@ class Sampled:
         condition: Condition | Tensor | None = None,
         clip: bool | None = None,
         guidance: float | Guidance = 1.0,
+        *,
+        whole: bool = False,
     ) -> Denoise:
         """The denoiser with its condition bound, or labels (b,) int64, guided, and, if `clip`, its estimates kept in
-        the range of pictures (see `sample`)."""
+        the range of pictures (see `sample`). `whole`: for whole steps, as DDIM takes them; all else asks for plain
+        estimates, and is a ValueError with a map that was not trained for them."""
+        if not (whole and guidance_of(guidance).plain):
+            self.description.check_plain()
         how, given = guidance_of(guidance), self._given(condition)
         clip = clip if clip is None else flag("clip", clip)
         if given is not None and how.asks_null and self.description.drop == 0:

@@ -1,6 +1,6 @@
 """Training objectives: a module and a batch to a loss per example."""
 
-from unsteep.objectives.bound import AnyObjective, Bound, Hybrid
+from unsteep.objectives.bound import Bound, Hybrid
 from unsteep.objectives.loss import Loss, Objective, fitted
 from unsteep.objectives.mse import Simple
 from unsteep.objectives.shortcut import Shortcut
@@ -23,7 +23,6 @@ __all__ = [
     "P2",
     "SNR",
     "VLB",
-    "AnyObjective",
     "Bound",
     "Debiased",
     "Hybrid",

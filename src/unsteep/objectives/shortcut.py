@@ -54,7 +54,7 @@ class Shortcut(WithTimes):
     @property
     def maps(self) -> Maps:
         """Which steps it trains."""
-        return Maps(calls=self.calls, finest=self.finest)
+        return Maps(calls=self.calls, grids=tuple(2**i for i in range(self.finest.bit_length())))
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         denoiser, schedule = unwrapped(module), unwrapped(module).schedule

@@ -44,6 +44,11 @@ class DDIM:
     def flows(self) -> bool:
         return not self.draws
 
+    @property
+    def whole(self) -> bool:
+        """Whether it takes a map's whole steps."""
+        return not self.draws
+
     def step(
         self,
         denoise: Denoise,

@@ -18,12 +18,13 @@ from unsteep.core.schedules import AnySchedule
 from unsteep.data import AnyData
 from unsteep.data.reading import shape_of
 from unsteep.denoiser import Denoiser
+from unsteep.distill import AnyObjective
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.kept import read_description
 from unsteep.networks.checks import check_hears
 from unsteep.networks.precision import run_in
 from unsteep.networks.wrapping import load_weights, weights_of
-from unsteep.objectives import AnyObjective, Simple, fitted
+from unsteep.objectives import Simple, fitted
 from unsteep.opening import load
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
@@ -98,6 +99,11 @@ class Run:
 
     def made(self, data: DataSet, device: torch.device | str, trust: Any = False) -> DenoisingTask:
         """The task, its weights a function of the seed, or those that it starts from."""
+        if not self.start_from and getattr(self.objective, "starts", False):
+            raise ValueError(
+                f"start_from: {type(self.objective).__name__} teaches few steps to a trained model; give one, or "
+                "train by Shortcut, which needs none"
+            )
         first = load(self.start_from, device="cpu", trust=bool(trust)) if self.start_from else None
         description = self.describe(data) if first is None else self._continued(first, data)
         with seeded(self.train.seed):
@@ -189,6 +195,8 @@ class DenoisingTask:
             raise ValueError(f"resume: the text encoder is not the one that {folder} was trained with; put it back")
 
     def finish(self) -> None:
+        if not self.description.plain:
+            return  # its estimates are of whole steps
         precision = self.state.precision.precision
         run_in(self.state.ema.module, "float32")  # what is kept as a number of the model is exact
         self.statistics["x0_error"] = probe(self.model, self.data)
