@@ -28,6 +28,7 @@ from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, UNetConfig
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives import Shortcut
 from unsteep.sampling import DDIM, Adaptive, grid, sample, solver_named
+from unsteep.training.run import read_run
 
 SCHEDULES: dict[str, Schedule] = {
     "linear": LinearBetas().interpolated(),
@@ -419,7 +420,8 @@ def test_a_student_of_progressive_distillation(tmp_path: Path, monkeypatch: pyte
         return [word for one in (*TINY[1:], *own, f"train.steps={steps}") for word in ("--set", one)]
 
     every = ("--set", "train.checkpoint_every=5")
-    made("train", "digits", *student(8), *every, "--start-from", "flow", "--out", "whole")
+    made("train", "digits", *student(8), *every, "--start-from", "flow", "--out", "whole", "--set", "train.report=true")
+    assert "steps of its map" in Path("whole/report.html").read_text()
     shutil.copytree("whole", "parts")
     shutil.rmtree("parts/checkpoints/step-00000008")
     shutil.rmtree("flow")  # the teacher is kept by the student
@@ -442,3 +444,31 @@ def test_a_student_of_progressive_distillation(tmp_path: Path, monkeypatch: pyte
         assert (code, err.count("\n"), "a map for 2 calls" in err) == (2, 1, True), err
     code, _, err = unsteep_("train", "digits", *student(4), "--out", "alone")
     assert (code, err.count("\n"), "--start-from" in err) == (2, 1, True), err
+
+
+def test_distilling_is_one_command_and_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = [word for one in (*TINY, "train.steps=9") for word in ("--set", one)]
+    made("train", "digits", *sets, "--out", "flow")
+    said = made("distill", "flow", "--steps", 2)
+    assert "starts from  flow" in said
+    student = unsteep.load("flow-2", device="cpu")
+    assert (student.default_steps, student.description.plain) == (2, True)
+    run = read_run(Path("flow-2"))
+    assert (run.train.steps, run.objective, run.data.limit) == (7, Shortcut(calls=2), 60)
+    how: Any = {"method": "progressive", "steps": 1, "guidance": 2.0, "say": lambda _: None}
+    alone = unsteep.train_student("flow", out="one", **how)
+    assert alone.description.maps == Maps(calls=1, grids=(1,), diagonal=False)
+    objective = read_run(Path("one")).objective
+    assert (objective.finest, objective.each, objective.guidance) == (16, 1, 2.0)
+    assert alone.sample(2, label=3).shape == (2, 1, 8, 8)
+    for words, expected in (
+        (("distill", "flow", "--guidance", 2, "--out", "x"), "--guidance: a shortcut learns from data"),
+        (("distill", "one", "--method", "progressive", "--out", "x"), "a map for 1 call by"),
+        (("distill", "nowhere", "--out", "x"), "nowhere is not a run"),
+        (("distill", "flow", "--steps", 0, "--out", "x"), "--steps: expected"),
+        (("distill", "flow", "--steps", 2), "holds a run already"),
+    ):
+        code, _, err = unsteep_(*words)
+        assert (code, err.count("\n"), expected in err) == (2, 1, True), err
+    assert not Path("x").exists()

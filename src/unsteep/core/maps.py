@@ -43,6 +43,11 @@ class Maps:
         """In a word or two."""
         return "end of a step"
 
+    @property
+    def words(self) -> str:
+        """Its calls, as in "4 calls"."""
+        return f"{self.calls} call{'' if self.calls == 1 else 's'}"
+
     def knows(self, steps: int) -> bool:
         """Whether it was trained for an even grid of so many steps."""
         return not self.grids or steps in self.grids

@@ -81,14 +81,14 @@ class Description:
         """ValueError for a map that was trained for whole steps alone."""
         if self.maps is not None and not self.maps.diagonal:
             raise ValueError(
-                f"this model is a map for {self.maps.calls} calls by ddim, and was not trained as a plain denoiser: no "
+                f"this model is a map for {self.maps.words} by ddim, and was not trained as a plain denoiser: no "
                 "other solver, guidance, likelihood, inversion or filling in; ask the model that taught it"
             )
 
     @property
     def predicts(self) -> str:
         """What the network says, in words."""
-        calls = "" if self.maps is None else f", of whole steps: a map for {self.maps.calls} calls"
+        calls = "" if self.maps is None else f", of whole steps: a map for {self.maps.words}"
         return f"{self.model.prediction}{calls}"
 
     @property

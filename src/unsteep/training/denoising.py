@@ -95,6 +95,8 @@ class Run:
     def started_from(self, model: Model) -> Run:
         """This run with all that stays as it is in a model that it starts from."""
         of = model.description
+        if getattr(self.objective, "starts", False):
+            of.check_plain()
         return replace(self, model=of.model, schedule=of.schedule, space=of.space, condition=Conditioning.of(of))
 
     def made(self, data: DataSet, device: torch.device | str, trust: Any = False) -> DenoisingTask:
