@@ -60,6 +60,7 @@ _WHERE = {
     "sample": "unsteep.sampling",
     "solver_named": "unsteep.sampling",
     "train": "unsteep.starting",
+    "train_student": "unsteep.starting",
     "trajectory": "unsteep.sampling",
     "tune_grid": "unsteep.model.tuned_grid",
 }
@@ -91,7 +92,7 @@ if TYPE_CHECKING:
     from unsteep.opening import load
     from unsteep.sampling import DDIM, Adaptive, Ancestral, Heun, UniPC, grid, sample, solver_named, trajectory
     from unsteep.spaces import Pixels, Sequences, Vectors
-    from unsteep.starting import train
+    from unsteep.starting import train, train_student
     from unsteep.training.run import Run
 
 __all__ = [
@@ -141,6 +142,7 @@ __all__ = [
     "sample",
     "solver_named",
     "train",
+    "train_student",
     "trajectory",
     "tune_grid",
 ]

@@ -219,3 +219,34 @@ class Mixture:
             log_det = torch.log(variances).sum(-1)
         log_normal = -0.5 * ((squared / variances).sum(-1) + log_det + d * math.log(2 * math.pi))
         return self._log_weights(len(x), condition) + log_normal, gain
+
+
+class GaussianMap:
+    """The exact map (see `core.maps`) of data N(mean, diag(variances)), of which the flow is known:
+
+        x_nxt = alpha_nxt m + sqrt(V_nxt / V_now) (x - alpha_now m),    V = alpha^2 c + sigma^2
+
+    `mean` and `variances` of the data's shape.
+    """
+
+    def __init__(self, mean: Tensor, variances: Tensor) -> None:
+        self.data = Mixture.gaussian(mean, variances)
+        self.mean, self.variances = wide(mean), wide(variances)
+
+    def __call__(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Estimate:
+        """The posterior mean, as an estimate of x0."""
+        return self.data(x_t, level)
+
+    def moved(self, x_t: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
+        """Where the flow leads from x_t (b, *shape), float64."""
+        at, to = (level.like(wide(x_t)) for level in (now, nxt))
+        spread = torch.sqrt((to.alpha**2 * self.variances + to.sigma**2) / (at.alpha**2 * self.variances + at.sigma**2))
+        return to.alpha * self.mean + spread * (wide(x_t) - at.alpha * self.mean)
+
+    def to(self, x_t: Tensor, level: NoiseLevel, nxt: NoiseLevel, condition: Condition | None = None) -> Estimate:
+        """For a step that ends at `nxt`; where the two are one, the posterior mean."""
+        at, end = (one.like(wide(x_t)) for one in (level, nxt))
+        turn = end.alpha * at.sigma - at.alpha * end.sigma
+        same = turn == 0
+        x0 = (at.sigma * self.moved(x_t, level, nxt) - end.sigma * wide(x_t)) / torch.where(same, 1.0, turn)
+        return Estimate("x0", torch.where(same, wide(self(x_t, level).value), x0).to(x_t), x_t, level)

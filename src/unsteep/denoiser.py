@@ -14,11 +14,14 @@ The network hears the noise level as one number, `noise_label`:
 `input_scale`: "none", or "unit" for c_in = 1 / sqrt(alpha^2 + sigma^2), which keeps the input of unit scale where the
 schedule does not (Karras et al. 2022). `precision`: in which the network runs, and the algebra of its answers does
 not (see `core.precision`). Compilation, autocast, data-parallel wrappers go around `network` alone.
+
+A map (see `core.maps`) hears the level that a step ends at by a second number of the same kind, `noise_label_nxt`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -44,12 +47,40 @@ class Denoise(Protocol):
     def __call__(self, x_t: Tensor, level: NoiseLevel) -> Estimate: ...
 
 
+def estimate(
+    denoise: Callable[..., Estimate], x: Tensor, now: NoiseLevel, nxt: NoiseLevel, condition: Condition | None = None
+) -> Estimate:
+    """What `denoise` says at x (b, ...), for a step that ends at `nxt`: by its `to(x_t, level, nxt)` if it is a map,
+    else its plain estimate. `condition`: for one that is not bound to any yet."""
+    given = {} if condition is None else {"condition": condition}
+    if isinstance(denoise, nn.Module):  # whose `to` moves it to a device
+        return denoise(x, now, nxt=nxt, **given) if getattr(denoise, "maps", False) else denoise(x, now, **given)
+    to = getattr(denoise, "to", None)
+    return denoise(x, now, **given) if to is None else to(x, now, nxt, **given)
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A denoiser whose condition is bound."""
+
+    denoiser: Callable[..., Estimate]
+    condition: Condition | None
+
+    def __call__(self, x_t: Tensor, level: NoiseLevel) -> Estimate:
+        return self.denoiser(x_t, level, condition=self.condition)
+
+    def to(self, x_t: Tensor, level: NoiseLevel, nxt: NoiseLevel) -> Estimate:
+        """For a step that ends at `nxt`."""
+        return estimate(self.denoiser, x_t, level, nxt, self.condition)
+
+
 class Denoiser(nn.Module):
     """`network` as a denoiser on `schedule` (see the module).
 
     `noise_label`: default "step" on a chain, "time" elsewhere. `learn_variance`: the network's second half of
     channels is a learned variance: True or "fraction", a place between log beta_tilde (0) and log beta (1), (output +
-    1) / 2 (Nichol & Dhariwal 2021); "diagonal", the log-variance itself, as in the ablation of Ho et al. 2020.
+    1) / 2 (Nichol & Dhariwal 2021); "diagonal", the log-variance itself, as in the ablation of Ho et al. 2020. `maps`:
+    the network hears `noise_label_nxt`.
     """
 
     def __init__(
@@ -62,6 +93,7 @@ class Denoiser(nn.Module):
         input_scale: InputScale = "none",
         learn_variance: LearnVariance = False,
         precision: Precision = "float32",
+        maps: bool = False,
     ) -> None:
         super().__init__()
         kind("network", network, nn.Module, "a torch module", "give one")
@@ -91,9 +123,18 @@ class Denoiser(nn.Module):
         self.input_scale = input_scale
         self.learn_variance = learn_variance
         self.precision = precision
+        self.maps = maps
+        if maps and (prediction == "mean" or learn_variance):
+            raise ValueError(
+                "prediction: a posterior mean and a learned variance are of one step of a chain, and a map takes any; "
+                "predict v, x0, eps, score or flow, with model.variance=fixed"
+            )
 
-    def forward(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Estimate:
-        """The estimate at x_t (b, ...), for `level` of shape () or (b,)."""
+    def forward(
+        self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None, nxt: NoiseLevel | None = None
+    ) -> Estimate:
+        """The estimate at x_t (b, ...), for `level` of shape () or (b,); a map's for a step that ends at `nxt`, of such
+        a shape, too."""
         floats("x_t", x_t)
         if level_of("level", level).t.ndim and level.t.shape[0] not in (1, len(x_t)):
             raise ValueError(
@@ -102,10 +143,13 @@ class Denoiser(nn.Module):
         if condition is not None:
             kind("condition", condition, Condition, "a Condition or none", "make one, as Condition(label=...)")
         scaled = x_t if self.input_scale == "none" else x_t / like(level.scale, x_t)
-        # In half precision neighbouring labels near 999 would be one number.
-        heard = self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))
+        heard, others = self._label(level, x_t), dict(condition or {})
+        if nxt is not None:
+            if not self.maps:
+                raise ValueError("nxt: this network does not hear where a step ends; train one with a map's objective")
+            others["noise_label_nxt"] = self._label(level_of("nxt", nxt), x_t)
         with running(x_t.device, self.precision):
-            output = self.network(scaled, heard, **({} if condition is None else condition))
+            output = self.network(scaled, heard, **others)
         output = output.to(x_t.dtype)  # which may be in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
         valid = None if condition is None else condition.get(VALID)
@@ -131,6 +175,10 @@ class Denoiser(nn.Module):
             a, _ = posterior_weights(level, self.previous(level))
             return a**2
         return level.sigma**2 if self.prediction == "score" else torch.ones_like(level.sigma)
+
+    def _label(self, level: NoiseLevel, x_t: Tensor) -> Tensor:
+        """For each row. In half precision neighbouring labels near 999 would be one number."""
+        return self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))
 
     def _heard(self, level: NoiseLevel) -> Tensor:
         if self.noise_label == "step":

@@ -6,15 +6,17 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
-from unsteep.core.arguments import flag, shown
+from unsteep.core.arguments import MOST_STEPS, choice, flag, shown, whole
 from unsteep.core.arguments import path as path_of
 from unsteep.data import Given
+from unsteep.distill import Progressive
 from unsteep.evaluation.on_the_way import fid_on_the_way
 from unsteep.networks.presets import Preset
+from unsteep.objectives import Shortcut
 from unsteep.opening import chosen_device, load
 from unsteep.recipes import RECIPES
 from unsteep.recipes.sizing import ASKS_MUCH, duration, following, network_of, shape_of, sized, within
@@ -78,12 +80,87 @@ def train(
         run = configured(
             recipe_or_run, data, keys, start_from, trust=trust or "typed", preset=preset, budget=budget, device=where
         )
-        finished = runs.start(
-            run, out, force=force, device=where, say=say, trust=trust or "typed", measures=fid_on_the_way
-        )
+        return _trained(run, out, force=force, trust=trust, device=where, say=say)
+    return _ended(finished, out, where)
+
+
+def _trained(run: Any, out: Path, *, force: bool, trust: bool, device: str, say: Callable[[str], None]) -> Any:
+    """Trains a run to its end, and opens what it trained."""
+    where, how = chosen_device(device), trust or "typed"
+    finished = runs.start(run, out, force=force, device=where, say=say, trust=how, measures=fid_on_the_way)
+    return _ended(finished, out, where)
+
+
+def _ended(finished: bool, out: Path, where: str) -> Any:
     if not finished:
         raise KeyboardInterrupt(f"stopped and saved; go on with resume=True, out={str(out)!r}")
     return opened(out, where)
+
+
+def train_student(
+    run: str | Path,
+    *,
+    out: str | Path,
+    method: Method = "shortcut",
+    steps: int = 4,
+    guidance: float = 1.0,
+    data: Any = None,
+    settings: Iterable[str] = (),
+    force: bool = False,
+    trust: bool = False,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+    **train: Any,
+) -> Any:
+    """Trains a student of the model of a run, which samples in `steps` calls of its network, in the folder `out`, and
+    opens it.
+
+    `method`: "shortcut", from the run's data (see `objectives.shortcut`), or "progressive", from what the model says
+    (see `distill.progressive`), and then `guidance`, the scale at which its teacher is guided. The student learns on
+    the run's data, or on `data`, and as the run did, for fewer steps, so that it costs no more; `settings` and further
+    keywords change that, as for `train`, and it goes on by `train(..., resume=True)`. ValueError as there.
+    """
+    keys = [*texts(settings), *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
+    student = student_of(run, method, steps, guidance=guidance, data=data, settings=keys, trust=trust or "file")
+    return _trained(student, path_of("out", out), force=force, trust=trust, device=device, say=say)
+
+
+Method = Literal["shortcut", "progressive"]
+COSTS = {"shortcut": 1.25, "progressive": 1.8}  # of a step of training, in steps of the plain one
+
+
+def student_of(
+    run: str | Path,
+    method: Method = "shortcut",
+    steps: int = 4,
+    *,
+    guidance: float = 1.0,
+    data: Any = None,
+    settings: Iterable[str] = (),
+    trust: Any = "file",
+) -> Any:
+    """The run of a student of the model of a run (see `train_student`). ValueError where they do not fit."""
+    choice("method", method, get_args(Method))
+    whole("steps", steps, 1, MOST_STEPS)
+    teacher = runs.read_run(path_of("run", run), trust)
+    if not isinstance(teacher, Run):
+        raise ValueError(f"run: expected one of a model, got a {type(teacher).__name__}; give another")
+    parts = {key: getattr(teacher.objective, key) for key in ("weight", "times") if hasattr(teacher.objective, key)}
+    trained = max(1, round(teacher.train.steps / COSTS[method]))
+    if method == "shortcut":
+        if guidance != 1:
+            raise ValueError("guidance: a shortcut learns from data, and is guided when it is sampled; leave it out")
+        objective: Any = Shortcut(calls=steps, **parts)
+    else:
+        parts.pop("times", None)
+        of = Progressive(calls=steps, finest=16 * steps, guidance=guidance, **parts)
+        objective = replace(of, each=max(1, trained // of.halvings))
+    if data is not None:
+        teacher = _based(teacher, str(data), False)
+    plain = replace(teacher, objective=objective, start_from="")
+    keys = texts(settings)
+    asked = override(replace(plain, train=replace(plain.train, steps=trained)), keys, trust=trust)
+    return configured(plain, None, [*keys, f"train.steps={asked.train.steps}"], run, trust=trust)
 
 
 def configured(

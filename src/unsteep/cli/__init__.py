@@ -39,6 +39,7 @@ VERBS = {
         "report": "Write the page of a run anew, while it trains or after.",
         "show": "Show what a run is and how far it has come.",
         "verify": "Check that everything in a run's folder is whole.",
+        "distill": "Train a model of few calls from one that is trained.",
         "train-classifier": "Train a classifier of noisy pictures, for classifier guidance.",
     },
     "Sampling": {

@@ -7,6 +7,7 @@ EXAMPLES = {
     "report": "unsteep report runs/photos --open",
     "show": "unsteep show runs/photos",
     "verify": "unsteep verify runs/photos",
+    "distill": "unsteep distill runs/fashion --steps 4 --data DIR",
     "train-classifier": "unsteep train-classifier runs/fashion --data DIR",
     "sample": "unsteep sample runs/demo -n 64 --label all --guidance 2 --out samples.png",
     "fill": "unsteep fill runs/photos photo.jpg --mask mask.png -n 4",

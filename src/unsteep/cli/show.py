@@ -40,7 +40,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     parameters = sum(p.numel() for p in model.denoiser.parameters())
     rows = [
         ("model", f"{type(description.model.network).__name__.removesuffix('Config')}, {parameters:,} parameters"),
-        ("predicts", description.model.prediction),
+        ("predicts", description.predicts),
         ("schedule", in_words(description.schedule, usual=True)),
         ("makes", description.space.describe()),
         ("classes", _listed(model.names)),

@@ -105,6 +105,10 @@ class Estimate:
         """The same estimate with another x0 (after clipping, say): every other kind follows from it."""
         return replace(self, kind="x0", value=x0)
 
+    def moved(self, nxt: NoiseLevel) -> Tensor:
+        """Where one DDIM step leads: alpha_nxt x0 + sigma_nxt eps."""
+        return like(nxt.alpha, self.x_t) * self.x0 + like(nxt.sigma, self.x_t) * self.eps
+
     def _x0(self) -> Tensor:
         x, at = self.x_t, self.level.like(self.x_t)
         match self.kind:

@@ -217,6 +217,8 @@ class Purpose(IntEnum):
     ORDER = 4
     PICTURE_TIME = 5
     PICTURE_NOISE = 6
+    PART = 7
+    STEP = 8
 
 
 class Draw:
@@ -233,7 +235,7 @@ class Draw:
         places = integers("places", places)
         if len(places) and not 0 <= int(places.min()) <= int(places.max()) < batch:
             raise ValueError(f"places: expected 0 to {batch - 1}, of a batch of {batch}, got others; give those of it")
-        self.places, self.batch = places, batch
+        self.step, self.places, self.batch = step, places, batch
         self._each = NoiseSource(torch.full((len(places),), seed, dtype=torch.int64), step * batch + places)
         self._shared = NoiseSource([seed], -1 - step)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from unsteep.core import masked
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like
-from unsteep.denoiser import Denoise
+from unsteep.denoiser import Denoise, estimate
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,14 @@ class Clip:
     high: float = 1.0
 
     def __call__(self, x_t: Tensor, level: NoiseLevel) -> Estimate:
-        estimate = self.denoise(x_t, level)
-        return estimate.replace_x0(estimate.x0.clamp(self.low, self.high))
+        return self._bounded(self.denoise(x_t, level))
+
+    def to(self, x_t: Tensor, level: NoiseLevel, nxt: NoiseLevel) -> Estimate:
+        """For a step that ends at `nxt`."""
+        return self._bounded(estimate(self.denoise, x_t, level, nxt))
+
+    def _bounded(self, told: Estimate) -> Estimate:
+        return told.replace_x0(told.x0.clamp(self.low, self.high))
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,14 @@ class DynamicThreshold:
             raise ValueError(f"quantile: expected a number above 0 and at most 1, such as 0.995, got {self.quantile}")
 
     def __call__(self, x_t: Tensor, level: NoiseLevel) -> Estimate:
-        estimate = self.denoise(x_t, level)
+        return self._bounded(self.denoise(x_t, level))
+
+    def to(self, x_t: Tensor, level: NoiseLevel, nxt: NoiseLevel) -> Estimate:
+        """For a step that ends at `nxt`."""
+        return self._bounded(estimate(self.denoise, x_t, level, nxt))
+
+    def _bounded(self, told: Estimate) -> Estimate:
         centre, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        x0 = (estimate.x0 - centre) / half
-        s = like(masked.quantile(x0.abs(), self.quantile, estimate.valid).clamp(min=1), x0)
-        return estimate.replace_x0(centre + half * (x0.clamp(-s, s) / s))
+        x0 = (told.x0 - centre) / half
+        s = like(masked.quantile(x0.abs(), self.quantile, told.valid).clamp(min=1), x0)
+        return told.replace_x0(centre + half * (x0.clamp(-s, s) / s))

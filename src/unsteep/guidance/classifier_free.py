@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import fsum, isclose
 
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
-from unsteep.denoiser import Denoise
+from unsteep.denoiser import Conditioned, Denoise
 from unsteep.guidance.branches import Conditional, answers, moved
 
 
@@ -43,7 +42,7 @@ class ClassifierFree:
     @property
     def plain(self) -> Denoise:
         """The conditional denoiser."""
-        return partial(self.denoiser, condition=self.condition)
+        return Conditioned(self.denoiser, self.condition)
 
     def pair(self, x_t: Tensor, level: NoiseLevel) -> tuple[Estimate, Estimate]:
         """(guided, conditional); at scale 0 the base twice, for one call."""

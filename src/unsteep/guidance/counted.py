@@ -10,6 +10,7 @@ from torch import Tensor
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
+from unsteep.denoiser import estimate
 
 
 @dataclass
@@ -23,3 +24,8 @@ class Counted:
     def __call__(self, x_t: Tensor, level: NoiseLevel, condition: Condition | None = None) -> Estimate:
         self.rows += len(x_t)
         return self.denoiser(x_t, level) if condition is None else self.denoiser(x_t, level, condition)
+
+    def to(self, x_t: Tensor, level: NoiseLevel, nxt: NoiseLevel, condition: Condition | None = None) -> Estimate:
+        """For a step that ends at `nxt`."""
+        self.rows += len(x_t)
+        return estimate(self.denoiser, x_t, level, nxt, condition)

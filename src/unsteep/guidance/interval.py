@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
-from unsteep.denoiser import Denoise
+from unsteep.denoiser import Denoise, estimate
 from unsteep.guidance.branches import Guided
 
 
@@ -47,6 +47,12 @@ class GuidanceInterval:
         if not bool(inside.any()):
             return plain(x_t, level)
         return _by_row(inside, self.guided(x_t, level), plain(x_t, level))
+
+    def to(self, x_t: Tensor, level: NoiseLevel, nxt: NoiseLevel) -> Estimate:
+        """For a step that ends at `nxt`: outside the interval, for what is guided is no map."""
+        if self.plain is None or bool(((self.low < level.t) & (level.t <= self.high)).any()):
+            return self(x_t, level)
+        return estimate(self.plain, x_t, level, nxt)
 
 
 def check_interval(low: float, high: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from unsteep.core.arguments import kind, number, shown
 from unsteep.core.condition import Condition
-from unsteep.denoiser import Denoise, Denoiser
+from unsteep.denoiser import Conditioned, Denoise, Denoiser
 from unsteep.guidance.auto import Auto
 from unsteep.guidance.bounds import DynamicThreshold
 from unsteep.guidance.branches import Guided
@@ -127,7 +126,7 @@ class Guidance:
         """`denoiser` under `condition`, guided. What is asked by name has been made a condition before (`model.request`
         does so)."""
         denoiser = held(denoiser)
-        plain: Denoise = partial(denoiser, condition=condition)
+        plain: Denoise = Conditioned(denoiser, condition)
         guided: Denoise | Guided = plain
         if self.classifier is not None:
             labels = condition.get("label") if self.labels is None and condition is not None else self.labels
@@ -139,8 +138,8 @@ class Guidance:
             weaker: Denoiser = getattr(self.weaker, "denoiser", self.weaker)
             if weaker.schedule != denoiser.schedule:
                 raise ValueError("guidance: the weaker model has another schedule; train it on that of the better one")
-            guided = Auto(plain, partial(held(weaker), condition=condition), self.scale)
-        elif condition is not None:
+            guided = Auto(plain, Conditioned(held(weaker), condition), self.scale)
+        elif condition is not None and self.scale != 1:
             assert not isinstance(self.negative, Mapping) or isinstance(self.negative, Condition)
             guided = ClassifierFree(denoiser, condition, self.scale, self.negative)
         elif self.scale != 1:

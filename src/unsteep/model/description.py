@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from unsteep.core.arguments import checked
 from unsteep.core.chains import LinearBetas
+from unsteep.core.maps import Maps
 from unsteep.core.open import listed
-from unsteep.core.protocols import Hears
 from unsteep.core.schedules import AnySchedule
 from unsteep.denoiser import Denoiser, Head, InputScale, LearnVariance, NoiseLabel
 from unsteep.hearing import AnyHears
@@ -49,6 +49,8 @@ class Description:
     hears: tuple[AnyHears, ...] = ()
     drop: float | None = None
     """How often training hid the conditions; None where that is unknown."""
+    maps: Maps | None = None
+    """Of a map: which steps it was trained for; None for a plain denoiser."""
 
     def __post_init__(self) -> None:
         names = [one.name for one in self.hears]
@@ -71,6 +73,25 @@ class Description:
         return ", ".join(one.describe() for one in self.hears)
 
     @property
+    def plain(self) -> bool:
+        """Whether it is a plain denoiser: any solver may ask it, and what rests on such estimates holds."""
+        return self.maps is None or self.maps.diagonal
+
+    def check_plain(self) -> None:
+        """ValueError for a map that was trained for whole steps alone."""
+        if self.maps is not None and not self.maps.diagonal:
+            raise ValueError(
+                f"this model is a map for {self.maps.words} by ddim, and was not trained as a plain denoiser: no "
+                "other solver, guidance, likelihood, inversion or filling in; ask the model that taught it"
+            )
+
+    @property
+    def predicts(self) -> str:
+        """What the network says, in words."""
+        calls = "" if self.maps is None else f", of whole steps: a map for {self.maps.words}"
+        return f"{self.model.prediction}{calls}"
+
+    @property
     def beyond_classes(self) -> bool:
         """Whether it hears what only examples have, and not classes alone, which can be drawn."""
         return any(one.name not in ("label", "length") for one in self.hears)
@@ -90,11 +111,14 @@ class Description:
             noise_label=self.model.noise_label,
             input_scale=self.model.input_scale,
             learn_variance=VARIANCES[self.model.variance],
+            maps=self.maps is not None,
         )
 
     def filled(self) -> Description:
         """The same description with the network's sizes stated. ValueError where it does not suit the data."""
-        heard: dict[str, Hears] = {one.name: one for one in self.hears}
+        heard: dict[str, Any] = {one.name: one for one in self.hears}
+        if self.maps is not None:
+            heard["nxt"] = self.maps
         outputs = 1 if self.model.variance == "fixed" else 2
         try:
             network = self.model.network.fitted(self.space, outputs, heard)
@@ -104,7 +128,7 @@ class Description:
             raise ValueError(f"{said}{self._others(outputs, heard) if kind else ''}") from None
         return replace(self, model=replace(self.model, network=network))
 
-    def _others(self, outputs: int, heard: dict[str, Hears]) -> str:
+    def _others(self, outputs: int, heard: dict[str, Any]) -> str:
         """Which of our own networks would do, for an error's last words."""
         suited = []
         for family in listed(AnyNetwork):

@@ -108,7 +108,7 @@ class Model(Sampled):
         of, parameters = self.description, sum(p.numel() for p in self.denoiser.parameters())
         facts = [
             ("network", f"{spelled(type(of.model.network))}, {parameters:,} parameters"),
-            ("predicts", of.model.prediction),
+            ("predicts", of.predicts),
             ("schedule", in_words(of.schedule, usual=True)),
             ("makes", self.space.describe()),
             ("hears", of.heard or "nothing"),

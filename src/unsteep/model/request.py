@@ -6,6 +6,7 @@ ignored. It moves to a device, and is cut into batches, as a whole.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,8 @@ def request(
         )
     check_solver(chosen, steps, asked_for)
     _check_guidance(model, guided, given, without, clip)
+    taken = None if isinstance(chosen, Driver) else _steps(model, steps, asked_for)
+    _check_map(model, chosen, guided, taken)
     if start is not None and tuple(floats("start", start).shape) != (n, *model.space.shape):
         raise ValueError(f"start: expected latents of shape {(n, *model.space.shape)}, got {tuple(start.shape)}")
     if start is not None and not bool(start.isfinite().all()):
@@ -127,11 +130,29 @@ def request(
         condition=given,
         guidance=guided,
         solver=chosen,
-        steps=None if isinstance(chosen, Driver) else _steps(model, steps, asked_for),
+        steps=taken,
         grid=asked_for,
         clip=clip,
         start=start,
     ).to(model.device)
+
+
+def takes_whole(solver: Any) -> bool:
+    """Whether a solver takes the whole steps of a map (see `core.maps`); the default one of a map does."""
+    return solver is None or bool(getattr(solver, "whole", False))
+
+
+def _check_map(model: Sampled, solver: Any, guided: Guidance, steps: int | None) -> None:
+    """ValueError for what a map cannot be asked for; a warning where it was not trained for so many steps."""
+    maps = model.description.maps
+    if maps is None:
+        return
+    if not (takes_whole(solver) and guided.plain):
+        model.description.check_plain()
+    elif steps is not None and not maps.knows(steps):
+        known = ", ".join(map(str, maps.grids))
+        said = f"steps: this map was trained for {known} calls, and with {steps} it guesses; take one of these"
+        warnings.warn(said, stacklevel=3)
 
 
 def _steps(model: Sampled, steps: int | None, grid: Grid | None) -> int:

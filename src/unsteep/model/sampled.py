@@ -26,10 +26,11 @@ from unsteep.model.beginning import begun
 from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
-from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request
+from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request, takes_whole
 from unsteep.networks.precision import Asked, Decision, decided, run_in
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
+    DDIM,
     Grid,
     Known,
     Solver,
@@ -84,8 +85,9 @@ class Sampled:
 
     @property
     def default_steps(self) -> int:
-        """Steps of a solver where none are asked for: 20, or the chain's where it has fewer."""
-        return min(20, steps_of(self.denoiser.schedule))
+        """Steps of a solver where none are asked for: 20, or the chain's where it has fewer; of a map its own."""
+        maps = self.description.maps
+        return min(20, steps_of(self.denoiser.schedule)) if maps is None else maps.calls
 
     @property
     def device(self) -> torch.device:
@@ -197,7 +199,7 @@ class Sampled:
 
     def steps(self, of: Request) -> Iterator[Step]:
         """Every step of a request's samples, as one batch, in the model's units."""
-        denoise = self.denoise(of.condition, of.clip, of.guidance)
+        denoise = self.denoise(of.condition, of.clip, of.guidance, whole=takes_whole(of.solver))
         schedule, noise = self.denoiser.schedule, NoiseSource(of.seeds)
         if of.driven:
             driver = fitted(of.solver, self.known(of.condition, of.guidance))
@@ -249,6 +251,8 @@ class Sampled:
         steps = whole("steps", steps, 1, MOST_STEPS)
         check_solver(solver, None, None)
         known = self.known(condition, guidance)
+        if solver is None and self.description.maps is not None:
+            return DDIM()
         if solver is None:
             scale = guidance_of(guidance).frame_scale
             return default_solver(known.frame, self.denoiser.schedule, steps, atoms=known.atoms, guidance=scale)
@@ -270,9 +274,14 @@ class Sampled:
         condition: Condition | Tensor | None = None,
         clip: bool | None = None,
         guidance: float | Guidance = 1.0,
+        *,
+        whole: bool = False,
     ) -> Denoise:
         """The denoiser with its condition bound, or labels (b,) int64, guided, and, if `clip`, its estimates kept in
-        the range of pictures (see `sample`)."""
+        the range of pictures (see `sample`). `whole`: for whole steps, as DDIM takes them; all else asks for plain
+        estimates, and is a ValueError with a map that was not trained for them."""
+        if not (whole and guidance_of(guidance).plain):
+            self.description.check_plain()
         how, given = guidance_of(guidance), self._given(condition)
         clip = clip if clip is None else flag("clip", clip)
         if given is not None and how.asks_null and self.description.drop == 0:

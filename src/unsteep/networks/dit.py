@@ -62,6 +62,8 @@ class DiTConfig:
     """The encoder whose tokens cross-attention looks at: one that is trained along, or a frozen one's."""
     picture_channels: int = 0
     """Channels of an aligned picture that the network is given beside x; 0: none."""
+    nxt: bool = False
+    """Whether it hears where a step ends, as a map does; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -163,6 +165,7 @@ class DiT(ConditionedNetwork):
             labels=config.labels,
             text=config.text,
             picture_channels=config.picture_channels,
+            nxt=config.nxt,
         )
         self.config = config
         text_width = config.text.width if config.text else 0
@@ -183,12 +186,13 @@ class DiT(ConditionedNetwork):
         text_valid: Tensor | None = None,
         picture: Tensor | None = None,
         picture_logsnr: Tensor | None = None,
+        noise_label_nxt: Tensor | None = None,
     ) -> Tensor:
         patch = self.config.patch
         if x.shape[2] % patch or x.shape[3] % patch:
             raise ValueError(f"x: expected a height and width in multiples of patch={patch}, got {tuple(x.shape[2:])}")
         rows, columns = x.shape[2] // patch, x.shape[3] // patch
-        condition = self.condition(noise_label, label, picture, picture_logsnr)
+        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt)
         assert condition is not None
         tokens = self.tokens(text, text_valid, len(x))
         h = self.enter(patches(self.beside(x, picture), patch))

@@ -1,6 +1,7 @@
 """How a network hears its conditions: one vector per sample, tokens to look at, a picture beside its input.
 
-The vector is a sum of embeddings, of the noise label, the class label and the noise level of the picture.
+The vector is a sum of embeddings, of the noise label, of that of the end of a step, the class label and the noise level
+of the picture.
 
 The noise label n is spread over sines and cosines of geometrically spaced frequencies (Vaswani et al. 2017),
 
@@ -42,10 +43,10 @@ def sinusoidal(noise_label: Tensor, width: int) -> Tensor:
 class TimeEmbedding(nn.Module):
     """Noise label (b,) -> (b, features); the sines are taken in float32, or in float64 if the weights are."""
 
-    def __init__(self, width: int, features: int) -> None:
+    def __init__(self, width: int, features: int, gain: float = 1.0) -> None:
         super().__init__()
         self.linear_1 = initialized(nn.Linear(width, features))
-        self.linear_2 = initialized(nn.Linear(features, features))
+        self.linear_2 = initialized(nn.Linear(features, features), gain)
 
     def forward(self, noise_label: Tensor) -> Tensor:
         dtype = self.linear_1.weight.dtype
@@ -71,7 +72,8 @@ class ConditionedNetwork(nn.Module):
 
     width: how many sines and cosines; features: length of the vector; labels: number of classes, 0 for none;
     time_embedding=False: deaf to the noise label; text: the kind of tokens, None for no text; picture_channels:
-    channels of the aligned picture, 0 for none.
+    channels of the aligned picture, 0 for none; nxt: it hears the noise label of the end of a step, too, at first not
+    at all, so that it answers as the network that it was started from.
     """
 
     def __init__(
@@ -83,14 +85,16 @@ class ConditionedNetwork(nn.Module):
         time_embedding: bool = True,
         text: AnyText | None = None,
         picture_channels: int = 0,
+        nxt: bool = False,
     ) -> None:
         super().__init__()
         self.picture_channels = picture_channels
         self.time_embedding = TimeEmbedding(width, features) if time_embedding else None
         self.class_embedding = LabelEmbedding(labels, features) if labels else None
         self.picture_embedding = TimeEmbedding(width, features) if picture_channels else None
+        self.nxt_embedding = TimeEmbedding(width, features, gain=0.0) if nxt else None
         self.text = TextInput(text) if text else None
-        heard = time_embedding or labels or picture_channels
+        heard = time_embedding or labels or picture_channels or nxt
         self.condition_features = features if heard else 0  # 0: there is nothing to hear
 
     def condition(
@@ -99,11 +103,12 @@ class ConditionedNetwork(nn.Module):
         label: Tensor | None,
         picture: Tensor | None = None,
         picture_logsnr: Tensor | None = None,
+        noise_label_nxt: Tensor | None = None,
     ) -> Tensor | None:
         """SiLU of the summed embeddings, (b, features), ready for each block's projection; None if nothing to hear.
 
-        A picture without a level is a clean one. Raises ValueError for a label or a picture given to a network that
-        takes none.
+        A picture without a level is a clean one; a step without an end ends where it begins. Raises ValueError for a
+        label, a picture or an end given to a network that takes none.
         """
         parts = []
         if self.time_embedding is not None:
@@ -123,6 +128,10 @@ class ConditionedNetwork(nn.Module):
                 "picture: this network has picture_channels=0 and takes none; leave it out, or build with "
                 "picture_channels=C"
             )
+        if self.nxt_embedding is not None:
+            parts.append(self.nxt_embedding(noise_label if noise_label_nxt is None else noise_label_nxt))
+        elif noise_label_nxt is not None:
+            raise ValueError("noise_label_nxt: this network has nxt=false and takes none; leave it out")
         return F.silu(sum(parts[1:], parts[0])) if parts else None
 
     def beside(self, x: Tensor, picture: Tensor | None) -> Tensor:

@@ -53,7 +53,7 @@ def sizes_for_pictures(
     """The sizes of a network for pictures (c, h, w), and for classes, text and aligned pictures that are heard. `text`:
     its own encoder; `network`: in words, for errors."""
     channels, height, width = axes_of(space, 3, f"{network} takes pictures")
-    check_heard(heard, ("label", "prompt", "picture"), network)
+    check_heard(heard, ("label", "prompt", "picture", "nxt"), network)
     return {
         "channels": channels,
         "size": max(height, width),
@@ -61,4 +61,5 @@ def sizes_for_pictures(
         "labels": labels_of(heard),
         "text": text_of(text, heard),
         "picture_channels": heard["picture"].beside if "picture" in heard else 0,
+        "nxt": "nxt" in heard,
     }

@@ -35,6 +35,8 @@ class MLPConfig:
     """Features inside, and number of sines and cosines of the noise label."""
     depth: int = 3
     """Number of residual blocks."""
+    nxt: bool = False
+    """Whether it hears where a step ends, as a map does; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -44,9 +46,10 @@ class MLPConfig:
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For examples of any shape, flattened, and their classes."""
-        check_heard(heard, ("label",), "an MLP")
+        check_heard(heard, ("label", "nxt"), "an MLP")
         features = prod(space.shape)
-        return replace(self, features=features, out_features=outputs * features, labels=labels_of(heard))
+        sizes = {"features": features, "out_features": outputs * features, "labels": labels_of(heard)}
+        return replace(self, **sizes, nxt="nxt" in heard)
 
     def build(self) -> "MLP":
         """The untrained network; ValueError if `features` is still to be filled from the data."""
@@ -73,15 +76,17 @@ class MLP(ConditionedNetwork):
     joined along their first axis as out_features are."""
 
     def __init__(self, config: MLPConfig) -> None:
-        super().__init__(width=config.width, features=config.width, labels=config.labels)
+        super().__init__(width=config.width, features=config.width, labels=config.labels, nxt=config.nxt)
         self.config = config
         self.enter = initialized(nn.Linear(config.features, config.width))
         self.blocks = nn.ModuleList(VectorBlock(config.width) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.leave = initialized(nn.Linear(config.width, config.out_features or config.features), gain=0.0)
 
-    def forward(self, x: Tensor, noise_label: Tensor, *, label: Tensor | None = None) -> Tensor:
-        condition = self.condition(noise_label, label)
+    def forward(
+        self, x: Tensor, noise_label: Tensor, *, label: Tensor | None = None, noise_label_nxt: Tensor | None = None
+    ) -> Tensor:
+        condition = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt)
         h = self.enter(x.flatten(1))
         for block in self.blocks:
             h = block(h, condition)

@@ -45,6 +45,8 @@ class SequenceConfig:
     """Heads of attention."""
     dropout: float = 0.0
     """Share of features dropped in each branch while training."""
+    nxt: bool = False
+    """Whether it hears where a step ends, as a map does; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -59,8 +61,8 @@ class SequenceConfig:
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For sequences (frames, features) of any length, and their classes."""
         _, features = axes_of(space, 2, "a transformer for sequences takes (frames, features)")
-        check_heard(heard, ("label", "length"), "a transformer for sequences")
-        return replace(self, features=features, outputs=outputs, labels=labels_of(heard))
+        check_heard(heard, ("label", "length", "nxt"), "a transformer for sequences")
+        return replace(self, features=features, outputs=outputs, labels=labels_of(heard), nxt="nxt" in heard)
 
     def build(self) -> SequenceTransformer:
         """The untrained network; ValueError if `features` is still to be filled from the data."""
@@ -94,7 +96,7 @@ class SequenceTransformer(ConditionedNetwork):
 
     def __init__(self, config: SequenceConfig) -> None:
         width = config.width
-        super().__init__(width=width, features=width, labels=config.labels)
+        super().__init__(width=width, features=width, labels=config.labels, nxt=config.nxt)
         self.config = config
         self.enter = initialized(nn.Linear(config.features, width))
         self.blocks = nn.ModuleList(SequenceBlock(width, config.heads, config.dropout) for _ in range(config.depth))
@@ -102,9 +104,15 @@ class SequenceTransformer(ConditionedNetwork):
         self.leave = initialized(nn.Linear(width, config.outputs * config.features), gain=0.0)
 
     def forward(
-        self, x: Tensor, noise_label: Tensor, *, label: Tensor | None = None, valid: Tensor | None = None
+        self,
+        x: Tensor,
+        noise_label: Tensor,
+        *,
+        label: Tensor | None = None,
+        valid: Tensor | None = None,
+        noise_label_nxt: Tensor | None = None,
     ) -> Tensor:
-        condition = self.condition(noise_label, label)
+        condition = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt)
         assert condition is not None
         looks_at = None
         if valid is not None:

@@ -82,6 +82,8 @@ class UNetConfig:
     """Heads of the cross-attention; a divisor of `width`."""
     picture_channels: int = 0
     """Channels of an aligned picture that the network is given beside x; 0: none."""
+    nxt: bool = False
+    """Whether it hears where a step ends, as a map does; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -166,6 +168,7 @@ class UNet(ConditionedNetwork):
             time_embedding=config.time_embedding,
             text=config.text,
             picture_channels=config.picture_channels,
+            nxt=config.nxt,
         )
         self.config = config
         block = partial(
@@ -221,8 +224,9 @@ class UNet(ConditionedNetwork):
         text_valid: Tensor | None = None,
         picture: Tensor | None = None,
         picture_logsnr: Tensor | None = None,
+        noise_label_nxt: Tensor | None = None,
     ) -> Tensor:
-        condition = self.condition(noise_label, label, picture, picture_logsnr)
+        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt)
         tokens = self.tokens(text, text_valid, len(x))
         h = self.conv_in(F.pixel_unshuffle(mirrored(self.beside(x, picture), self.config.multiple), self.config.stem))
         skips = [h]

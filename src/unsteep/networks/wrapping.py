@@ -23,10 +23,12 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return {plain: tensor for plain, _, tensor in _named(module)}
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts a state dict without wrappers' names into a module, wrapped or not. RuntimeError where it does not fit."""
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], anew: str = "") -> None:
+    """Puts a state dict without wrappers' names into a module, wrapped or not; of what it lacks, names that hold `anew`
+    stay as they are. RuntimeError where it does not fit."""
     actual = {plain: name for plain, name, _ in _named(module)}
-    module.load_state_dict({actual.get(name, name): tensor for name, tensor in tensors.items()})
+    stay = {plain: tensor for plain, _, tensor in _named(module) if anew and anew in plain}
+    module.load_state_dict({actual.get(name, name): tensor for name, tensor in {**stay, **tensors}.items()})
 
 
 def _named(module: nn.Module) -> list[tuple[str, str, Tensor]]:

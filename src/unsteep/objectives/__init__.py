@@ -1,8 +1,9 @@
 """Training objectives: a module and a batch to a loss per example."""
 
-from unsteep.objectives.bound import AnyObjective, Bound, Hybrid
+from unsteep.objectives.bound import Bound, Hybrid
 from unsteep.objectives.loss import Loss, Objective, fitted
 from unsteep.objectives.mse import Simple
+from unsteep.objectives.shortcut import Shortcut
 from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform
 from unsteep.objectives.weights import (
     EDM,
@@ -22,7 +23,6 @@ __all__ = [
     "P2",
     "SNR",
     "VLB",
-    "AnyObjective",
     "Bound",
     "Debiased",
     "Hybrid",
@@ -32,6 +32,7 @@ __all__ = [
     "MinSNR",
     "Native",
     "Objective",
+    "Shortcut",
     "Sigmoid",
     "Simple",
     "Stratified",

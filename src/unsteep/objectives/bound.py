@@ -10,7 +10,7 @@ in nats per dimension. On a schedule that is no chain the steps have length 1/10
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,11 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.gaussian import decoder_log_prob, step_term
 from unsteep.core.level import NoiseLevel, like, preserving_level
 from unsteep.core.noise import Draw
-from unsteep.core.open import Components
 from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser, unwrapped
-from unsteep.objectives.loss import Graded, Loss, Objective
-from unsteep.objectives.mse import Simple, estimated, weighted_error
+from unsteep.objectives.loss import Graded, Loss
+from unsteep.objectives.mse import estimated, weighted_error
 from unsteep.objectives.times import AnyTimes, Uniform, WithTimes, corrected
 from unsteep.objectives.weights import AnyWeight, Native
 
@@ -79,9 +78,6 @@ class Hybrid(WithTimes):
         term = bound_term(denoiser, detached, batch, "learned", self.values)
         loss = (simple + self.scale * term) * correction.to(term)
         return Loss(loss, t, {"simple": simple, "bound": term}, correction)
-
-
-AnyObjective = Annotated[Objective, Components(Simple, Bound, Hybrid)]
 
 
 def values_of(values: Values, space: Graded) -> Values:

@@ -48,5 +48,10 @@ def estimated(module: nn.Module, batch: Batch, t: Tensor, draw: Draw) -> tuple[E
 
 def weighted_error(denoiser: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
     """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind."""
-    error = (estimate.value - target(estimate.kind, batch.x, eps, estimate.level)) ** 2
-    return masked.mean(error, estimate.valid) * in_kind(weight, estimate.kind, estimate.level, denoiser).to(error)
+    return weighed(denoiser, estimate, target(estimate.kind, batch.x, eps, estimate.level), weight)
+
+
+def weighed(denoiser: Denoiser, estimate: Estimate, aim: Tensor, weight: AnyWeight) -> Tensor:
+    """The same for any `aim` in the estimate's kind, (b, ...)."""
+    error = masked.mean((estimate.value - aim) ** 2, estimate.valid)
+    return error * in_kind(weight, estimate.kind, estimate.level, denoiser).to(error)

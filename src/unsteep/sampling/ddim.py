@@ -4,7 +4,8 @@
     x_nxt = alpha_nxt x0 + sqrt(sigma_nxt^2 - std^2) eps + std z
 
 eta = 0 is deterministic, a first-order solver of the probability-flow equation; eta = 1 is ancestral sampling with
-variance beta_tilde. From a level with alpha = 0 the same formula holds for heads that give x0 there.
+variance beta_tilde. From a level with alpha = 0 the same formula holds for heads that give x0 there. For a map (see
+`core.maps`) the step with eta = 0 is exact.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel, like, step_variances
 from unsteep.core.noise import NoiseSource
 from unsteep.denoiser import Denoise
+from unsteep.denoiser import estimate as estimated
 from unsteep.sampling.loop import At
 
 
@@ -42,6 +44,11 @@ class DDIM:
     def flows(self) -> bool:
         return not self.draws
 
+    @property
+    def whole(self) -> bool:
+        """Whether it takes a map's whole steps."""
+        return not self.draws
+
     def step(
         self,
         denoise: Denoise,
@@ -52,7 +59,7 @@ class DDIM:
         memory: Any,
         at: At | None,
     ) -> tuple[Tensor, Estimate, None]:
-        estimate = denoise(x, now)
+        estimate = denoise(x, now) if self.eta else estimated(denoise, x, now, nxt)
         _, beta_tilde = step_variances(now, nxt)
         std = self.eta * beta_tilde.sqrt()
         kept = (nxt.sigma**2 - std**2).clamp(min=0).sqrt()

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from unsteep.core.chains import LinearBetas
+from unsteep.core.maps import Maps
 from unsteep.core.protocols import DataSet
 from unsteep.core.schedules import AnySchedule
 from unsteep.data import AnyData
 from unsteep.data.reading import shape_of
 from unsteep.denoiser import Denoiser
+from unsteep.distill import AnyObjective
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.kept import read_description
 from unsteep.networks.checks import check_hears
 from unsteep.networks.counting import check_trained
 from unsteep.networks.precision import run_in
 from unsteep.networks.wrapping import load_weights, weights_of
-from unsteep.objectives import AnyObjective, Simple, fitted
+from unsteep.objectives import Simple, fitted
 from unsteep.opening import load
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
@@ -77,24 +79,41 @@ class Run:
             raise ValueError("train.flip: the captions say left and right, and a mirror would make them untrue")
         hears = self.condition.hears(data, self.model.network)
         plain = Description(
-            model=self.model, schedule=self.schedule, space=space, hears=hears, drop=self.condition.drop
+            model=self.model,
+            schedule=self.schedule,
+            space=space,
+            hears=hears,
+            drop=self.condition.drop,
+            maps=self._maps,
         )
         return plain.filled()
+
+    @property
+    def _maps(self) -> Maps | None:
+        """Which steps it trains, where its objective makes a map."""
+        return getattr(self.objective, "maps", None)
 
     def started_from(self, model: Model) -> Run:
         """This run with all that stays as it is in a model that it starts from."""
         of = model.description
+        if getattr(self.objective, "starts", False):
+            of.check_plain()
         return replace(self, model=of.model, schedule=of.schedule, space=of.space, condition=Conditioning.of(of))
 
     def made(self, data: DataSet, device: torch.device | str, trust: Any = False) -> DenoisingTask:
         """The task, its weights a function of the seed, or those that it starts from."""
+        if not self.start_from and getattr(self.objective, "starts", False):
+            raise ValueError(
+                f"start_from: {type(self.objective).__name__} teaches few steps to a trained model; give one, or "
+                "train by Shortcut, which needs none"
+            )
         first = load(self.start_from, device="cpu", trust=bool(trust)) if self.start_from else None
         description = self.describe(data) if first is None else self._continued(first, data)
         check_trained(description.filled().model.network.build, "model.network")
         with seeded(self.train.seed):
             denoiser = description.build()
         if first is not None:
-            load_weights(denoiser, weights_of(first.denoiser))
+            load_weights(denoiser, weights_of(first.denoiser), anew="nxt_embedding." if denoiser.maps else "")
         denoiser = denoiser.to(device)
         objective = fitted(self.objective, description.space, denoiser)
         state = State(denoiser, self.train, objective, description.space.shape)
@@ -103,7 +122,7 @@ class Run:
     def _continued(self, first: Model, data: DataSet) -> Description:
         """The description of the model that it starts from, for these data. ValueError for other classes, another
         size, or a configuration that would change what stays."""
-        of, where = first.description, f"start_from: {self.start_from}"
+        of, where = replace(first.description, maps=self._maps).filled(), f"start_from: {self.start_from}"
         drawn = replace(of, model=self.model)
         with contextlib.suppress(ValueError):  # where it does not fit, it is another one, too
             drawn = drawn.filled()
@@ -180,6 +199,8 @@ class DenoisingTask:
             raise ValueError(f"resume: the text encoder is not the one that {folder} was trained with; put it back")
 
     def finish(self) -> None:
+        if not self.description.plain:
+            return  # its estimates are of whole steps
         precision = self.state.precision.precision
         run_in(self.state.ema.module, "float32")  # what is kept as a number of the model is exact
         self.statistics["x0_error"] = probe(self.model, self.data)

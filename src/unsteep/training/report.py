@@ -59,29 +59,32 @@ def samples_sheet(
     some examples, or for each class (of the first twenty), where the model hears any. An aligned picture and the
     example's own stand first in their row. How many steps were taken: `steps`, or as many as usual, or so many that all
     need at most `most` network evaluations."""
-    space, usual = model.space, _steps(model) if steps is None else min(steps, _steps(model))
+    space, usual = model.space, STEPS if steps is None else steps
     if model.description.beyond_classes and space.tiles(_decoded(model, data)) is not None:
-        taken = _afford(usual, most, rows * COLUMNS)
+        taken = _afford(model, usual, most, rows * COLUMNS)
         _sheet_of_examples(model, path, data, rows, taken)
         return taken
     if space.tiles(_decoded(model, data)) is None:
         n = min(CLOUD, 1000)
-        taken = _afford(usual, most, n)
+        taken = _afford(model, usual, most, n)
         samples = model.sample(n, steps=taken, batch_size=n)
         pictures.save(space.show(samples, data=data.rows(torch.arange(min(n, len(data)))).x), path)
         return taken
     names = model.names[:20]
     n = COLUMNS * (len(names) or rows)
-    taken = _afford(usual, most, n)
+    taken = _afford(model, usual, most, n)
     labels = [i for i in range(len(names)) for _ in range(COLUMNS)] or None
     samples = model.sample(n, label=labels, steps=taken)
     pictures.save(space.show(samples, columns=COLUMNS, row_labels=settable(names) or None), path)
     return taken
 
 
-def _afford(usual: int, most: float, n: int) -> int:
-    """Steps for n samples in at most `most` network evaluations: as many as usual, but a few at least."""
-    return int(min(usual, max(FEWEST, most // n)))
+def _afford(model: Model, usual: int, most: float, n: int) -> int:
+    """Steps for n samples in at most `most` network evaluations: as many as usual, or the chain has, but a few at
+    least; of a map its own."""
+    if model.description.maps is not None:
+        return model.default_steps
+    return int(min(usual, levels_of(model.denoiser.schedule) or usual, max(FEWEST, most // n)))
 
 
 def _decoded(model: Model, data: DataSet) -> Any:
@@ -145,9 +148,11 @@ def reverse_pictures(model: Model, movie: Path, strip: Path, data: DataSet, most
     were taken: see `samples_sheet`."""
     n = 16 if not model.names else min(len(model.names), 20)
     condition = _conditions(model, data, n)
-    taken = _afford(_steps(model), most, n)
-    steps = film(model, request(model, n, condition=condition, steps=taken, solver=Ancestral()), movie)
-    chosen = [steps[round(i)] for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()]
+    taken = _afford(model, STEPS, most, n)
+    solver = Ancestral() if model.description.maps is None else None
+    steps = film(model, request(model, n, condition=condition, steps=taken, solver=solver), movie)
+    places = {round(i): None for i in torch.linspace(0, len(steps) - 1, STAGES).tolist()}  # in order, each once
+    chosen = [steps[i] for i in places]
     valid = None if condition is None or VALID not in condition else condition[VALID][:4].cpu()
     rows = [model.space.tiles(model.space.decode(step.estimate.x0[:4], valid)) for step in chosen]
     sheet = torch.stack([tiles for tiles in rows if tiles is not None], 1)
@@ -194,7 +199,8 @@ def _draw(model: Model, out: Path, data: DataSet, left: float) -> None:
     note(out, "samples.png", f"{taken} steps, seeds from 0, averaged weights{_rows_of(model)}.")
     forward_strip(model, data, out / "forward.png")
     taken = reverse_pictures(model, out / "reverse.gif", out / "estimates.png", data, most=left / 3)
-    note(out, "reverse.gif", f"From noise to samples in {taken} ancestral steps.")
+    kind = "ancestral steps" if model.description.maps is None else "steps of its map"
+    note(out, "reverse.gif", f"From noise to samples in {taken} {kind}.")
 
 
 def _rows_of(model: Model) -> str:
@@ -221,10 +227,6 @@ def curves(schedule: Schedule) -> dict[str, object]:
         "logsnr": levels.logsnr.numpy(),
         "beta": None if beta is None else beta.numpy(),
     }
-
-
-def _steps(model: Model) -> int:
-    return min(STEPS, levels_of(model.denoiser.schedule) or STEPS)
 
 
 def _evenly(schedule: Schedule, n: int) -> list[NoiseLevel]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from unsteep.objectives import AnyObjective, Bound, Hybrid, Simple, Uniform
+from unsteep.distill import AnyObjective
+from unsteep.objectives import Bound, Hybrid, Simple, Uniform
 from unsteep.training.run import Run
 
 
