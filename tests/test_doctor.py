@@ -17,6 +17,7 @@ import unsteep
 from command_line import made, unsteep_
 from unsteep.core.noise import Draw
 from unsteep.data.batch import Batch
+from unsteep.distill import Progressive
 from unsteep.objectives import Loss, Simple
 from unsteep.storage.checkpoint import load_tensors, step_folders
 from unsteep.storage.manifest import write_manifest
@@ -53,7 +54,7 @@ def finite(out: Path) -> bool:
 
 def heard(losses: list[float]) -> tuple[list[str], Doctor]:
     doctor = Doctor()
-    return [said for loss in losses if (said := doctor.hear(loss, 1.0))], doctor
+    return [said for i, loss in enumerate(losses, 1) if (said := doctor.hear(i, loss, 1.0))], doctor
 
 
 def test_noise_and_descent_are_healthy():
@@ -94,6 +95,20 @@ def test_losses_below_zero_are_not_judged_by_ratios():
     assert doctor.healthy
 
 
+def test_an_objective_that_begins_anew_is_judged_anew():
+    """With another teacher the loss may be a hundred times what it was."""
+    losses = [0.01] * 40 + [1.0] * 40 + [0.5] * 20
+    with pytest.raises(Diverged):
+        heard(losses)
+    of = Progressive(finest=8, calls=1, each=40)
+    doctor = Doctor(objective=of)
+    assert not [said for i, loss in enumerate(losses, 1) if (said := doctor.hear(i, loss, 1.0))]
+    assert doctor.healthy
+    assert [step for step in range(200) if of.begins(step)] == [0, 40, 80]
+    records = [{"step": i, "loss": loss, "gradient_norm": 1.0} for i, loss in enumerate(losses, 1)]
+    assert vars(Doctor(records, of)._losses) == vars(doctor._losses)
+
+
 def test_a_doctor_that_reads_the_log_judges_as_one_that_was_there():
     draw = np.random.default_rng(1)
     pairs = [(float(draw.lognormal()), float(draw.lognormal())) for _ in range(90)]
@@ -101,7 +116,7 @@ def test_a_doctor_that_reads_the_log_judges_as_one_that_was_there():
     for at in (0, 10, 45):
         here, there = Doctor(records[:at]), Doctor(records)
         for record in records[at:]:
-            here.hear(record["loss"], record["gradient_norm"])
+            here.hear(record["step"], record["loss"], record["gradient_norm"])
         assert vars(here._losses) == vars(there._losses)
         assert vars(here._norms) == vars(there._norms)
 

@@ -126,6 +126,7 @@ def train_student(
 
 
 Method = Literal["shortcut", "progressive"]
+TURN = 8  # times the reach of the average is a turn
 COSTS = {"shortcut": 1.25, "progressive": 1.8}  # of a step of training, in steps of the plain one
 
 
@@ -154,7 +155,11 @@ def student_of(
     else:
         parts.pop("times", None)
         of = Progressive(calls=steps, finest=16 * steps, guidance=guidance, **parts)
-        objective = replace(of, each=max(1, trained // of.halvings))
+        each = max(1, trained // of.halvings)
+        objective = replace(of, each=each)
+        # Every turn trains alike, and the average does not reach back into the one before.
+        shorter = {"final_learning_rate": None, "ema": min(teacher.train.ema, max(0.0, 1 - TURN / each))}
+        teacher = replace(teacher, train=replace(teacher.train, **shorter))
     if data is not None:
         teacher = _based(teacher, str(data), False)
     plain = replace(teacher, objective=objective, start_from="")

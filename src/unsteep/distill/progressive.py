@@ -71,6 +71,10 @@ class Progressive:
         """How many there are."""
         return (self.finest // self.calls).bit_length() - 1
 
+    def begins(self, step: int) -> bool:
+        """Whether step 0, 1, ... is the first of another turn, whose losses are others."""
+        return step % self.each == 0 and step < self.each * self.halvings
+
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         schedule, turn = unwrapped(module).schedule, min(draw.step // self.each, self.halvings - 1)
         teacher = self._teacher(unwrapped(module), turn)

@@ -33,20 +33,26 @@ SOFTER = 10.0
 
 
 class Doctor:
-    """Hears every step's record, as the log has it."""
+    """Hears every step's record, as the log has it. `objective`: where it `begins(step)` anew at step 0, 1, ..., as
+    with another teacher, losses before it tell nothing of those after."""
 
-    def __init__(self, past: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, past: Iterable[Mapping[str, Any]] = (), objective: object = None) -> None:
+        self._begins: Callable[[int], bool] = getattr(objective, "begins", lambda step: False)
         self._losses, self._norms = Band(), Band()
         self._told = False
         for record in past:
             if isinstance(record.get("loss"), float | int):
-                self._losses.hear(record["loss"])
-                self._norms.hear(record.get("gradient_norm"))
+                self._hear(record["step"], record["loss"], record.get("gradient_norm"))
 
-    def hear(self, loss: float, norm: float | None) -> str:
-        """A step was taken. What is to be said of it; mostly nothing. Diverged where the loss is lost."""
+    def _hear(self, step: int, loss: float, norm: float | None) -> None:
+        if self._begins(step - 1):
+            self._losses, self._norms = Band(), Band()
         self._losses.hear(loss)
         self._norms.hear(norm)
+
+    def hear(self, step: int, loss: float, norm: float | None) -> str:
+        """Step 1, 2, ... was taken. What is to be said of it; mostly nothing. Diverged where the loss is lost."""
+        self._hear(step, loss, norm)
         if len(self._losses) < WINDOW:  # too few to tell noise from growth, unless there is no doubt
             if self._losses.leapt(EARLY):
                 raise Diverged(f"the loss has grown from {self._losses.lowest:.4g} to {self._losses.now:.4g}")

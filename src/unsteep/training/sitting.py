@@ -51,7 +51,10 @@ class Sitting:
             interrupted,
         )
         self.watch = Watch()  # stands while something is measured
-        self.text, self.doctor = text, Doctor(read_log(out / "log.jsonl", until=task.step))
+        self.text, self.doctor = (
+            text,
+            Doctor(read_log(out / "log.jsonl", until=task.step), getattr(run, "objective", None)),
+        )
         self.log, self.times = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step)
         self.listeners = Listeners(run.train.log, out, task.step)
         self.where = where(next(iter(task.trained.values())).device)
@@ -77,7 +80,7 @@ class Sitting:
                 progress.update(record)
                 for line in expected.after(record.step, device):
                     self.say(line)
-                if odd := self.doctor.hear(record.loss, record.gradient_norm):
+                if odd := self.doctor.hear(record.step, record.loss, record.gradient_norm):
                     self.say(f"step {record.step}: {odd}")
                 last, stop = record.step == steps, self.interrupted()
                 self.times.mark(record.step, record.waited, last=last or stop)
