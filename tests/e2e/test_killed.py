@@ -22,7 +22,7 @@ VERBS: dict[str, list[str]] = {
     "study": ["study", "architecture", *sets(QUICK), *COUNTS, "--out", "study"],
 }
 SAMPLE = {  # of the things that are done: the first, and how many further the next is
-    "train": (35, 60),
+    "train": (45, 60),
     "train anew": (11, 999),
     "train longer": (29, 999),
     "train-classifier": (50, 999),
