@@ -1,5 +1,4 @@
-"""No verb looks anything up: each runs where a socket is an error, and where whoever listens to Python's own events would
-see one."""
+"""No verb looks anything up: each runs where whoever listens to Python's own events forbids sockets."""
 
 import sys
 from collections.abc import Iterator
