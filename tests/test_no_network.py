@@ -13,7 +13,7 @@ from unsteep.cli import app
 from unsteep.storage.lock import LOCK
 
 SEEN: list[str] = []
-FORBIDDEN = False
+FORBIDDEN: list[bool] = []
 
 
 def forbid(event: str, arguments: tuple[Any, ...]) -> None:
@@ -45,11 +45,10 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def offline() -> Iterator[None]:
-    global FORBIDDEN
     SEEN.clear()
-    FORBIDDEN = True
+    FORBIDDEN.append(True)
     yield
-    FORBIDDEN = False
+    FORBIDDEN.clear()
 
 
 def test_every_verb_has_its_case() -> None:
