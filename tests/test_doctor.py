@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,12 +102,13 @@ def test_an_objective_that_begins_anew_is_judged_anew():
     with pytest.raises(Diverged):
         heard(losses)
     of = Progressive(finest=8, calls=1, each=40)
-    doctor = Doctor(objective=of)
+    run = SimpleNamespace(objective=of)
+    doctor = Doctor(run=run)
     assert not [said for i, loss in enumerate(losses, 1) if (said := doctor.hear(i, loss, 1.0))]
     assert doctor.healthy
     assert [step for step in range(200) if of.begins(step)] == [0, 40, 80]
     records = [{"step": i, "loss": loss, "gradient_norm": 1.0} for i, loss in enumerate(losses, 1)]
-    assert vars(Doctor(records, of)._losses) == vars(doctor._losses)
+    assert vars(Doctor(records, run)._losses) == vars(doctor._losses)
 
 
 def test_a_doctor_that_reads_the_log_judges_as_one_that_was_there():

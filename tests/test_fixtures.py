@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 import unsteep
-from command_line import made
+from command_line import made, unsteep_
 from unsteep.core.schedules import LinearBetas
 from unsteep.model import Model
 from unsteep.sampling import SOLVERS, UniPC
+from unsteep.storage.manifest import write_manifest
 from unsteep.training.classifying import open_classifier
 
 FIXTURES = Path(__file__).parent / "fixtures" / "0.1"
@@ -120,6 +121,38 @@ def test_an_old_run_goes_on(tmp_path: Path) -> None:
     assert [record["step"] for record in log] == list(range(1, 83))
     made("show", tmp_path / "run")
     made("check", tmp_path / "run", "--only", "run")
+
+
+TODAY = FIXTURES.parent / "0.2"
+
+
+def test_what_this_release_wrote_opens_draws_and_goes_on(tmp_path: Path) -> None:
+    """`fixtures/0.2`: a run of pictures by class, at step 4, and a saved model of it, as the format was fixed."""
+    model = unsteep.load(TODAY / "model")
+    assert torch.equal(end(model), end(unsteep.load(TODAY / "run")))
+    torch.testing.assert_close(end(model)[:, 0, 0, 0], torch.tensor([0.90589, 0.34789, -1.18041]), rtol=1e-4, atol=1e-4)
+    shutil.copytree(TODAY / "run", tmp_path / "run")
+    made("verify", tmp_path / "run")
+    made("train", "--resume", "--out", tmp_path / "run", "--set", "train.steps=6")
+    log = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["run.toml", "model.toml", "manifest.json"])
+def test_what_a_later_release_wrote_is_told(tmp_path: Path, name: str) -> None:
+    shutil.copytree(TODAY / "run", tmp_path / "run")
+    (path,) = (tmp_path / "run").rglob(name)
+    if name == "manifest.json":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    else:
+        path.write_text("format = 2\n" + path.read_text())
+    if name == "model.toml":
+        write_manifest(path.parent)
+    said = [unsteep_("show", tmp_path / "run"), unsteep_("train", "--resume", "--out", tmp_path / "run")]
+    told = " ".join(err for _, _, err in said)
+    assert {code for code, _, _ in said} <= {0, 2}
+    assert "expected 1, the one that this release reads, got '2'; it is from a later unsteep, so update yours" in told
+    assert str(path) in told or name in told
 
 
 def test_old_folders_are_small() -> None:

@@ -1,5 +1,4 @@
-"""No verb looks anything up: each runs where a socket is an error, and where whoever listens to Python's own events would
-see one."""
+"""No verb looks anything up: each runs where whoever listens to Python's own events forbids sockets."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from unsteep.cli import app
 from unsteep.storage.lock import LOCK
 
 SEEN: list[str] = []
-FORBIDDEN = False
+FORBIDDEN: list[bool] = []
 
 
 def forbid(event: str, arguments: tuple[Any, ...]) -> None:
@@ -46,11 +45,10 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def offline() -> Iterator[None]:
-    global FORBIDDEN
     SEEN.clear()
-    FORBIDDEN = True
+    FORBIDDEN.append(True)
     yield
-    FORBIDDEN = False
+    FORBIDDEN.clear()
 
 
 def test_every_verb_has_its_case() -> None:

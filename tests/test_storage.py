@@ -158,7 +158,8 @@ def test_a_manifest_knows_every_file_but_itself_and_hidden_ones(tmp_path: Path) 
     write_manifest(tmp_path)
     # the digest of "abc" in FIPS 180-2, appendix B.1
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert json.loads((tmp_path / "manifest.json").read_text()) == {"files": {"a.txt": {"bytes": 3, "sha256": digest}}}
+    files = {"a.txt": {"bytes": 3, "sha256": digest}}
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {"format": 1, "files": files}
     (tmp_path / ".lock").write_text("22")
     (tmp_path / "later.txt").write_text("")
     verify(tmp_path)

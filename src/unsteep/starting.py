@@ -158,8 +158,8 @@ def student_of(
         each = max(1, trained // of.halvings)
         objective = replace(of, each=each)
         # Every turn trains alike, and the average does not reach back into the one before.
-        shorter = {"final_learning_rate": None, "ema": min(teacher.train.ema, max(0.0, 1 - TURN / each))}
-        teacher = replace(teacher, train=replace(teacher.train, **shorter))
+        ema = min(teacher.train.ema, max(0.0, 1 - TURN / each))
+        teacher = replace(teacher, train=replace(teacher.train, final_learning_rate=None, ema=ema))
     if data is not None:
         teacher = _based(teacher, str(data), False)
     plain = replace(teacher, objective=objective, start_from="")

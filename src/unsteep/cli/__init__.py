@@ -64,6 +64,7 @@ VERBS = {
         "schedules": "List every noise schedule, in numbers and as a picture.",
     },
 }
+LONGEST = 1600  # characters of an error
 OPTIONS = {"batch_size": "batch"}  # whose names are other ones than in the library
 PYTHON = re.compile(
     r"unsteep\.\w+\([^)]*\)|(?<=\w )(?<!--set )(?P<name>\w+)=(?P<value>[\w./-]+)"
@@ -154,7 +155,10 @@ def _options(verb: Callable[..., object]) -> dict[str, str]:
 
 
 def _fail(message: str) -> None:
-    say(f"unsteep: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    if len(line) > LONGEST:  # of a file that holds it all; what to do stands at the end
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    say(f"unsteep: {line}", file=sys.stderr)
     sys.exit(2)
 
 

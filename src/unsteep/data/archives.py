@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unsteep.core.budget import in_words, share
 from unsteep.data import cache
 from unsteep.data.searching import name_left, suffix_left
 from unsteep.pages.progress import bar
@@ -37,6 +38,7 @@ PACKED: dict[str, Any] = {
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 BESIDE = (".txt", ".cls", ".json", ".csv", ".tsv", ".jsonl")  # members that are kept beside the pictures
 UNPACKED = "unpacked.tar"
+AT_ONCE = 8  # members that threads hold unpacked
 MOST = 1 << 29  # bytes of a member
 STORED, DEFLATED, PLAIN = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, -1
 LOCAL_HEAD = struct.Struct("<4s22xHH")  # of a member of a zip: its mark, the lengths of its name and of what follows
@@ -76,6 +78,8 @@ class Index:
     def read(self, i: int) -> bytes:
         """A member. ValueError where the archive was changed or is broken."""
         path, size = self.shards[self.shard[i]], int(self.size[i])
+        if size > share(size, AT_ONCE):
+            raise ValueError(f"{in_words(size)} unpacked, more than 1/{AT_ONCE} of the memory that may be used")
         with path.open("rb") as file:
             file.seek(int(self.offset[i]))
             if self.method[i] != PLAIN:

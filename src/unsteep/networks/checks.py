@@ -2,12 +2,31 @@
 
 from torch import nn
 
+DEEPEST = 1000  # blocks in a row
+LEVELS = 16  # beyond, sides of 65536 pixels are halved away
+
 
 def check_at_least(least: int, **fields: int) -> None:
     """Raise a ValueError naming the first field below `least`."""
     for name, value in fields.items():
         if value < least:
             raise ValueError(f"{name}: expected a whole number of at least {least}, got {value}")
+
+
+def check_depth(least: int = 1, **fields: int) -> None:
+    """Raise a ValueError naming the first field, a number of blocks, below `least` or beyond what anybody trains: to
+    build a network takes time for each, whatever its size."""
+    check_at_least(least, **fields)
+    for name, value in fields.items():
+        if value > DEEPEST:
+            raise ValueError(f"{name}: expected a whole number of at most {DEEPEST}, got {value}")
+
+
+def check_levels(multipliers: tuple[int, ...]) -> None:
+    """Raise a ValueError unless each is the width of a level, of which each halves the sides of the one before."""
+    if not multipliers or min(multipliers) < 1 or len(multipliers) > LEVELS:
+        got = str(multipliers) if len(multipliers) <= LEVELS else f"{len(multipliers)} of them"
+        raise ValueError(f"multipliers: expected positive whole numbers, one a level, at most {LEVELS}, got {got}")
 
 
 def check_width(width: int) -> None:

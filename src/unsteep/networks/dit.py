@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
-from unsteep.networks.checks import check_at_least, check_filled
+from unsteep.networks.checks import check_at_least, check_depth, check_filled
 from unsteep.networks.cross_attention import AnyText, CrossAttention, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.fitting import sizes_for_pictures
@@ -69,7 +69,8 @@ class DiTConfig:
         checked(self)
         check_at_least(0, channels=self.channels, size=self.size, labels=self.labels, out_channels=self.out_channels)
         check_at_least(0, picture_channels=self.picture_channels)
-        check_at_least(1, patch=self.patch, depth=self.depth, heads=self.heads, mlp_ratio=self.mlp_ratio)
+        check_at_least(1, patch=self.patch, heads=self.heads, mlp_ratio=self.mlp_ratio)
+        check_depth(depth=self.depth)
         if self.width < 8 or self.width % 4:
             raise ValueError(f"width: expected a multiple of 4 of at least 8 (positions need it), got {self.width}")
         if self.width % self.heads:

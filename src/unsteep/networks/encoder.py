@@ -24,7 +24,7 @@ from unsteep.networks.blocks import (
     conv3,
     group_norm,
 )
-from unsteep.networks.checks import check_at_least, check_filled, check_width, groups_of
+from unsteep.networks.checks import check_at_least, check_depth, check_filled, check_levels, check_width, groups_of
 from unsteep.networks.embedding import ConditionedNetwork
 from unsteep.networks.fitting import axes_of
 from unsteep.networks.initialization import initialized
@@ -48,9 +48,9 @@ class EncoderConfig:
         checked(self)
         check_at_least(0, channels=self.channels, classes=self.classes)
         check_width(self.width)
-        check_at_least(1, blocks=self.blocks, groups=self.norm_groups)
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers: expected positive whole numbers, one a level, got {self.multipliers}")
+        check_depth(blocks=self.blocks)
+        check_at_least(1, groups=self.norm_groups)
+        check_levels(self.multipliers)
         if self.width % self.norm_groups:
             raise ValueError(
                 f"groups: expected a divisor of width {self.width}, got {self.norm_groups}; change either one"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
-from unsteep.networks.checks import check_at_least, check_filled, check_width
+from unsteep.networks.checks import check_at_least, check_depth, check_filled, check_width
 from unsteep.networks.embedding import ConditionedNetwork
 from unsteep.networks.fitting import check_heard, labels_of
 from unsteep.networks.initialization import initialized
@@ -42,7 +42,7 @@ class MLPConfig:
         checked(self)
         check_at_least(0, features=self.features, labels=self.labels, out_features=self.out_features)
         check_width(self.width)
-        check_at_least(1, depth=self.depth)
+        check_depth(depth=self.depth)
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For examples of any shape, flattened, and their classes."""

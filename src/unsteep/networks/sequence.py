@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
-from unsteep.networks.checks import check_at_least, check_filled, check_width
+from unsteep.networks.checks import check_at_least, check_depth, check_filled, check_width
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.fitting import axes_of, check_heard, labels_of
 from unsteep.networks.initialization import initialized
@@ -51,7 +51,8 @@ class SequenceConfig:
     def __post_init__(self) -> None:
         checked(self)
         check_at_least(0, features=self.features, labels=self.labels)
-        check_at_least(1, outputs=self.outputs, depth=self.depth, heads=self.heads)
+        check_at_least(1, outputs=self.outputs, heads=self.heads)
+        check_depth(depth=self.depth)
         check_width(self.width)
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width {self.width}, got {self.heads}")

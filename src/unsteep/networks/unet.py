@@ -34,7 +34,7 @@ from unsteep.networks.blocks import (
     conv3,
     group_norm,
 )
-from unsteep.networks.checks import check_at_least, check_filled, check_width, groups_of
+from unsteep.networks.checks import check_at_least, check_depth, check_filled, check_levels, check_width, groups_of
 from unsteep.networks.cross_attention import AnyText, CrossAttention
 from unsteep.networks.embedding import ConditionedNetwork
 from unsteep.networks.fitting import sizes_for_pictures
@@ -90,9 +90,9 @@ class UNetConfig:
         check_at_least(0, channels=self.channels, size=self.size, labels=self.labels, out_channels=self.out_channels)
         check_width(self.width)
         check_at_least(0, picture_channels=self.picture_channels)
-        check_at_least(1, blocks=self.blocks, groups=self.norm_groups, stem=self.stem, text_heads=self.text_heads)
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers: expected positive whole numbers, one a level, got {self.multipliers}")
+        check_depth(blocks=self.blocks)
+        check_at_least(1, groups=self.norm_groups, stem=self.stem, text_heads=self.text_heads)
+        check_levels(self.multipliers)
         if self.width % self.norm_groups:
             raise ValueError(
                 f"groups: expected a divisor of width {self.width}, got {self.norm_groups}; change either one"

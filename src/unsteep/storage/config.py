@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar, get_origin
 
+from unsteep.storage.foreign import check_format
 from unsteep.storage.own import Names, Trust
 from unsteep.storage.reading import kind_of_whole, read_component, read_plain
 from unsteep.storage.schema import (
@@ -55,7 +56,7 @@ def from_dict(cls: type[C], table: dict[str, Any], *, trust: Trust = "imported")
     the program has imported. "file": they are imported, but not from the current folder. "typed", the same as True:
     also from there.
     """
-    return _whole(cls, table, Names(trust))
+    return _whole(cls, check_format(table), Names(trust))
 
 
 def dumps(config: Any) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FORMAT = 1  # of what is written here; a release that changes what it means writes the next, in "format"
 AGAIN = "get it again, or use another copy"
 
 
@@ -53,6 +54,17 @@ WORDS: dict[tuple[type[BaseException], ...], str] = {
     (RecursionError,): "parts within parts without end",
     (TypeError, AttributeError): "content of another kind",
 }
+
+
+def check_format(table: dict[str, Any]) -> dict[str, Any]:
+    """The table without the number of its format, 1 where it says none. ValueError for one of a later release."""
+    said = table.get("format", FORMAT)
+    if said != FORMAT:
+        raise ValueError(
+            f"format: expected {FORMAT}, the one that this release reads, got {str(said)[:40]!r}; it is from a later "
+            "unsteep, so update yours"
+        )
+    return {key: value for key, value in table.items() if key != "format"}
 
 
 def text_of(path: Path, expected: str = "UTF-8 text", advice: str = AGAIN) -> str:

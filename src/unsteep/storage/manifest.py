@@ -1,8 +1,8 @@
 """The manifest of a folder: the size and SHA-256 of every file in it, written last.
 
-`manifest.json` is {"files": {name: {"bytes": size, "sha256": hex}}}. A folder that has one was written to its end; one
-that verifies is still, byte for byte, what was written. Only the folder's own visible files are listed: subfolders
-and dotfiles (locks, files in the making) are not its content, and a file that came later does no harm.
+`manifest.json` is {"format": 1, "files": {name: {"bytes": size, "sha256": hex}}}. A folder that has one was written to
+its end; one that verifies is still, byte for byte, what was written. Only the folder's own visible files are listed:
+subfolders and dotfiles (locks, files in the making) are not its content, and a file that came later does no harm.
 
 Two files cannot be replaced at once, so a listed file is replaced in three renames, after each of which the folder
 verifies: a manifest in which the entry has a second one, "next", and either will do; the file; the final manifest.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unsteep.pages.files import synced
+from unsteep.storage.foreign import FORMAT, check_format
 
 MANIFEST = "manifest.json"
 
@@ -42,12 +43,17 @@ def verify(folder: Path) -> None:
     """Compare every file that the manifest of `folder` lists with it; raises Corrupt naming the first that differs."""
     path = folder / MANIFEST
     try:
-        files = json.loads(path.read_bytes())["files"]
+        whole = json.loads(path.read_bytes())
+        files = whole["files"]
         expected = {name: [_pair(entry), _pair(entry.get("next", entry))] for name, entry in files.items()}
     except FileNotFoundError:
         raise Corrupt(f"{path}: missing, so the folder is not a finished save; use another one") from None
     except Exception:  # what is no manifest fails in any way
         raise Corrupt(f"{path}: expected a manifest in JSON, got something else; use another save") from None
+    try:
+        check_format(whole)
+    except ValueError as error:
+        raise Corrupt(f"{path}: {error}") from None
     if not expected:
         raise Corrupt(f"{path}: it lists no file, so nothing here is known to be whole; use another save")
     for file in folder.glob("*.safetensors"):
@@ -73,7 +79,7 @@ def write_durably(path: Path, text: str) -> None:
 
 def _write(folder: Path, files: dict[str, Any]) -> None:
     beside = folder / f".{MANIFEST}.partial"
-    write_durably(beside, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
+    write_durably(beside, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False) + "\n")
     beside.replace(folder / MANIFEST)
     synced(folder)
 

@@ -42,9 +42,7 @@ def cured(run: Any, out: Path, task: Task, diverged: Diverged, say: Callable[[st
     step = 0 if good is None else checkpoints.facts(good)["step"]
     rate, reason = run.train.learning_rate, cause(diverged, run.train.learning_rate)
     past = history(out)
-    once = Doctor(read_log(out / "log.jsonl"), getattr(run, "objective", None)).healthy and not any(
-        line["key"] == AGAIN for line in past
-    )
+    once = Doctor(read_log(out / "log.jsonl"), run).healthy and not any(line["key"] == AGAIN for line in past)
     tried = sum(line.get("why", "").startswith(DIVERGED) for line in past if line["key"] == RATE)
     over = tried >= run.train.cures or bool(diverged.details.get("examples not finite"))
     how = "on as it was, in case it was the machine" if once else f"on at a rate of {rate / SOFTER:g}"

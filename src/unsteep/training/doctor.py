@@ -33,11 +33,11 @@ SOFTER = 10.0
 
 
 class Doctor:
-    """Hears every step's record, as the log has it. `objective`: where it `begins(step)` anew at step 0, 1, ..., as
-    with another teacher, losses before it tell nothing of those after."""
+    """Hears every step's record, as the log has it. Where the objective of its `run` `begins(step)` anew at step 0, 1,
+    ..., as with another teacher, losses before it tell nothing of those after."""
 
-    def __init__(self, past: Iterable[Mapping[str, Any]] = (), objective: object = None) -> None:
-        self._begins: Callable[[int], bool] = getattr(objective, "begins", lambda step: False)
+    def __init__(self, past: Iterable[Mapping[str, Any]] = (), run: Any = None) -> None:
+        self._begins: Callable[[int], bool] = getattr(getattr(run, "objective", None), "begins", lambda step: False)
         self._losses, self._norms = Band(), Band()
         self._told = False
         for record in past:

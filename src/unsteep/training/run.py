@@ -26,7 +26,7 @@ from unsteep.core.protocols import DataSet
 from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import latest, load_text
-from unsteep.storage.foreign import reading, text_of, why
+from unsteep.storage.foreign import check_format, reading, text_of, why
 from unsteep.storage.lock import FolderLock
 from unsteep.storage.schema import spelled
 from unsteep.training import checkpoints, page
@@ -206,6 +206,7 @@ def parsed(text: str, trust: Any = "file") -> Any:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"expected TOML, got a syntax error: {why(error)}") from None
+    table = check_format(table)
     kind, ours = table.pop("type", "Run"), {spelled(one): one for one in listed(AnyRun)}
     if kind in ours:
         return config.from_dict(ours[kind], table, trust=trust)

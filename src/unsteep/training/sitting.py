@@ -53,7 +53,7 @@ class Sitting:
         self.watch = Watch()  # stands while something is measured
         self.text, self.doctor = (
             text,
-            Doctor(read_log(out / "log.jsonl", until=task.step), getattr(run, "objective", None)),
+            Doctor(read_log(out / "log.jsonl", until=task.step), run),
         )
         self.log, self.times = Log(out / "log.jsonl", task.step), Sittings(out / "times.jsonl", task.step)
         self.listeners = Listeners(run.train.log, out, task.step)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unsteep.networks.checks import check_at_least, check_filled
+from unsteep.networks.checks import check_at_least, check_depth, check_filled
 from unsteep.networks.initialization import initialized
 
 
@@ -37,7 +37,8 @@ class TextEncoderConfig:
     """Heads of attention; they divide the width."""
 
     def __post_init__(self) -> None:
-        check_at_least(0, pieces=self.pieces, depth=self.depth)
+        check_at_least(0, pieces=self.pieces)
+        check_depth(0, depth=self.depth)
         check_at_least(1, limit=self.limit, width=self.width, heads=self.heads)
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width={self.width}, got {self.heads}")
