@@ -17,6 +17,7 @@ from unsteep.core.noise import NoiseSource
 from unsteep.core.precision import Precision, arithmetic
 from unsteep.core.protocols import Space
 from unsteep.core.schedules import steps_of
+from unsteep.data import cache
 from unsteep.denoiser import Denoise, Denoiser, unwrapped
 from unsteep.guidance import Clip
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
@@ -27,6 +28,7 @@ from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
 from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request
+from unsteep.networks import compiling
 from unsteep.networks.precision import Asked, Decision, decided, run_in
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
@@ -45,8 +47,8 @@ from unsteep.storage.schema import spelled
 
 
 class Sampled:
-    """`statistics`: what was measured on the training data, tensors by name (see `training.statistics`). `origin`:
-    where the model comes from, in words, for `repr`. `took`: in which precision its network runs, and why."""
+    """`statistics`: what was measured on the training data, tensors by name (see `training.statistics`). `origin`: where
+    it comes from, in words, for `repr`. `took`, `compiled`: how its network runs, in which precision, and why."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Sampled:
         self.description = counted(description, self.statistics)
         self.origin = origin
         self.took = Decision(self.denoiser.precision)
+        self.compiled = compiling.Taken(False)
 
     def __repr__(self) -> str:
         of, parameters = self.description, sum(p.numel() for p in self.denoiser.parameters())
@@ -97,16 +100,27 @@ class Sampled:
         """In which the network runs."""
         return self.denoiser.precision
 
-    def to(self, device: torch.device | str | None = None, *, precision: Asked | None = None, rows: int = 64) -> Self:
-        """Moves the weights, and runs the network in another precision, whatever is then asked of the model: "auto"
-        measures which is the fastest for `rows` samples at a time, and `took` says why (see `networks.precision`). The
-        weights stay float32."""
+    def to(
+        self,
+        device: torch.device | str | None = None,
+        *,
+        precision: Asked | None = None,
+        rows: int = 64,
+        compile: compiling.Asked | None = None,
+    ) -> Self:
+        """Moves the weights, and runs the network in another precision: "auto" measures which is the fastest for `rows`
+        samples at a time, and `took` says why (see `networks.precision`). The weights stay float32. `compile`: "on",
+        "off", or "auto", where it can be (see `networks.compiling`)."""
         if device is not None:
             self._move(device)
         if precision is not None:
             rows = whole("rows", rows, 1, MOST_SAMPLES)
             self.took = decided(precision, self.denoiser, self.device, self.space.shape, rows)
             run_in(self.denoiser, self.took.precision)
+        if compile is not None:
+            self.compiled = compiling.decided(compile, self.device)
+        if compile is not None or device is not None:
+            compiling.compile_in(self.denoiser, self.compiled, cache.compiled())
         return self
 
     def _move(self, device: torch.device | str) -> None:

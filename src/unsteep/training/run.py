@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
 from unsteep.data.choosing import shorten
+from unsteep.networks import compiling
 from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import STEP, check_whole, latest, load_text, step_folders
@@ -43,7 +44,7 @@ from unsteep.training.interrupts import interruptible
 from unsteep.training.introduction import described, introduce
 from unsteep.training.listening import check_logs
 from unsteep.training.log import speed
-from unsteep.training.loop import Diverged, skips, train
+from unsteep.training.loop import Diverged, expected, skips, train
 from unsteep.training.measuring import Measures, Measuring, check_count, measuring_of
 from unsteep.training.sitting import Sitting
 from unsteep.training.tasks import Configuration, Task
@@ -146,8 +147,11 @@ def _made(
     first, *others = task.trained.values()
     for state in others:
         state.take(first.precision)
-    run = replace(run, train=replace(run.train, precision=first.precision.precision))
-    return run, data, task
+    compiled = compiling.decided(run.train.compile, first.device, lambda: expected(task, run.train))
+    for state in task.trained.values():
+        state.compile(compiled)
+    taken = {"precision": first.precision.precision, "compile": "on" if compiled.compiled else "off"}
+    return replace(run, train=replace(run.train, **taken)), data, task
 
 
 def resume(
