@@ -47,8 +47,8 @@ from unsteep.storage.schema import spelled
 
 
 class Sampled:
-    """`statistics`: what was measured on the training data, tensors by name (see `training.statistics`). `origin`: where
-    it comes from, in words, for `repr`. `took`, `compiled`: how its network runs, in which precision, and why."""
+    """`statistics`: what was measured on the training data, tensors by name (see `training.statistics`). `origin`:
+    where it comes from, in words, for `repr`. `took`, `compiled`: how its network runs, in which precision, and why."""
 
     def __init__(
         self,

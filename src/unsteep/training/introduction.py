@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unsteep.core.machine import machine
+from unsteep.core.machine import machine, memory_of
 from unsteep.core.noise import permutation
 from unsteep.core.protocols import DataSet
 from unsteep.training.measuring import Measuring
+from unsteep.training.memory import expected_memory
 from unsteep.training.tasks import Task
 
 FEW = 10  # examples, which a network soon knows by heart
@@ -55,9 +56,27 @@ def introduce(
 ) -> None:
     """Says them."""
     device = str(next(iter(task.trained.values())).device)
-    rows = [("device", machine(device).brief), *described(run, data, task, measuring)]
+    rows = [("device", machine(device).brief), *described(run, data, task, measuring), *_memory(run, task, device)]
     for name, value in [*rows, ("run", str(out))]:
         say(f"{name:>12}  {value}")
+
+
+def _memory(run: Any, task: Task, device: str) -> list[tuple[str, str]]:
+    """What training will take, and what to do where there is less."""
+    wanted, there = expected_memory(task), memory_of(device)
+    if wanted is None or there is None:
+        return []
+    rows = [("memory", f"about {wanted / 1e9:.1f} GB, of {there / 1e9:.1f} that may be used")]
+    if wanted > there:
+        train = run.train
+        parts = next((k for k in range(train.accumulate + 1, train.batch + 1) if train.batch % k == 0), None)
+        ways = [
+            *([f"train.accumulate={parts}"] if parts else []),
+            *([] if train.checkpointing else ["train.checkpointing=true"]),
+            "a smaller batch or network, as the preset small",
+        ]
+        rows.append(("mind", f"that is more than there is: {'; '.join(ways)}"))
+    return rows
 
 
 def by_heart(data: DataSet) -> list[str]:
