@@ -24,8 +24,8 @@ from unsteep.core.precision import arithmetic, running
 from unsteep.networks.wrapping import networks_in
 from unsteep.training.loop import State, Trains
 
-LOST = 1.2  # times as much as is asked for: what lies free between blocks
-KERNELS = 80 << 20  # bytes that the first step of a process takes on a CPU
+LOST = 1.25  # times as much as is asked for: what lies free between blocks
+KERNELS = 120 << 20  # bytes that the kernels of a first step take on a CPU
 
 
 def expected_memory(task: Trains) -> int | None:
