@@ -12,7 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -204,6 +204,18 @@ def trial(task: Trains, config: TrainConfig) -> float:
             total += float(state.objective(state.module, batch, draw).value.sum()) / config.batch
     state.module.train(training)
     return total
+
+
+def taken(task: Trains, config: TrainConfig) -> TrainConfig:
+    """The settings with what a new run takes where they leave it open: its precision, and whether it is compiled. Its
+    states then run so."""
+    first, *others = task.trained.values()
+    for state in others:
+        state.take(first.precision)
+    compiled = compiling.decided(config.compile, first.device, lambda: expected(task, config))
+    for state in task.trained.values():
+        state.compile(compiled)
+    return replace(config, precision=first.precision.precision, compile="on" if compiled.compiled else "off")
 
 
 STEP = 3.0  # times as long as its forward pass

@@ -25,7 +25,6 @@ from typing import Annotated, Any
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import DataSet
 from unsteep.data.choosing import shorten
-from unsteep.networks import compiling
 from unsteep.pages.files import check_place, replacing
 from unsteep.storage import config
 from unsteep.storage.checkpoint import STEP, check_whole, latest, load_text, step_folders
@@ -44,7 +43,7 @@ from unsteep.training.interrupts import interruptible
 from unsteep.training.introduction import described, introduce
 from unsteep.training.listening import check_logs
 from unsteep.training.log import speed
-from unsteep.training.loop import Diverged, expected, skips, train
+from unsteep.training.loop import Diverged, skips, taken, train
 from unsteep.training.measuring import Measures, Measuring, check_count, measuring_of
 from unsteep.training.sitting import Sitting
 from unsteep.training.tasks import Configuration, Task
@@ -144,14 +143,7 @@ def _made(
     for name, text in task.texts().items():  # what every checkpoint will say
         with reading(name, "names that are text", "rename what has another"):
             text.encode("utf-8")
-    first, *others = task.trained.values()
-    for state in others:
-        state.take(first.precision)
-    compiled = compiling.decided(run.train.compile, first.device, lambda: expected(task, run.train))
-    for state in task.trained.values():
-        state.compile(compiled)
-    taken = {"precision": first.precision.precision, "compile": "on" if compiled.compiled else "off"}
-    return replace(run, train=replace(run.train, **taken)), data, task
+    return replace(run, train=taken(task, run.train)), data, task
 
 
 def resume(
