@@ -99,7 +99,7 @@ def _called(task: Trains) -> tuple[State, nn.Module, Any, Any]:
     hook = network.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         batch, draw = next(iter(task.parts(task.step)))
-        with arithmetic():
+        with torch.no_grad(), arithmetic():
             state.objective(state.module, batch, draw)
     except _Heard as call:
         return state, network, call.given, call.named
