@@ -26,6 +26,7 @@ NOT_NUMBERS = {
     "classifier",
     "clock",
     "comparison",
+    "compiling",
     "config",
     "data",
     "doctor",

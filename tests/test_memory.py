@@ -1,9 +1,12 @@
 """What training keeps in memory: blocks that are computed again give the same bits, and keep less."""
 
+import re
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,14 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.cli import allocator
+from unsteep.cli.writing import write_samples
+from unsteep.core import budget
 from unsteep.core.chains import LinearBetas
 from unsteep.core.noise import Draw
+from unsteep.data import Examples
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser
+from unsteep.evaluation.evaluate import evaluate
+from unsteep.evaluation.held import KEPT, Real
+from unsteep.evaluation.subjects import BATCH
+from unsteep.metrics import manifold
+from unsteep.metrics.seen import Seen
 from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, UNetConfig, recomputing
+from unsteep.networks.blocks import ResidualBlock
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.objectives import Simple
 from unsteep.pages.arrays import read_samples, write_parts
+from unsteep.starting import configured
+from unsteep.training import memory
+from unsteep.training import run as runs
 from unsteep.training.loop import Single, State, train
 from unsteep.training.settings import TrainConfig
 
@@ -147,3 +162,153 @@ def test_the_allocator_is_left_alone_where_it_is_another_one_or_a_users_own(monk
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_")
     assert allocator.keep_freed()
     assert {name for name, _ in calls} == {allocator.TRIM, allocator.MMAP}
+
+
+class Streaming:
+    """Pictures that are made as they are asked for: no more than two batches are ever held."""
+
+    labels, names, shape = None, (), (1, 4, 4)
+
+    def __init__(self, n: int) -> None:
+        self.n, self.alive = n, list[weakref.ref[Any]]()
+
+    def batches(self) -> Iterator[Tensor]:
+        for start in range(0, self.n, BATCH):
+            assert sum(one() is not None for one in self.alive) <= 2
+            batch = torch.randint(0, 256, (min(BATCH, self.n - start), *self.shape), dtype=torch.uint8)
+            self.alive.append(weakref.ref(batch.untyped_storage()))
+            yield batch
+            del batch
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+
+class Means:
+    """Features that hold on to nothing: means of rows."""
+
+    name, digest, dimension, resize = "means", "", 4, "none"
+
+    def __call__(self, pictures: Tensor) -> Seen:
+        return Seen(pictures.float().mean((1, 3)))
+
+
+def test_evaluation_holds_features_and_the_first_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    widest: list[int] = []
+    distances = manifold.squared_distances
+
+    def noted(a: Tensor, b: Tensor) -> Tensor:
+        widest.append(len(a) * len(b))
+        return distances(a, b)
+
+    monkeypatch.setattr(manifold, "squared_distances", noted)
+    monkeypatch.setattr(manifold.manifold, "__kwdefaults__", {**manifold.manifold.__kwdefaults__, "held": 2**16})
+    x = torch.randint(0, 256, (400, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    real = Real(Examples(x[:200], levels=256, source="some"), Examples(x[200:], levels=256, source="others"))
+    subject = Streaming(6 * BATCH)
+    found = evaluate(subject, real, Means(), ("fid", "kid", "precision", "recall"))
+    assert len(subject.alive) == 6
+    assert len(found.kept) == min(KEPT, subject.n)
+    assert max(widest) <= 2**16
+
+
+def test_samples_go_to_a_folder_as_they_come(tmp_path: Path) -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    def parts() -> Iterator[Tensor]:
+        for i in range(5):
+            assert sum(one() is not None for one in alive) <= 1
+            part = torch.full((4, 3, 2, 2), i, dtype=torch.uint8)
+            alive.append(weakref.ref(part.untyped_storage()))
+            yield part
+            del part
+
+    write_samples(cast(Any, SimpleNamespace(names=())), tmp_path / "x", parts(), REQUEST, None, None)
+    assert len(list((tmp_path / "x").glob("*.png"))) == 20
+
+
+REQUEST = cast(Any, SimpleNamespace(condition=None, n=20))
+
+
+# What a training will take, told before it does.
+
+
+def task_of(name: str, **settings: Any) -> Single:
+    config, shape = NETWORKS[name]
+    of = TrainConfig(batch=64, **settings)
+    state = State(Denoiser(config.build(), LinearBetas()), of, Simple())
+    x = torch.randn(64, *shape)
+
+    def parts(step: int) -> Iterator[tuple[Batch, Draw]]:
+        for places in torch.arange(64).chunk(of.accumulate):
+            yield Batch(x[places], None, places), Draw(0, step, places, 64)
+
+    return Single(state, parts)
+
+
+def step_of(task: Single) -> int:
+    called = memory._called(task)
+    assert [one.grad for one in called[1].parameters()] == [None] * len(list(called[1].parameters()))
+    return memory._step(*called)
+
+
+@each_network
+def test_what_a_step_is_expected_to_take_is_what_operations_make(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sum over a step with numbers."""
+    monkeypatch.setattr(recomputing, "LEAST", 1)
+    task = task_of(name)
+    wanted = step_of(task)
+    _, network, given, named = memory._called(task)
+    with memory.Sizes() as sizes:
+        network(*given, **named).square().sum().backward()
+    assert wanted == pytest.approx(sizes.most, rel=0.02)
+    assert wanted >= sum(p.numel() * 4 for p in network.parameters())  # the gradients at least
+
+
+def test_sizes_are_those_of_what_lives_and_views_take_none() -> None:
+    with memory.Sizes() as sizes:
+        x = torch.zeros(1000)
+        y = x.view(10, 100)[3:] + 1
+        del y
+        z = x.reshape(20, 50)
+        del x
+        z.mul_(2)
+    assert sizes.live == 4000
+    assert sizes.most == 4000 + 2800
+
+
+def test_a_norm_is_not_held_while_the_gradient_of_its_convolution_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a decoder's block: the activations, their gradient and its copy, and not what they were made from."""
+    monkeypatch.setattr(recomputing, "LEAST", 1)
+    block = ResidualBlock(96, 32, condition_features=0, groups=8, dropout=0.0).train()
+    x = torch.randn(16, 64, 16, 16, requires_grad=True)
+    with memory.Sizes() as sizes:
+        block(x, None, torch.randn(16, 32, 16, 16, requires_grad=True)).square().sum().backward()
+    assert sizes.most < 5.5 * 16 * 96 * 256 * 4
+
+
+def test_parts_and_checkpointing_are_expected_to_take_less() -> None:
+    whole = step_of(task_of("dit"))
+    assert step_of(task_of("dit", accumulate=4)) < 0.5 * whole
+    assert step_of(task_of("dit", checkpointing=True)) < 0.7 * whole
+
+
+def test_moments_are_counted_and_nothing_is_told_where_numbers_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of("mlp")
+    weights = sum(p.numel() for p in task.trained["model"].module.parameters())
+    monkeypatch.setattr(memory, "memory_now", lambda device: 1000)
+    step = int(memory.LOST * step_of(task))
+    assert memory.expected_memory(task) == 1000 + 2 * 4 * weights + step + memory.KERNELS
+    task.trained["model"].module.network.forward = lambda x, noise_label: x * float(x.sum())
+    assert memory.expected_memory(task) is None
+
+
+def test_a_run_that_needs_more_than_there_is_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    x = torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8)
+    told: list[str] = []
+    run = configured("array", x, ["model.network.width=8", "train.batch=12", "train.steps=2"])
+    runs.plan(run, tmp_path / "run", say=told.append)
+    assert any(re.search(r"memory  about [\d.]+ [GM]B, of \d+\.\d GB that may be used", line) for line in told)
+    monkeypatch.setenv(budget.VARIABLE, "100MB")
+    with pytest.raises(ValueError, match=r"train: its memory is about .* that may be used: .*train.checkpointing=true"):
+        runs.plan(replace(run, data=run.data), tmp_path / "run", say=told.append)

@@ -39,7 +39,7 @@ def by_definition(x: np.ndarray, y: np.ndarray, k_precision: int, k_density: int
 def test_manifold_is_the_papers(ks: tuple[int, int], offset: float) -> None:
     """With an offset, float32 of the products would have no digit left."""
     x, y = normal(90, 3, 0, 0.8) + offset, normal(120, 3, 1) + offset
-    found = manifold(x, y, k_precision=ks[0], k_density=ks[1], block=32)
+    found = manifold(x, y, k_precision=ks[0], k_density=ks[1], held=32 * len(y))
     assert values(found) == pytest.approx(by_definition(x.numpy(), y.numpy(), *ks), rel=1e-12)
     assert 0 < found.recall.value < 1
 
@@ -57,7 +57,7 @@ def test_manifold_by_hand() -> None:
 @pytest.mark.parametrize("x", [normal(60, 5, 0), normal(60, 700, 0).float() + 30], ids=["5", "700"])
 def test_a_set_and_itself(x: Tensor) -> None:
     """The k-th neighbour lies on the edge, whatever the rounding: in the ball for precision, not for density."""
-    assert values(manifold(x, x, block=7)) == pytest.approx((1, 1, 1, 1), rel=1e-12)
+    assert values(manifold(x, x, held=7 * len(x))) == pytest.approx((1, 1, 1, 1), rel=1e-12)
 
 
 def test_the_edge_belongs_to_the_ball_whatever_the_rounding() -> None:
@@ -89,7 +89,7 @@ def test_manifold_knows_no_order_and_no_block() -> None:
     x, y = normal(80, 4, 0), normal(90, 4, 1)
     order = torch.randperm(80, generator=torch.Generator().manual_seed(0))
     assert values(manifold(x[order], y.flip(0))) == pytest.approx(values(manifold(x, y)), rel=1e-12)
-    assert manifold(x, y, block=13) == manifold(x, y)
+    assert manifold(x, y, held=13 * len(y)) == manifold(x, y)
 
 
 def test_intervals_of_the_manifold_hold_the_mean() -> None:

@@ -10,6 +10,7 @@ import torch
 from unsteep.core.arguments import choice, flag, kind
 from unsteep.core.arguments import path as path_of
 from unsteep.model import Model
+from unsteep.networks import compiling
 from unsteep.networks.precision import Asked
 from unsteep.storage.checkpoint import load_text, with_latest
 from unsteep.storage.foreign import reading
@@ -22,15 +23,16 @@ def load(
     weights: str | None = None,
     device: torch.device | str = "auto",
     precision: Asked = "float32",
+    compile: compiling.Asked = "off",
     trust: bool = False,
 ) -> Model:
     """The model at `path`: a run's folder (its latest checkpoint that verifies), a checkpoint, or a saved model.
 
     `weights`: "ema" (the default where there are averaged weights) or "weights". `device`: "auto" is the best there is;
     the model's repr says which. `precision`: in which the network runs, whatever it was trained in; "auto" is the
-    fastest, by a measurement, and `model.took` says why. `trust`: import the parts of a user's own that the model
-    names, as its network; without it they must have been imported before. ValueError if `path` is none of these, or a
-    file was damaged.
+    fastest, by a measurement, and `model.took` says why. `compile`: on, off or auto, as
+    `Model.to` has it. `trust`: import the parts of a user's own that the model names, as its network; without it they
+    must have been imported before. ValueError if `path` is none of these, or a file was damaged.
     """
     path, trust = path_of("path", path), flag("trust", trust)
     if weights is not None:
@@ -38,7 +40,7 @@ def load(
     device = chosen_device(device)
     if (path / "model.toml").exists():
         model = Model.open(path, weights, device, trust=trust, origin=_origin(path, weights))
-        return model.to(precision=precision)
+        return model.to(precision=precision, compile=compile)
     if not (path / "run.toml").exists():
         what = "does not exist" if not path.exists() else "is neither a run nor a saved model"
         raise ValueError(f"{path} {what}; give the folder that unsteep train wrote")
@@ -56,7 +58,7 @@ def load(
         if any((path / "checkpoints").glob("step-*")):
             raise ValueError(f"{path}: every checkpoint is damaged; use a fresh copy, or train anew")
         raise ValueError(f"{path} {lacking(path, f'train it with: unsteep train --resume --out {path}')}")
-    return found.to(precision=precision)
+    return found.to(precision=precision, compile=compile)
 
 
 def lacking(run: Path, advice: str) -> str:

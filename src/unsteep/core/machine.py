@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from unsteep.core import budget
+
 BUSY = 0.5  # load a core, from which timings say little
 
 
@@ -109,6 +111,28 @@ def peak_memory(device: torch.device | str = "cpu") -> int | None:
     except ImportError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory_now(device: torch.device | str = "cpu") -> int | None:
+    """The memory in use now, bytes: of the device, or of this process on the CPU. None where nobody tells."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.memory_allocated(device)
+    if kind != "cpu":
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # no Linux: at least not less
+        return peak_memory(device)
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_of(device: torch.device | str = "cpu") -> int | None:
+    """What may be used, bytes: of the device, or of this machine (see `core.budget`). None where nobody tells."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return budget.memory() if kind == "cpu" else None
 
 
 def settled(device: torch.device | str) -> None:

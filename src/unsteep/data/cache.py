@@ -55,6 +55,12 @@ def root() -> Path | None:
     return Path(named).expanduser() if named else user_cache_path("unsteep")
 
 
+def compiled() -> Path | None:
+    """Where a compiler keeps what it makes, and itself removes what it will; None without a cache."""
+    folder = root()
+    return None if folder is None else folder / "compiled"
+
+
 def room() -> int:
     """Bytes that one entry may take; 0 where nothing can be written."""
     folder = root()

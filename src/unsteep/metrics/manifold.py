@@ -30,6 +30,7 @@ from unsteep.metrics.frechet import check_sets
 from unsteep.metrics.interval import Interval, Z, wilson
 
 GROUPS = 20
+HELD = 2**23  # distances, 64 MB
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,19 @@ class Manifold:
     coverage: Interval
 
 
-def manifold(x: Tensor, reference: Tensor, *, k_precision: int = 3, k_density: int = 5, block: int = 1024) -> Manifold:
-    """Of features x (n, d) and reference (m, d), both of more than k examples. No more than `block` rows of distances
-    are held."""
+def manifold(x: Tensor, reference: Tensor, *, k_precision: int = 3, k_density: int = 5, held: int = HELD) -> Manifold:
+    """Of features x (n, d) and reference (m, d), both of more than k examples. `held`: how many distances are held
+    at a time, or those of one example."""
     check_sets(x, reference, max(k_precision, k_density) + 1)
     origin = reference.double().mean(0)
     x, reference = x.double() - origin, reference.double() - origin
-    of_reference = radii(reference, (k_precision, k_density), block)
-    of_x = radii(x, (k_precision,), block)[:, 0]
+    of_reference = radii(reference, (k_precision, k_density), held)
+    of_x = radii(x, (k_precision,), held)[:, 0]
     group_x, group_reference = (_groups(len(one)) for one in (x, reference))
     rounding = 1e-14 * max(float(one.square().sum(1).max()) for one in (x, reference))
     inner = of_reference[:, 1] * (1 - 1e-9) - rounding
     outer, outer_x = (edge * (1 + 1e-9) + rounding for edge in (of_reference[:, 0], of_x))
-    precise, dense = [], []
+    precise, dense, block = [], [], max(1, held // len(reference))
     recalled, covered = torch.zeros(2, len(reference), GROUPS)
     for rows, edge, group in zip(x.split(block), outer_x.split(block), group_x.split(block), strict=True):
         distances = squared_distances(rows, reference)
@@ -75,9 +76,9 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return products.mul_(-2).add_(a.square().sum(1)[:, None]).add_(b.square().sum(1))
 
 
-def radii(features: Tensor, ks: tuple[int, ...], block: int = 1024) -> Tensor:
+def radii(features: Tensor, ks: tuple[int, ...], held: int = HELD) -> Tensor:
     """Squared distances (n, len(ks)) to each example's k-th nearest other one: copies of it count, itself does not."""
-    found = []
+    found, block = [], max(1, held // len(features))
     for start in range(0, len(features), block):
         distances = squared_distances(features[start : start + block], features)
         distances[:, start:].fill_diagonal_(torch.inf)

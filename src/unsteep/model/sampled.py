@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, kind, shown, whole
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, flag, whole
 from unsteep.core.condition import VALID, Condition
 from unsteep.core.gaussian import Variance
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
-from unsteep.core.precision import Precision, arithmetic
-from unsteep.core.protocols import Space
+from unsteep.core.precision import arithmetic
 from unsteep.core.schedules import steps_of
 from unsteep.denoiser import Denoise, Denoiser, unwrapped
 from unsteep.guidance import Clip
@@ -26,8 +25,10 @@ from unsteep.model.beginning import begun
 from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
+from unsteep.model.placed import Placed
 from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request, takes_whole
-from unsteep.networks.precision import Asked, Decision, decided, run_in
+from unsteep.networks import compiling
+from unsteep.networks.precision import Decision
 from unsteep.pages.progress import bar
 from unsteep.sampling import (
     DDIM,
@@ -45,9 +46,9 @@ from unsteep.sampling import (
 from unsteep.storage.schema import spelled
 
 
-class Sampled:
+class Sampled(Placed):
     """`statistics`: what was measured on the training data, tensors by name (see `training.statistics`). `origin`:
-    where the model comes from, in words, for `repr`. `took`: in which precision its network runs, and why."""
+    where it comes from, in words, for `repr`. `took`, `compiled`: how its network runs, in which precision, and why."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class Sampled:
         self.description = counted(description, self.statistics)
         self.origin = origin
         self.took = Decision(self.denoiser.precision)
+        self.compiled = compiling.Taken(False)
 
     def __repr__(self) -> str:
         of, parameters = self.description, sum(p.numel() for p in self.denoiser.parameters())
@@ -74,11 +76,6 @@ class Sampled:
         return f"<Model: {'; '.join(parts)}>"
 
     @property
-    def space(self) -> Space:
-        """What the model's tensors mean."""
-        return self.description.space
-
-    @property
     def names(self) -> tuple[str, ...]:
         """The names of the classes; empty for an unconditional model."""
         return self.description.names
@@ -88,36 +85,6 @@ class Sampled:
         """Steps of a solver where none are asked for: 20, or the chain's where it has fewer; of a map its own."""
         maps = self.description.maps
         return min(20, steps_of(self.denoiser.schedule)) if maps is None else maps.calls
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.denoiser.parameters(), torch.empty(0)).device
-
-    @property
-    def precision(self) -> Precision:
-        """In which the network runs."""
-        return self.denoiser.precision
-
-    def to(self, device: torch.device | str | None = None, *, precision: Asked | None = None, rows: int = 64) -> Self:
-        """Moves the weights, and runs the network in another precision, whatever is then asked of the model: "auto"
-        measures which is the fastest for `rows` samples at a time, and `took` says why (see `networks.precision`). The
-        weights stay float32."""
-        if device is not None:
-            self._move(device)
-        if precision is not None:
-            rows = whole("rows", rows, 1, MOST_SAMPLES)
-            self.took = decided(precision, self.denoiser, self.device, self.space.shape, rows)
-            run_in(self.denoiser, self.took.precision)
-        return self
-
-    def _move(self, device: torch.device | str) -> None:
-        kind("device", device, (str, torch.device), "a device, as cpu", "name one")
-        try:
-            self.denoiser.to(device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            what = str(error).splitlines()[0]
-            raise ValueError(f"device: expected one that is here, got {shown(device)}; take cpu ({what})") from None
 
     def sample(
         self,

@@ -62,11 +62,18 @@ class ResidualBlock(nn.Module):
         return self.time_emb_proj is not None and self.norm2.num_groups == self.norm2.num_channels
 
     def forward(self, x: Tensor, condition: Tensor | None, *beside: Tensor) -> Tensor:
-        h = cheap(self, lambda *x: self.conv1(F.silu(self.norm1(joined(*x)))), x, *beside)
+        shortcut = cheap(self, lambda *x: self.conv_shortcut(joined(*x)), x, *beside)  # first, so its gradient is last
+        h = cheap(self, lambda *x: self.conv1(cheap(self, self._first, *x)), x, *beside)
         if self.time_emb_proj is not None:
             h = h + self.time_emb_proj(condition)[:, :, None, None]
-        h = cheap(self, lambda h: self.conv2(self.dropout(F.silu(self.norm2(h)))), h)
-        return cheap(self, lambda *x: self.conv_shortcut(joined(*x)), x, *beside) + h
+        h = cheap(self, lambda h: self.conv2(self.dropout(cheap(self, self._second, h))), h)
+        return shortcut + h
+
+    def _first(self, *x: Tensor) -> Tensor:
+        return F.silu(self.norm1(joined(*x)))
+
+    def _second(self, h: Tensor) -> Tensor:
+        return F.silu(self.norm2(h))
 
 
 def joined(x: Tensor, *beside: Tensor) -> Tensor:
@@ -95,13 +102,13 @@ class ModulatedBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, condition: Tensor | None, *beside: Tensor) -> Tensor:
+        shortcut = cheap(self, lambda *x: self.conv_shortcut(joined(*x)), x, *beside)
         if self.modulation is None:
             h = cheap(self, lambda *x: self.conv1(self.norm(joined(*x))), x, *beside)
         else:
             scale, shift, gate = self.modulation(condition)[:, :, None, None].split(self.sizes, dim=1)
-            h = cheap(self, lambda *x: self.conv1(self._modulated(*x)), scale, shift, x, *beside)
+            h = cheap(self, lambda *x: self.conv1(cheap(self, self._modulated, *x)), scale, shift, x, *beside)
         h = cheap(self, lambda h: self.conv2(self.dropout(F.silu(h))), h)
-        shortcut = cheap(self, lambda *x: self.conv_shortcut(joined(*x)), x, *beside)
         return shortcut + h if self.modulation is None else torch.addcmul(shortcut, h, gate)
 
     def _modulated(self, scale: Tensor, shift: Tensor, *x: Tensor) -> Tensor:

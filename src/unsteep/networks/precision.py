@@ -59,6 +59,8 @@ def _held(module: Any, half: torch.dtype, done: dict[int, Any]) -> Any:
                 name: None if p is None else nn.Parameter(p.detach().to(half), requires_grad=False)
                 for name, p in weights
             }
+        call = module._compiled_call_impl
+        copied._compiled_call_impl = call if call is None else call.of(copied)
         copied._modules = {
             name: None if one is None else _held(one, half, done) for name, one in module._modules.items()
         }

@@ -22,7 +22,8 @@ LEAST = 2**20  # bytes of an input below which the bookkeeping costs more than t
 
 def cheap(of: nn.Module, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """function(*inputs), a part of the module `of`. It ends in an operation that keeps its own input, as a convolution:
-    all before it is computed again, and that one is not."""
+    all before it is computed again, and that one is not. What is cheap within it is computed once more, after the
+    gradient of the convolution was taken, and not held meanwhile."""
     large = sum(x.numel() * x.element_size() for x in inputs) >= LEAST
     if not (large and of.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
         return function(*inputs)  # a compiler decides itself what it keeps

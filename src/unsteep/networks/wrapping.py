@@ -18,6 +18,12 @@ def inside(module: nn.Module) -> nn.Module:
     return module
 
 
+def networks_in(module: nn.Module) -> list[nn.Module]:
+    """The networks that a module calls with tensors alone: the `network` of each that has a precision, or itself."""
+    called = [getattr(one, "network", None) for one in module.modules() if hasattr(one, "precision")]
+    return [inside(one) for one in called if isinstance(one, nn.Module)] or [inside(module)]
+
+
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """The state dict of a module, by the names that it has without wrappers."""
     return {plain: tensor for plain, _, tensor in _named(module)}

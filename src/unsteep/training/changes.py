@@ -28,7 +28,7 @@ RESUMABLE = (
 )
 HOW = (
     *("learning_rate", "final_learning_rate", "warmup", "weight_decay", "clip", "ema"),
-    *("batch", "accumulate", "precision", "checkpointing"),
+    *("batch", "accumulate", "precision", "checkpointing", "compile"),
 )
 HISTORY = "history.jsonl"
 MOVED = ("path", "aligned")  # of data, which may lie elsewhere: their digest is compared
@@ -39,8 +39,9 @@ def changed(run: Any, settings: Iterable[str]) -> Any:
     stretch the annealing of the learning rate, where it anneals."""
     settings = list(settings)
     asked = config.override(run, settings)
-    if asked.train.precision == "auto":  # what was taken stays
-        asked = replace(asked, train=replace(asked.train, precision=run.train.precision))
+    for name in ("precision", "compile"):
+        if getattr(asked.train, name) == "auto":  # what was taken stays
+            asked = replace(asked, train=replace(asked.train, **{name: getattr(run.train, name)}))
     allowed = {name: getattr(asked.train, name) for name in (*RESUMABLE, *HOW)}
     same = replace(run, train=replace(run.train, **allowed))
     for name in MOVED:

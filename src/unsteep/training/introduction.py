@@ -37,12 +37,14 @@ def described(run: Any, data: DataSet, task: Task, measuring: Measuring | None) 
             f"the last level still has {left:.2g} times as much signal as noise, and samples begin with none: they "
             "will be flat or grey; take a schedule that goes further"
         )
+    first = next(iter(task.trained.values()))
     every = "" if measuring is None else f"{measuring.about()}, every {train.evaluate_every:,} steps and at the end"
     return [
         *data.summary(),
         *task.about(),
         *([("starts from", run.start_from)] if run.start_from else []),
-        ("precision", str(next(iter(task.trained.values())).precision)),
+        ("precision", str(first.precision)),
+        *([] if train.compile == "off" and not first.compiled.why else [("compile", str(first.compiled))]),
         ("training", f"{train.steps:,} steps of {train.batch}"),
         *([("measures", every)] if every else []),
         *(("mind", one) for one in odd),

@@ -12,7 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from unsteep.core.noise import Draw
 from unsteep.core.precision import arithmetic
+from unsteep.data import cache
 from unsteep.data.batch import Batch
+from unsteep.networks import compiling
 from unsteep.networks.precision import Decision, decided, run_in
 from unsteep.networks.recomputing import recomputing
 from unsteep.objectives import Loss, Objective
@@ -50,6 +52,7 @@ class State:
         self.objective = copy.deepcopy(objective)
         self.updates = 0
         self.device = next(module.parameters()).device
+        self.compile(compiling.Taken(config.compile == "on"))
         self.take(decided(config.precision, module, self.device, shape, config.batch // config.accumulate))
 
     def take(self, precision: Decision) -> None:
@@ -58,6 +61,12 @@ class State:
         for module in (self.module, self.ema.module):
             run_in(module, precision.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision.precision == "fp16")
+
+    def compile(self, decision: compiling.Taken) -> None:
+        """Compiles the module for its training steps, or not; its average never."""
+        self.compiled = decision
+        self.module.train()
+        compiling.compile_in(self.module, decision, cache.compiled())
 
     @property
     def may_skip(self) -> bool:
@@ -195,6 +204,29 @@ def trial(task: Trains, config: TrainConfig) -> float:
             total += float(state.objective(state.module, batch, draw).value.sum()) / config.batch
     state.module.train(training)
     return total
+
+
+def taken(task: Trains, config: TrainConfig) -> TrainConfig:
+    """The settings with what a new run takes where they leave it open: its precision, and whether it is compiled. Its
+    states then run so."""
+    first, *others = task.trained.values()
+    for state in others:
+        state.take(first.precision)
+    compiled = compiling.decided(config.compile, first.device, lambda: expected(task, config))
+    for state in task.trained.values():
+        state.compile(compiled)
+    return replace(config, precision=first.precision.precision, compile="on" if compiled.compiled else "off")
+
+
+STEP = 3.0  # times as long as its forward pass
+
+
+def expected(task: Trains, config: TrainConfig) -> float:
+    """Seconds that training will take, roughly, by the time of one forward pass."""
+    trial(task, config)  # the first is slower
+    began = time.perf_counter()
+    trial(task, config)
+    return STEP * (time.perf_counter() - began) * (config.steps - task.step)
 
 
 class Waiting:

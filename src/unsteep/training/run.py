@@ -40,7 +40,7 @@ from unsteep.training.interrupts import interruptible
 from unsteep.training.introduction import described, introduce
 from unsteep.training.listening import check_logs
 from unsteep.training.log import speed
-from unsteep.training.loop import Diverged, skips, train
+from unsteep.training.loop import Diverged, skips, taken, train
 from unsteep.training.measuring import Measures, Measuring, check_count, measuring_of
 from unsteep.training.memory import check_memory
 from unsteep.training.resuming import check_unsaved, keeping, restored, told
@@ -129,11 +129,7 @@ def _made(
     for name, text in task.texts().items():  # what every checkpoint will say
         with reading(name, "names that are text", "rename what has another"):
             text.encode("utf-8")
-    first, *others = task.trained.values()
-    for state in others:
-        state.take(first.precision)
-    run = replace(run, train=replace(run.train, precision=first.precision.precision))
-    return run, data, task
+    return replace(run, train=taken(task, run.train)), data, task
 
 
 def resume(

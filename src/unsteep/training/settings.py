@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from unsteep.networks import compiling
 from unsteep.networks.precision import Asked
 
 FEWEST = 10  # samples that a distance is measured of
@@ -41,6 +42,9 @@ class TrainConfig:
     """The network's (see `networks.precision`); of auto, a run keeps what was taken."""
     checkpointing: bool = False
     """Blocks of the network are computed again for the gradient, for less memory and a third more time."""
+    compile: compiling.Asked = "off"
+    """The network, by torch.compile (see `networks.compiling`); of auto, which compiles for long runs where it can, a
+    run keeps what was taken."""
     seed: int = 0
     """Of weights, order, noise and dropout."""
     preview_every: int = 1000

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from unsteep.networks.compiling import seconds_in
 from unsteep.storage.checkpoint import prune, step_folder
 from unsteep.training import checkpoints, page
-from unsteep.training.clock import Clock, Watch
+from unsteep.training.clock import Clock, Watch, in_words
 from unsteep.training.doctor import Doctor, check_finite, proven_by
 from unsteep.training.forecast import Forecast
 from unsteep.training.listening import Listeners
@@ -73,11 +74,13 @@ class Sitting:
         if self.measurements.due(task.step):  # it was stopped before it was measured
             self.measure()
         with Progress(task.step, steps, run.batch, now=watch) as progress:
-            since, shown = watch(), -run.preview_every
+            first, since, shown = task.step, watch(), -run.preview_every
             for record in train(task, run):
                 self.log.write(record)
                 self.listeners.write(record.step, {**told(record), SPEED: run.batch / (watch() - since)})
                 progress.update(record)
+                if record.step == first + 1:
+                    self.tell_compiled()
                 for line in expected.after(record.step, device):
                     self.say(line)
                 if odd := self.doctor.hear(record.step, record.loss, record.gradient_norm):
@@ -102,6 +105,11 @@ class Sitting:
                     page.write(self.out, steps=steps)
                     break
                 since = watch()
+
+    def tell_compiled(self) -> None:
+        took = sum(seconds_in(state.module) for state in self.task.trained.values())
+        if took:
+            self.say(f"{'compiled':>12}  in {in_words(took)}, the first step among it")
 
     def save(self) -> None:
         check_finite(self.task.trained, self.task.step)
