@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.core.arguments import choice, floats, kind, shown
-from unsteep.core.condition import VALID, Condition
+from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, level_of, like
@@ -105,10 +105,10 @@ class Denoiser(nn.Module):
         # In half precision neighbouring labels near 999 would be one number.
         heard = self._heard(level).expand(len(x_t)).to(x_t.device, torch.promote_types(x_t.dtype, torch.float32))
         with running(x_t.device, self.precision):
-            output = self.network(scaled, heard, **({} if condition is None else condition))
+            output = self.network(scaled, heard, **({} if condition is None else condition.heard))
         output = output.to(x_t.dtype)  # which may be in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
-        valid = None if condition is None else condition.get(VALID)
+        valid = None if condition is None else condition.known
         if self.prediction == "mean":
             a, b = posterior_weights(level, self.previous(level))
             estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level, valid=valid)

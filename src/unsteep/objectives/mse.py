@@ -49,4 +49,6 @@ def estimated(module: nn.Module, batch: Batch, t: Tensor, draw: Draw) -> tuple[E
 def weighted_error(denoiser: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
     """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind."""
     error = (estimate.value - target(estimate.kind, batch.x, eps, estimate.level)) ** 2
-    return masked.mean(error, estimate.valid) * in_kind(weight, estimate.kind, estimate.level, denoiser).to(error)
+    return masked.mean(error, estimate.valid, batch.weight) * in_kind(
+        weight, estimate.kind, estimate.level, denoiser
+    ).to(error)
