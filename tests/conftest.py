@@ -42,6 +42,7 @@ NOT_NUMBERS = {
     "pages",
     "picture_runs",
     "places",
+    "pose_data",
     "pose_files",
     "pose_movies",
     "pose_runs",

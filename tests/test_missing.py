@@ -23,8 +23,8 @@ from unsteep.model import Description
 from unsteep.objectives import Simple
 from unsteep.recipes import RECIPES
 from unsteep.spaces import Sequences
-from unsteep.training.statistics import measure, range_of
 from unsteep.training.log import read_log
+from unsteep.training.statistics import measure, range_of
 
 N, FRAMES, FEATURES = 12, 6, 4
 LENGTHS = torch.tensor([6, 3, 4, 2] * 3)

@@ -36,7 +36,8 @@ RECIPES = {
     "emoji": "the emoji of a font, by their names",
     "upscale": "small pictures made larger",
     "vectors": "rows of numbers",
-    "sequences": "series of different lengths, as motion",
+    "sequences": "series of different lengths",
+    "poses": "your own .pose files: hands, faces and bodies that move",
 }
 
 

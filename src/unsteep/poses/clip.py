@@ -6,6 +6,7 @@ wrist, it is missing where one of them is, and its confidence is the least of th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,10 +91,10 @@ class PoseClip:
 
     def resampled(self, fps: float) -> PoseClip:
         """At so many frames a second, between two frames linearly. Its first frame stays, and it takes as long, to
-        half a frame."""
+        less than a frame."""
         if fps == self.fps:
             return self
-        count = max(1, round((len(self) - 1) * fps / self.fps) + 1)
+        count = math.floor((len(self) - 1) * fps / self.fps + 1e-6) + 1
         at = np.clip(np.arange(count) * (self.fps / fps), 0, len(self) - 1)
         below = np.floor(at).astype(np.int64)
         above, share = np.minimum(below + 1, len(self) - 1), (at - below)[:, None, None]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Shapes, Timelines
+from unsteep.core.chains import CosineBetas
+from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Poses, Shapes, Timelines
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig, preset
+from unsteep.spaces import Keypoints
 from unsteep.training.conditioning import Conditioning
 from unsteep.training.denoising import Run
 from unsteep.training.settings import TrainConfig
@@ -153,6 +155,19 @@ def sequences(path: str = "") -> Run:
     )
 
 
+def poses(path: str = "") -> Run:
+    """Your own clips of moving points, .pose or .npz files in a folder; texts of a table with --set data.texts=FILE."""
+    if not path:
+        raise ValueError("this recipe reads .pose or .npz files: give their folder with data=DIR")
+    return Run(
+        data=Poses(path=path),
+        space=Keypoints(),
+        model=ModelConfig(network=SequenceConfig(width=256, depth=6), prediction="x0"),
+        schedule=CosineBetas(),
+        train=TrainConfig(steps=20_000, batch=32, learning_rate=2e-4, final_learning_rate=1e-5, warmup=500, ema=0.999),
+    )
+
+
 RECIPES: dict[str, Callable[[str], Run]] = {
     "digits": digits,
     "fashion-mnist": idx,
@@ -166,4 +181,5 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "upscale": upscale,
     "vectors": vectors,
     "sequences": sequences,
+    "poses": poses,
 }
