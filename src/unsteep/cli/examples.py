@@ -9,6 +9,7 @@ EXAMPLES = {
     "verify": "unsteep verify runs/photos",
     "train-classifier": "unsteep train-classifier runs/fashion --data DIR",
     "sample": "unsteep sample runs/demo -n 64 --label all --guidance 2 --out samples.png",
+    "view": "unsteep view clip.pose --out clip.gif",
     "fill": "unsteep fill runs/photos photo.jpg --mask mask.png -n 4",
     "redraw": "unsteep redraw runs/photos photo.jpg --strength 0.6",
     "interpolate": "unsteep interpolate runs/photos a.png b.png --frames 9",
@@ -37,6 +38,7 @@ RECIPES = {
     "upscale": "small pictures made larger",
     "vectors": "rows of numbers",
     "sequences": "series of different lengths",
+    "signer": "a synthetic signer, by words; nothing to download",
     "poses": "your own .pose files: hands, faces and bodies that move",
 }
 

@@ -20,7 +20,7 @@ from unsteep.pages import animation
 from unsteep.pages.files import PathLike, replacing
 from unsteep.pages.html import STYLE
 
-HEIGHT = 96  # pixels of a still on a sheet
+HEIGHT, WIDTH = 96, 72  # pixels of a still on a sheet
 STILLS = 4  # of a sequence, side by side
 SIDE = 256  # pixels of an animation's pictures
 FINER = 3  # drawn so many times larger, and then made small: smooth lines
@@ -53,7 +53,11 @@ class Window(NamedTuple):
         points = points[np.isfinite(points).all(1)]
         if not len(points):
             return cls(0, 0, 1, 1)
-        low, high = np.quantile(points, (RARE, 1 - RARE), axis=0)
+        return cls.around(*np.quantile(points, (RARE, 1 - RARE), axis=0))
+
+    @classmethod
+    def around(cls, low: np.ndarray, high: np.ndarray) -> Window:
+        """From two corners (2,), with an edge."""
         side = np.maximum(high - low, max(1e-9, 0.02 * float((high - low).max())))
         left, top = (low + high) / 2 - side * (0.5 + EDGE)
         width, height = side * (1 + 2 * EDGE)
@@ -81,14 +85,14 @@ def still(clip: Moving, frame: int, window: Window, width: int, height: int) -> 
     return np.asarray(small).transpose(2, 0, 1)
 
 
-def tiles(clips: Sequence[Moving]) -> np.ndarray:
-    """Each as a row of its frames, evenly spaced: uint8 (n, 3, 96, w)."""
-    window = Window.of(clips)
-    width = round(HEIGHT * min(1.2, max(0.5, window.width / window.height)))
+def tiles(clips: Sequence[Moving], window: Window | None = None) -> np.ndarray:
+    """Each as a row of its frames, evenly spaced: uint8 (n, 3, 96, 288). `window`: what is seen,
+    none: all."""
+    window = window or Window.of(clips)
     rows = []
     for clip in clips:
         places = ((np.arange(STILLS) + 0.5) / STILLS * len(clip.points)).astype(int)  # ends are often at rest
-        rows.append(np.concatenate([still(clip, i, window, width, HEIGHT) for i in places], 2))
+        rows.append(np.concatenate([still(clip, i, window, WIDTH, HEIGHT) for i in places], 2))
     return np.stack(rows)
 
 

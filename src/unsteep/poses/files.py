@@ -34,10 +34,10 @@ VERSION = 0.2
 LARGEST = 1 << 32  # bytes of a file that is read
 
 
-def read_clip(path: Path, person: int | None = None) -> PoseClip:
+def read_clip(path: PathLike, person: int | None = None) -> PoseClip:
     """The clip in a .pose or .npz file. `person`: which, from 0, where there are several. ValueError of one line for
     files that hold none, several, or something else."""
-    kind = by_suffix(path, FORMATS, "a clip")
+    path, kind = Path(path), by_suffix(path, FORMATS, "a clip")
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; give a .pose or .npz")
     if kind == "npz":

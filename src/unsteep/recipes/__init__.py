@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unsteep.core.chains import CosineBetas
-from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Poses, Shapes, Timelines
+from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Poses, Shapes, Signer, Timelines
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig, preset
 from unsteep.spaces import Keypoints
@@ -155,6 +155,21 @@ def sequences(path: str = "") -> Run:
     )
 
 
+def signer(path: str = "") -> Run:
+    """A synthetic signer: body and hands that move as "HELLO fast left high" says. Nothing to download; minutes on a
+    CPU."""
+    if path:
+        raise ValueError("data: the signer is made by a formula; leave it out, or take the recipe poses for your own")
+    return Run(
+        data=Signer(),
+        space=Keypoints(),
+        condition=Conditioning(text="bpe", drop=0.1),
+        model=ModelConfig(network=SequenceConfig(), prediction="x0"),
+        schedule=CosineBetas(),
+        train=TrainConfig(steps=4000, batch=32, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
+    )
+
+
 def poses(path: str = "") -> Run:
     """Your own clips of moving points, .pose or .npz files in a folder; texts of a table with --set data.texts=FILE."""
     if not path:
@@ -181,5 +196,6 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "upscale": upscale,
     "vectors": vectors,
     "sequences": sequences,
+    "signer": signer,
     "poses": poses,
 }

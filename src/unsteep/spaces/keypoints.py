@@ -49,7 +49,7 @@ class Keypoints(Sequences):
         relative = self.relative or getattr(data, "relative", False)
         filled = replace(self, skeleton=skeleton, fps=float(fps), relative=relative)
         for group in filled.groups:
-            std[group] = std[group].mean()
+            std[group] = std[group].mean() or 1.0
         return replace(filled, frames=frames, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
     @property
@@ -116,10 +116,15 @@ class Keypoints(Sequences):
         return skeletons.movie([moving(self.clip(one)) for one in samples], path, captions)
 
     def tiles(self, samples: Sequence[Tensor]) -> Tensor:
-        """Every sample as a row of stills."""
+        """Every sample as a row of stills, all on the scale of the training data."""
         from unsteep.pages import skeletons
 
-        return torch.from_numpy(skeletons.tiles([moving(self.clip(one)) for one in samples]))
+        usual = self.clip(torch.tensor(self.mean)[None]).data[0, self.of.drawn, :2]
+        spread = 1.5 * torch.tensor(self.std).unflatten(0, (len(self.of), -1)).numpy()[self.of.drawn, :2]
+        low, high = (usual - spread).min(0), (usual + spread).max(0)
+        low, high = (low, high) if self.of.y == "down" else (low * [1, 0] - high * [0, 1], high * [1, 0] - low * [0, 1])
+        window = skeletons.Window.around(low, high)
+        return torch.from_numpy(skeletons.tiles([moving(self.clip(one)) for one in samples], window))
 
     def check(self, x: Tensor) -> None:
         """ValueError where x (b, frames, features) are no such clips."""

@@ -47,7 +47,9 @@ class Sequences:
         if self.mean:
             return self
         frames, mean, std = moments(data)
-        return replace(self, frames=frames, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        return replace(
+            self, frames=frames, mean=tuple(mean.tolist()), std=tuple(torch.where(std > 0, std, 1.0).tolist())
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:

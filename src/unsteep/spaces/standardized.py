@@ -22,7 +22,7 @@ def standardized(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tens
 
 def moments(data: DataSet) -> tuple[int, Tensor, Tensor]:
     """The most frames of sequences, and the mean and standard deviation of each of their numbers, float64 (features,),
-    as much as each counts. The deviation of one that does not vary is 1, the mean of one that never counts 0.
+    as much as each counts. The deviation of one that does not vary is 0, and so is the mean of one that never counts.
     ValueError for sequences without a frame, and for numbers that are not finite."""
     count, total, squares, frames = torch.zeros(()), torch.zeros(()), torch.zeros(()), 0
     shift: Tensor | None = None
@@ -42,7 +42,7 @@ def moments(data: DataSet) -> tuple[int, Tensor, Tensor]:
         raise ValueError(f"data: expected sequences with frames of finite numbers, got others ({data.source})")
     counts = count.clamp(min=1e-12)
     variance = squares / counts - (total / counts) ** 2
-    std = torch.where(variance > 1e-20 * (1 + shift**2), variance.clamp(min=0).sqrt(), 1.0)
+    std = torch.where(variance > 1e-20 * (1 + shift**2), variance.clamp(min=0).sqrt(), 0.0)
     return frames, shift + total / counts, std
 
 
