@@ -25,6 +25,7 @@ from unsteep.core.schedules import steps_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Denoiser, unwrapped
 from unsteep.objectives.loss import Graded, Loss, Objective
+from unsteep.objectives.motion import Motion
 from unsteep.objectives.mse import Simple, estimated, weighted_error
 from unsteep.objectives.times import AnyTimes, Uniform, WithTimes, corrected
 from unsteep.objectives.weights import AnyWeight, Native
@@ -81,7 +82,7 @@ class Hybrid(WithTimes):
         return Loss(loss, t, {"simple": simple, "bound": term}, correction)
 
 
-AnyObjective = Annotated[Objective, Components(Simple, Bound, Hybrid)]
+AnyObjective = Annotated[Objective, Components(Simple, Bound, Hybrid, Motion)]
 
 
 def values_of(values: Values, space: Graded) -> Values:

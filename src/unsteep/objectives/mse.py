@@ -46,9 +46,17 @@ def estimated(module: nn.Module, batch: Batch, t: Tensor, draw: Draw) -> tuple[E
     return module(add_noise(batch.x, eps, level), level, batch.condition), eps
 
 
-def weighted_error(denoiser: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
-    """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind."""
+def weighted_error(
+    denoiser: Denoiser,
+    estimate: Estimate,
+    batch: Batch,
+    eps: Tensor,
+    weight: AnyWeight,
+    counts: Tensor | None = None,
+) -> Tensor:
+    """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind.
+    `counts`: how much each number does, where it is not as the batch says."""
     error = (estimate.value - target(estimate.kind, batch.x, eps, estimate.level)) ** 2
-    return masked.mean(error, estimate.valid, batch.weight) * in_kind(
+    return masked.mean(error, estimate.valid, batch.weight if counts is None else counts) * in_kind(
         weight, estimate.kind, estimate.level, denoiser
     ).to(error)

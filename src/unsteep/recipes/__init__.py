@@ -11,6 +11,7 @@ from unsteep.core.chains import CosineBetas
 from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Poses, Shapes, Signer, Timelines
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig, preset
+from unsteep.objectives import Motion
 from unsteep.spaces import Keypoints
 from unsteep.training.conditioning import Conditioning
 from unsteep.training.denoising import Run
@@ -166,6 +167,7 @@ def signer(path: str = "") -> Run:
         condition=Conditioning(text="bpe", drop=0.1),
         model=ModelConfig(network=SequenceConfig(), prediction="x0"),
         schedule=CosineBetas(),
+        objective=Motion(velocity=1.0, bones=0.1),
         train=TrainConfig(steps=4000, batch=32, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
     )
 
@@ -179,6 +181,7 @@ def poses(path: str = "") -> Run:
         space=Keypoints(),
         model=ModelConfig(network=SequenceConfig(width=256, depth=6), prediction="x0"),
         schedule=CosineBetas(),
+        objective=Motion(velocity=1.0, bones=0.1),
         train=TrainConfig(steps=20_000, batch=32, learning_rate=2e-4, final_learning_rate=1e-5, warmup=500, ema=0.999),
     )
 
