@@ -114,17 +114,20 @@ def test_losses_and_their_gradients(junk: float) -> None:
 
 
 def test_what_counts_less_moves_the_loss_less() -> None:
-    """Where one number alone counts, the loss is its error."""
-    one = torch.zeros_like(WEIGHT)
-    one[:, 0, 2] = 0.25
-    denoiser, batch = batch_of(replace(data(), weight=one))
+    """The loss of two numbers is the mean of their errors, by how much each counts."""
     draw = Draw(0, 0, torch.arange(N), N)
-    loss = Simple()(denoiser, batch, draw).value
-    denoiser, same = batch_of(replace(data(), weight=4 * one))
-    torch.testing.assert_close(Simple()(denoiser, same, draw).value, loss)
-    twice = one.clone()
-    twice[:, 1, 2] = 0.25
-    assert not torch.allclose(Simple()(*batch_of(replace(data(), weight=twice)), draw).value, loss)
+
+    def loss_of(first: float, second: float) -> Tensor:
+        weight = torch.zeros_like(WEIGHT)
+        weight[:, 0, 2], weight[:, 1, 1] = first, second
+        denoiser, batch = batch_of(data())  # the same numbers go in, whatever counts
+        told = Condition({**batch.condition, "weight": weight})
+        return Simple()(denoiser, replace(batch, condition=told), draw).value.detach()
+
+    one, other = loss_of(1.0, 0.0), loss_of(0.0, 1.0)
+    torch.testing.assert_close(loss_of(0.25, 0.75), 0.25 * one + 0.75 * other)
+    torch.testing.assert_close(loss_of(0.1, 0.1), (one + other) / 2)
+    assert not torch.allclose(one, other)
 
 
 def test_the_bound_knows_what_is_missing() -> None:

@@ -59,6 +59,16 @@ def test_what_is_missing_is_not_drawn() -> None:
     assert ink(without).sum() > 100
 
 
+def test_nor_a_limb_that_ends_in_it() -> None:
+    confidence = CLIP.confidence.copy()
+    confidence[:, 6] = 0  # an elbow between a shoulder and a wrist that are there
+    of = moving(replace(CLIP, confidence=confidence))
+    assert (of.limbs == 6).any()
+    window = skeletons.Window.of([moving(CLIP)])
+    without = of._replace(limbs=of.limbs[(of.limbs != 6).all(1)])
+    assert np.array_equal(skeletons.still(of, 5, window, 128, 128), skeletons.still(without, 5, window, 128, 128))
+
+
 def near(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return (np.abs(picture.astype(int) - np.array(colour)[:, None, None]) < 25).all(0)
 

@@ -44,6 +44,9 @@ def test_from_words_to_a_file_a_film_and_a_page(run: Path, tmp_path: Path) -> No
         read_clip(tmp_path / "b.pose").data, clips[0].data, atol=1e-2
     )
     made("sample", run, *ask, "-n", 1, "--out", tmp_path / "b.png", "--movie", tmp_path / "b.html")  # ours: again
+    code, _, err = unsteep_("sample", run, *ask, "-n", 2, "--out", tmp_path / "a.pose")
+    assert (code, "a-1.pose exists, and unsteep did not write it" in err) == (2, True)
+    made("sample", run, *ask, "-n", 2, "--out", tmp_path / "a.pose", "--force")
     made("show", run)
     assert {path.name for path in run.glob("*.png")} >= {"samples.png"}
 

@@ -158,6 +158,8 @@ def sample(
     start, stored = (None, None) if latents is None else read_latents(latents, model)
     given = None if picture is None else read_given(picture, model)
     n = _usual(start, given) if n is None else n
+    if out is not None and out.suffix == ".pose":
+        _check_clips(out, n, force)
     run_in(model, precision, max(1, min(n, batch)))
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
@@ -219,13 +221,22 @@ def _check_paths(out: Path | None, movie: Path | None, force: bool, reads: list[
         raise ValueError(f"{out} is a file; --out without a suffix names a folder, so choose another")
     if out is not None and out.suffix not in ("", ".npz", ".pose"):
         by_suffix(out, pictures.FORMATS, "a picture")
-    if out is not None and out.suffix:
+    if out is not None and out.suffix and out.suffix != ".pose":
         check_file(out, force=force, reads=reads)
     if movie is not None:
         by_suffix(movie, {**animation.FORMATS, ".html": "HTML"}, "an animation")
         check_file(movie, force=force, name="movie", reads=reads)
         if out is not None and out.resolve() == movie.resolve():
             raise ValueError(f"--movie {movie}: --out is written there; choose another name for one of them")
+
+
+def _check_clips(out: Path, n: int, force: bool) -> None:
+    """Refuses at once clips that could not be written after all the sampling."""
+    from unsteep.pages.ours import check_file
+    from unsteep.poses import numbered
+
+    for one in numbered(out, n):
+        check_file(one, force=force)
 
 
 def played(space: Any) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ says what the points are called, which parts they make, and which are joined.
 """
 
 from unsteep.poses.clip import PoseClip
-from unsteep.poses.files import read_clip, write_clip
+from unsteep.poses.files import numbered, read_clip, write_clip
 from unsteep.poses.skeleton import SHIPPED, Part, Skeleton, skeleton_of
 
-__all__ = ["SHIPPED", "Part", "PoseClip", "Skeleton", "read_clip", "skeleton_of", "write_clip"]
+__all__ = ["SHIPPED", "Part", "PoseClip", "Skeleton", "numbered", "read_clip", "skeleton_of", "write_clip"]

@@ -87,6 +87,16 @@ def write_clip(clip: PoseClip, path: PathLike) -> Path:
     return Path(path)
 
 
+def numbered(path: Path, count: int) -> list[Path]:
+    """Where so many clips are written: one as `path`, several as path-1, path-2 ..."""
+    digits = len(str(count))
+    return (
+        [path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}") for i in range(1, count + 1)]
+        if count > 1
+        else [path]
+    )
+
+
 class Bytes:
     """Bytes, read from the front. ValueError where there are fewer than are asked for."""
 

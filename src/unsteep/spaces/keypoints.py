@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.protocols import DataSet
-from unsteep.poses import PoseClip, Skeleton, write_clip
+from unsteep.poses import PoseClip, Skeleton, numbered, write_clip
 from unsteep.spaces.sequences import Sequences
 from unsteep.spaces.standardized import moments
 
@@ -100,14 +100,10 @@ class Keypoints(Sequences):
     def write(self, samples: Sequence[Tensor], path: Path) -> list[Path]:
         """Writes samples as .pose or .npz: one as `path`, several as path-1, path-2 ... A .pose stands in a picture of
         512 pixels, as viewers expect it."""
-        many = len(samples) > 1
-        width = len(str(len(samples)))
-        written = []
-        for i, one in enumerate(samples, 1):
-            where = path.with_name(f"{path.stem}-{i:0{width}d}{path.suffix}") if many else path
-            clip = self.clip(one)
-            written.append(write_clip(clip.placed() if path.suffix.lower() == ".pose" else clip, where))
-        return written
+        clips = [self.clip(one) for one in samples]
+        if path.suffix.lower() == ".pose":
+            clips = [clip.placed() for clip in clips]
+        return [write_clip(clip, where) for clip, where in zip(clips, numbered(path, len(clips)), strict=True)]
 
     def play(self, samples: Sequence[Tensor], path: Path, captions: Sequence[str] | None = None) -> Path:
         """Writes samples side by side as an animation, or as a page that plays in a browser."""
