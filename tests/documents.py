@@ -83,6 +83,7 @@ LONG = (
     r"rate-distortion runs",
     r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further|tuned|cosine|fours)$",
 )
+CLIPS = ("signer", "poses")  # recipes whose loss asks for a head that predicts x0
 FEW_STEPS = 3  # of a solver, where a command says how many
 TAKES_STEPS = {"train", "train-classifier", "study", "ablate", "bench"}  # those that train, by --set or for a time
 
@@ -173,14 +174,14 @@ def _trained(verb: str, words: list[str]) -> list[str]:
     keys = list(SETTINGS)
     if "--start-from" in words:
         keys = keys[:3]
-    elif any(one in words for one in ("model.network=DiT", "vectors", "sequences", "signer", "poses")):
+    elif any(one in words for one in ("model.network=DiT", "vectors", "sequences", *CLIPS)):
         keys = [key for key in keys if key != "model.network.width" and not key.startswith("model.network.")]
         words = [*words, *(("--set", "model.network.depth=1") if "vectors" in words else ())]
     if any(one.startswith(("model.network=", "--config")) and one != "model.network=DiT" for one in words):
         keys = keys[:3]
     if any(one.startswith(("schedule=", "schedule.")) for one in words):
         keys = [key for key in keys if not key.startswith("schedule")]
-    if any(one.startswith("model.prediction=") for one in words):
+    if any(one.startswith("model.prediction=") for one in words) or set(CLIPS) & set(words[:1]):
         keys = [key for key in keys if key != "model.prediction"]
     return [*words, *_settings(keys), *_sizes(words)]
 
@@ -189,7 +190,7 @@ def _sizes(words: list[str]) -> list[str]:
     """Small pictures, and few examples where these are made."""
     sizes = ("data.size", "data.height", "data.width")
     sized = [("--set", f"{key}=16") for key in sizes if any(one.startswith(f"{key}=") for one in words)]
-    if {"signer", "poses"} & set(words[:1]):
+    if set(CLIPS) & set(words[:1]):
         sized = [("--set", "model.network.width=16"), ("--set", "model.network.depth=1")]
     if "signer" in words[:1]:
         sized.append(("--set", "data.count=20"))

@@ -89,12 +89,10 @@ def write_clip(clip: PoseClip, path: PathLike) -> Path:
 
 def numbered(path: Path, count: int) -> list[Path]:
     """Where so many clips are written: one as `path`, several as path-1, path-2 ..."""
+    if count == 1:
+        return [path]
     digits = len(str(count))
-    return (
-        [path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}") for i in range(1, count + 1)]
-        if count > 1
-        else [path]
-    )
+    return [path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}") for i in range(1, count + 1)]
 
 
 class Bytes:
