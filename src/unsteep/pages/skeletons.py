@@ -153,6 +153,7 @@ const canvases = [...document.querySelectorAll("canvas")], slider = document.get
 const last = Math.max(...told.clips.map(clip => clip.frames.length)) - 1, fps = told.clips[0].fps;
 let at = 0, playing = true, speed = 1, before = null;
 slider.max = last;
+for (const one of canvases) one.style.maxWidth = `${75 * told.width / told.height}vh`;  // all of it is seen
 function draw() {
   const now = Math.min(last, Math.floor(at));
   told.clips.forEach((clip, k) => {
