@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unsteep.data.signer import Signed, signed
+from unsteep.poses import write_clip
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -80,6 +83,7 @@ LONG = (
     r"rate-distortion runs",
     r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further|tuned|cosine|fours)$",
 )
+CLIPS = ("signer", "poses")  # recipes whose loss asks for a head that predicts x0
 FEW_STEPS = 3  # of a solver, where a command says how many
 TAKES_STEPS = {"train", "train-classifier", "study", "ablate", "bench"}  # those that train, by --set or for a time
 
@@ -170,22 +174,31 @@ def _trained(verb: str, words: list[str]) -> list[str]:
     keys = list(SETTINGS)
     if "--start-from" in words:
         keys = keys[:3]
-    elif any(one in words for one in ("model.network=DiT", "vectors", "sequences")):
+    elif any(one in words for one in ("model.network=DiT", "vectors", "sequences", *CLIPS)):
         keys = [key for key in keys if key != "model.network.width" and not key.startswith("model.network.")]
         words = [*words, *(("--set", "model.network.depth=1") if "vectors" in words else ())]
     if any(one.startswith(("model.network=", "--config")) and one != "model.network=DiT" for one in words):
         keys = keys[:3]
     if any(one.startswith(("schedule=", "schedule.")) for one in words):
         keys = [key for key in keys if not key.startswith("schedule")]
-    if any(one.startswith("model.prediction=") for one in words):
+    if any(one.startswith("model.prediction=") for one in words) or set(CLIPS) & set(words[:1]):
         keys = [key for key in keys if key != "model.prediction"]
+    return [*words, *_settings(keys), *_sizes(words)]
+
+
+def _sizes(words: list[str]) -> list[str]:
+    """Small pictures, and few examples where these are made."""
     sizes = ("data.size", "data.height", "data.width")
     sized = [("--set", f"{key}=16") for key in sizes if any(one.startswith(f"{key}=") for one in words)]
+    if set(CLIPS) & set(words[:1]):
+        sized = [("--set", "model.network.width=16"), ("--set", "model.network.depth=1")]
+    if "signer" in words[:1]:
+        sized.append(("--set", "data.count=20"))
     if "shapes" in words:
         sized = [("--set", "data.count=40"), ("--set", "data.test_count=20")]
     if not sized and {"folder", "upscale", "captions"} & set(words[:1]) and "--start-from" not in words:
         sized = [("--set", "data.size=16")]
-    return [*words, *_settings(keys), *(part for pair in sized for part in pair)]
+    return [part for pair in sized for part in pair]
 
 
 def _settings(keys: Iterable[str]) -> list[str]:
@@ -234,6 +247,11 @@ def furnish(folder: Path) -> None:
     idx_files(folder / "fashion", random)
     np.save(folder / "mine.npy", random.integers(0, 256, (24, 12, 20, 1), dtype=np.uint8))
     np.savez(folder / "mine.npz", images=random.integers(0, 256, (24, 12, 20, 1), dtype=np.uint8))
+    for text in ("HELLO fast left high", "HOUSE slow right low"):
+        name = text.partition(" ")[0].lower()
+        write_clip(signed(Signed.of(text), frames=8).placed(), folder / f"{name}.pose")
+        write_clip(signed(Signed.of(text), frames=8).placed(), folder / "clips" / f"{name}.pose")
+    (folder / "clips.csv").write_text("file,text\nhello.pose,HELLO\nhouse.pose,HOUSE\n")
     np.save(folder / "rows.npy", random.normal(size=(40, 2)).astype(np.float32))
 
 

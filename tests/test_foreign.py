@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,8 +23,9 @@ from safetensors.numpy import save
 
 import unsteep
 from command_line import made, unsteep_
-from unsteep.data import Array, Captions, Cifar, Folder, Idx, Timelines
+from unsteep.data import Array, Captions, Cifar, Folder, Idx, Poses, Timelines
 from unsteep.evaluation import page as evaluations
+from unsteep.poses import Part, PoseClip, Skeleton, write_clip
 from unsteep.storage.checkpoint import load_tensors
 from unsteep.storage.foreign import Unreadable, reading
 from unsteep.storage.manifest import write_manifest
@@ -112,6 +114,10 @@ def in_zip(files: dict[str, bytes]) -> bytes:
 
 BYTES = np.random.default_rng(0).integers(0, 256, (6, 9, 9), dtype=np.uint8)
 FRAMES = np.random.default_rng(0).standard_normal((4, 5, 2)).astype(np.float32)
+SKELETON = Skeleton(parts=(Part(name="arm", points=("a", "b", "c"), limbs=((0, 1, 2),)),), axes="xy")
+with tempfile.TemporaryDirectory() as _folder:
+    clip = PoseClip(FRAMES[:, :3], np.ones((4, 3), np.float32), 25.0, SKELETON)
+    POSE = write_clip(clip, Path(_folder) / "a.pose").read_bytes()
 PHOTOS = {f"{i}.png": picture(i) for i in range(3)}
 CIFAR = {"train.bin": bytes(3074 * 2), "test.bin": bytes(3074)}
 
@@ -134,6 +140,12 @@ READERS: dict[str, tuple[str, bytes, dict[str, bytes], Callable[[Path], Any]]] =
         saved(np.savez, x=FRAMES, lengths=np.full(4, 5)),
         {},
         lambda p: Timelines(path=str(p / "a.npz")).read(),
+    ),
+    "pose": (
+        "a.pose",
+        POSE,
+        {},
+        lambda p: Poses(path=str(p / "a.pose"), normalise=False).read(),
     ),
     "png": ("0.png", picture(), {f"{i}.png": picture(i) for i in range(1, 3)}, lambda p: Folder(path=str(p)).read()),
     "idx": (

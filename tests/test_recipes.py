@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from unsteep.data import Examples
+from unsteep.data import Examples, PoseExamples
 from unsteep.model import Description
 from unsteep.networks import MLPConfig, UNetConfig
 from unsteep.networks.sequence import SequenceConfig
 from unsteep.objectives import Bound, Hybrid
+from unsteep.poses import skeleton_of
 from unsteep.recipes import RECIPES
-from unsteep.spaces import Pixels, Sequences, Vectors
+from unsteep.spaces import Keypoints, Pixels, Sequences, Vectors
 from unsteep.storage import config
 from unsteep.training.conditioning import Conditioning
 from unsteep.training.run import Run, start
@@ -30,9 +31,12 @@ SHAPES = {  # of the data that each recipe is for
     "upscale": (3, 64, 64),
     "vectors": (5,),
     "sequences": (9, 4),
+    "signer": (9, 150),
+    "poses": (9, 150),
 }
-OF_THEIR_OWN = ("digits", "shapes")  # which need no --data
-CAPTIONED = ("shapes", "captions", "emoji")
+OF_THEIR_OWN = ("digits", "shapes", "signer")  # which need no --data
+CAPTIONED = ("shapes", "captions", "emoji", "signer")
+SEQUENCES = {"sequences": Sequences, "signer": Keypoints, "poses": Keypoints}
 
 
 def run_of(name: str) -> Run:
@@ -44,7 +48,12 @@ def data_of(name: str, labelled: bool = True) -> Examples:
     if len(shape) == 2:
         return Examples(torch.randn(shape), levels=None, source="made up")
     if len(shape) == 3:
-        return Examples(torch.randn(shape), levels=None, valid=torch.ones(6, 9, dtype=torch.bool), source="made up")
+        valid, captions = torch.ones(6, 9, dtype=torch.bool), ("HELLO", "NO") * 3 if name in CAPTIONED else ()
+        x = torch.randn(shape)
+        if name == "sequences":
+            return Examples(x, levels=None, valid=valid, source="made up")
+        of = {"skeleton": skeleton_of("skels-50"), "fps": 25.0, "captions": captions}
+        return PoseExamples(x, levels=None, valid=valid, source="made up", **of)  # type: ignore[arg-type]
     x = torch.zeros(shape, dtype=torch.uint8)
     if name in CAPTIONED:
         return Examples(x, source="made up", captions=("a red circle", "two blue squares") * 3)
@@ -76,8 +85,8 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
         assert (network.channels, network.size, network.labels) == (channels, size, len(names))
         assert set(network.attended) <= set(network.level_sizes)
     else:
-        assert isinstance(network, SequenceConfig if name == "sequences" else MLPConfig)
-        assert isinstance(description.space, Sequences if name == "sequences" else Vectors)
+        assert isinstance(network, SequenceConfig if name in SEQUENCES else MLPConfig)
+        assert type(description.space) is SEQUENCES.get(name, Vectors)
         assert network.features == SHAPES[name][-1]
     assert (description.hearing("prompt") is not None) == (name in CAPTIONED)
     assert config.loads(Description, config.dumps(description)) == description
@@ -97,6 +106,8 @@ def test_digits_take_no_data() -> None:
         RECIPES["digits"]("photos")
     with pytest.raises(ValueError, match=r"data: shapes are drawn; .*recipe captions"):
         RECIPES["shapes"]("photos")
+    with pytest.raises(ValueError, match=r"data: the signer is made by a formula; .*recipe poses"):
+        RECIPES["signer"]("clips")
 
 
 def test_text_that_the_data_or_the_network_do_not_have() -> None:

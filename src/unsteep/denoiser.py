@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.core.arguments import choice, floats, kind, shown
-from unsteep.core.condition import VALID, Condition
+from unsteep.core.condition import Condition
 from unsteep.core.estimate import PREDICTIONS, Estimate, Prediction
 from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, level_of, like
@@ -143,7 +143,7 @@ class Denoiser(nn.Module):
         if condition is not None:
             kind("condition", condition, Condition, "a Condition or none", "make one, as Condition(label=...)")
         scaled = x_t if self.input_scale == "none" else x_t / like(level.scale, x_t)
-        heard, others = self._label(level, x_t), dict(condition or {})
+        heard, others = self._label(level, x_t), {} if condition is None else dict(condition.heard)
         if nxt is not None:
             if not self.maps:
                 raise ValueError("nxt: this network does not hear where a step ends; train one with a map's objective")
@@ -152,7 +152,7 @@ class Denoiser(nn.Module):
             output = self.network(scaled, heard, **others)
         output = output.to(x_t.dtype)  # which may be in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)
-        valid = None if condition is None else condition.get(VALID)
+        valid = None if condition is None else condition.known
         if self.prediction == "mean":
             a, b = posterior_weights(level, self.previous(level))
             estimate = Estimate("x0", (value - like(b, x_t) * x_t) / like(a, x_t), x_t, level, valid=valid)

@@ -10,6 +10,7 @@ EXAMPLES = {
     "distill": "unsteep distill runs/fashion --steps 4 --data DIR",
     "train-classifier": "unsteep train-classifier runs/fashion --data DIR",
     "sample": "unsteep sample runs/demo -n 64 --label all --guidance 2 --out samples.png",
+    "view": "unsteep view clip.pose --out clip.gif",
     "fill": "unsteep fill runs/photos photo.jpg --mask mask.png -n 4",
     "redraw": "unsteep redraw runs/photos photo.jpg --strength 0.6",
     "interpolate": "unsteep interpolate runs/photos a.png b.png --frames 9",
@@ -37,7 +38,9 @@ RECIPES = {
     "emoji": "the emoji of a font, by their names",
     "upscale": "small pictures made larger",
     "vectors": "rows of numbers",
-    "sequences": "series of different lengths, as motion",
+    "sequences": "series of different lengths",
+    "signer": "a synthetic signer, by words; nothing to download",
+    "poses": "your own .pose files: hands, faces and bodies that move",
 }
 
 

@@ -11,6 +11,8 @@ from cyclopts import Parameter
 from unsteep.cli.common import Precision
 from unsteep.cli.terminal import say
 
+FILMED = 16  # samples of an animation, at most
+
 if TYPE_CHECKING:
     import torch
 
@@ -116,9 +118,10 @@ def sample(
         Samples that go through the network together.
     out
         One picture (.png, .jpg, .webp), an array (.npz), or a folder of pictures; default samples.png. On one picture
-        samples of several classes or prompts stand beside these.
+        samples of several classes or prompts stand beside these. Of clips of a skeleton also .pose, several numbered.
     movie
-        The way from noise to the first samples, as an animation (.gif, .webp or .png).
+        The way from noise to the first samples, as an animation (.gif, .webp or .png). Of clips of a skeleton the first
+        clips themselves, also as a page that plays (.html).
     force
         Write into a folder that is not empty, or over a file that unsteep did not write.
     trust
@@ -156,6 +159,8 @@ def sample(
     start, stored = (None, None) if latents is None else read_latents(latents, model)
     given = None if picture is None else read_given(picture, model)
     n = _usual(start, given) if n is None else n
+    if out is not None and out.suffix == ".pose":
+        _check_clips(out, n, force)
     run_in(model, precision, max(1, min(n, batch)))
     if start is not None and n > len(start):
         raise ValueError(f"-n {n}: {latents} holds {len(start)} latents; ask for as many or fewer")
@@ -193,9 +198,14 @@ def sample(
             write_samples(model, out, parts, of, names, None if given is None else given[:n])
         say(f"{many(n, 'sample')} in {out}, {calls.rows / n:.4g} network calls each")
     if movie is not None:
+        few = of.select(slice(0, min(n, FILMED)))
+        if movie.suffix.lower() in played(model.space):
+            names = names_of(few, classes, asks["prompt"], by_class=asked is not None or not model.names)
+            model.space.play(model.drawn(few, batch_size=batch), movie, names)  # type: ignore[attr-defined]
+            say(f"{many(few.n, 'clip')} in {movie}")
+            return
         from unsteep.training.report import film
 
-        few = of.select(slice(0, min(n, 16)))
         film(model, few, movie)
         say(f"the way of {many(few.n, 'sample')} in {movie}")
 
@@ -212,15 +222,30 @@ def _check_paths(out: Path | None, movie: Path | None, force: bool, reads: list[
         raise ValueError(f"{out} is a folder with files in it; choose another --out, or add to it with --force")
     if out is not None and not out.suffix and out.is_file():
         raise ValueError(f"{out} is a file; --out without a suffix names a folder, so choose another")
-    if out is not None and out.suffix not in ("", ".npz"):
+    if out is not None and out.suffix not in ("", ".npz", ".pose"):
         by_suffix(out, pictures.FORMATS, "a picture")
-    if out is not None and out.suffix:
+    if out is not None and out.suffix and out.suffix != ".pose":
         check_file(out, force=force, reads=reads)
     if movie is not None:
-        by_suffix(movie, animation.FORMATS, "an animation")
+        by_suffix(movie, {**animation.FORMATS, ".html": "HTML"}, "an animation")
         check_file(movie, force=force, name="movie", reads=reads)
         if out is not None and out.resolve() == movie.resolve():
             raise ValueError(f"--movie {movie}: --out is written there; choose another name for one of them")
+
+
+def _check_clips(out: Path, n: int, force: bool) -> None:
+    """Refuses at once clips that could not be written after all the sampling."""
+    from unsteep.pages.ours import check_file
+    from unsteep.poses import numbered
+
+    for one in numbered(out, n):
+        check_file(one, force=force)
+
+
+def played(space: Any) -> tuple[str, ...]:
+    """Suffixes of what samples that move by themselves are shown as; () where they do not."""
+    found: tuple[str, ...] = getattr(space, "films", ())
+    return found
 
 
 def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
@@ -228,8 +253,14 @@ def _check_pictures(model: Model, out: Path | None, movie: Path | None) -> None:
     import torch
 
     space = model.space
+    if out is not None and out.suffix == ".pose" and ".pose" not in getattr(space, "suffixes", ()):
+        raise ValueError(f"{out}: a .pose file holds clips of a skeleton, and these samples are {space.describe()}")
+    if movie is not None and movie.suffix.lower() == ".html" and ".html" not in played(space):
+        raise ValueError(
+            f"{movie}: a page plays clips of a skeleton, and these samples are {space.describe()}; take .gif"
+        )
     lacking = space.tiles(space.decode(torch.zeros(1, *space.shape))) is None
-    drawn = movie or (out if out is not None and out.suffix != ".npz" else None)
+    drawn = movie or (out if out is not None and out.suffix not in (".npz", ".pose") else None)
     if drawn is not None and lacking:
         raise ValueError(
             f"{drawn}: these samples are {space.describe()}, not pictures; write them with --out to a .npz"

@@ -54,6 +54,8 @@ def write_samples(
             arrays.write_parts(out, (part.numpy() for part in chain([first], parts)), of.n, numbers)
         else:  # sequences, padded to the longest
             arrays.write_samples(out, [one.numpy() for part in chain([first], parts) for one in part], numbers)
+    elif out.suffix == ".pose":
+        model.space.write([one for part in parts for one in part], out)  # type: ignore[attr-defined]
     elif out.suffix:
         from unsteep.pages import pictures
 

@@ -191,6 +191,14 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:  # noqa: PLR0911
     return kind(name, value, str, "a text") if hint is str else value
 
 
+def check_weight(name: str, weight: Any, shape: tuple[int, ...]) -> None:
+    """ValueError for what does not say how much each number counts: finite floats of `shape`, from 0."""
+    if not isinstance(weight, Tensor) or not weight.is_floating_point() or tuple(weight.shape) != tuple(shape):
+        raise ValueError(f"{name}: expected floats {tuple(shape)}, one for each number, got {shown(weight)}; give such")
+    if not bool(((weight >= 0) & weight.isfinite()).all()):
+        raise ValueError(f"{name}: expected finite numbers of at least 0, got others; 0 is one that is missing")
+
+
 def check_valid(name: str, valid: Any, shape: tuple[int, ...]) -> None:
     """ValueError for what does not say which frames are real: bool of `shape` (n, frames), in each row those that are
     first, one at least, and then those that pad it."""

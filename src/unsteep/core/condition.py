@@ -10,7 +10,9 @@ must also know "no condition". What that is for a name, its kind says by `nulls`
     (b, n) or (b, n, width)         a sequence: hidden by its mask, `<name>_valid` (b, n), all False; it stays itself
     (b, c, h, w)                    a picture: zeros, at the log-SNR `<name>_logsnr` (b,) of -inf, pure noise
 
-`valid` (b, frames), bool, says which frames of x exist. It is no condition, and dropping never touches it.
+`valid` (b, frames), bool, says which frames of x exist, and `weight` (b, frames, features), from 0, how much each
+number of x counts, 0 being one that is missing. They are no conditions, and dropping never touches them; a network
+hears the first and not the second, which there is only of data.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.arguments import kind, shown
 from unsteep.core.level import on_device
 
 NULL_LABEL = -1
-VALID = "valid"
+VALID, WEIGHT = "valid", "weight"
 MASK, LOGSNR = "_valid", "_logsnr"
 
 
@@ -85,6 +88,16 @@ class Condition(Mapping[str, Tensor]):
         """What "no condition" is for a name, where its form does not say it."""
         return self._nulls
 
+    @property
+    def known(self) -> Tensor | None:
+        """Which numbers of x are known: bool (b, frames), finer where some are missing; None where all are."""
+        return masked.known(self.get(VALID), self.get(WEIGHT))
+
+    @property
+    def heard(self) -> dict[str, Tensor]:
+        """What a network is called with."""
+        return {name: one for name, one in self.items() if name != WEIGHT}
+
     def select(self, index: slice | Tensor) -> Condition:
         """That of some rows."""
         return self._with({name: one[index] for name, one in self.items()})
@@ -114,7 +127,7 @@ class Condition(Mapping[str, Tensor]):
         """With what a sequence or a picture alone takes for granted: that all of it counts, that it is clean."""
         whole = dict(self)
         for name, one in self.items():
-            if name in self._nulls or name == VALID or name.endswith((MASK, LOGSNR)):
+            if name in self._nulls or name in (VALID, WEIGHT) or name.endswith((MASK, LOGSNR)):
                 continue
             if one.ndim in (2, 3) and name + MASK not in whole:
                 whole[name + MASK] = torch.ones(one.shape[:2], dtype=torch.bool, device=one.device)
@@ -123,7 +136,7 @@ class Condition(Mapping[str, Tensor]):
         return whole
 
     def _nulled(self, name: str, one: Tensor, rows: Tensor, whole: Mapping[str, Tensor]) -> Tensor:
-        if name == VALID:
+        if name in (VALID, WEIGHT):
             return one
         if name in self._nulls:
             null = self._nulls[name].to(one)

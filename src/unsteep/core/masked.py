@@ -2,6 +2,8 @@
 
 x (b, ...) holds b examples. Where they are sequences (b, frames, ...), `valid` (b, frames), bool, says which frames are
 real; None: all of x is. What stands elsewhere, be it infinite, changes nothing here, and no gradient comes from it.
+`valid` may be finer than frames, of any first dimensions of x, as (b, frames, features) where single numbers are
+missing. A `weight` of the shape of x, from 0, says how much each number counts.
 Every result is (b,), on the device of x and in its dtype unless it says otherwise.
 """
 
@@ -35,8 +37,19 @@ def sum(x: Tensor, valid: Tensor | None = None) -> Tensor:  # as torch names it
     return kept(x, valid).flatten(1).sum(1)
 
 
-def mean(x: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The mean of each example's entries."""
+def known(valid: Tensor | None, weight: Tensor | None) -> Tensor | None:
+    """Which entries are real and count for anything: as fine as `weight` where there is one, else `valid`."""
+    if weight is None:
+        return valid
+    return weight > 0 if valid is None else (weight > 0) & mask(weight, valid)
+
+
+def mean(x: Tensor, valid: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+    """The mean of each example's entries, weighted where there is a weight: 0 where nothing counts."""
+    if weight is not None:
+        valid = known(valid, weight)
+        counts = kept(weight.to(x), valid)
+        return sum(kept(x, valid) * counts) / sum(counts).clamp(min=torch.finfo(x.dtype).tiny)
     return x.flatten(1).mean(1) if valid is None else sum(x, valid) / count(x, valid)
 
 

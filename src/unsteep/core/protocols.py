@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtim
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
+
 if TYPE_CHECKING:
     from unsteep.core.noise import Draw
 
@@ -27,9 +29,10 @@ Split = Literal["train", "test", "all"]
 class Rows:
     """Examples as their source has them, raw: `x` (b, ...), and what there is beside, None where there is nothing.
 
-    `valid` bool (b, frames): which frames of a sequence are real. `label` (b,) int64, an index into the data's names.
-    `caption`: a text each. `beside` (b, ...): something aligned with x, as a mask or a skeleton. `index` (b,) int64:
-    their positions in the data.
+    `valid` bool (b, frames): which frames of a sequence are real. `weight` float (b, frames, features), from 0: how
+    much each of its numbers counts in what is learned and measured, 0 for one that is missing. `label` (b,) int64, an
+    index into the data's names. `caption`: a text each. `beside` (b, ...): something aligned with x, as a mask or a
+    skeleton. `index` (b,) int64: their positions in the data.
     """
 
     x: Tensor
@@ -38,6 +41,12 @@ class Rows:
     caption: tuple[str, ...] | None = None
     beside: Tensor | None = None
     index: Tensor | None = None
+    weight: Tensor | None = None
+
+    @property
+    def known(self) -> Tensor | None:
+        """Which numbers of x are known: bool (b, frames), or finer where some are missing; None where all are."""
+        return masked.known(self.valid, self.weight)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -92,7 +101,8 @@ class Space(Protocol):
         ...
 
     def encode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Raw rows (b, ...) to the model's units, float32 (b, *shape), on the device of x."""
+        """Raw rows (b, ...) to the model's units, float32 (b, *shape), on the device of x. `valid`: bool, of the first
+        axes of x; what it leaves out changes nothing."""
         ...
 
     def decode(self, x: Tensor, valid: Tensor | None = None) -> Any:

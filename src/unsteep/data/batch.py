@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import floats, integers, kind
-from unsteep.core.condition import Condition
+from unsteep.core.condition import WEIGHT, Condition
 from unsteep.core.noise import permutation
 
 
@@ -33,6 +33,11 @@ class Batch:
             raise ValueError(f"index: expected one for each of {len(self.x)} examples, got {len(self.index)}")
         if self.condition and self.condition.count != len(self.x):
             raise ValueError(f"condition: expected {len(self.x)} rows, one each, got {self.condition.count}")
+
+    @property
+    def weight(self) -> Tensor | None:
+        """How much each number of x counts, (b, frames, features); None: all alike."""
+        return None if self.condition is None else self.condition.get(WEIGHT)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

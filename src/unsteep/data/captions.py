@@ -9,13 +9,10 @@ may stand for "file", and "text" for "caption", in capitals, too; a CSV may have
 several captions for one picture, the first is taken, and what is left is counted.
 """
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -28,12 +25,12 @@ from unsteep.data.pictures import Crop
 from unsteep.data.places import TABLES, Places, places, together
 from unsteep.data.searching import settled
 from unsteep.data.stored import StoredPictures
+from unsteep.data.tables import lowered, table_rows, tidy
 from unsteep.storage.foreign import why
 
 BESIDE = (".txt", ".json")
 FILE_KEYS = ("file", "file_name", "image")
 TEXT_KEYS = ("caption", "text")
-MORE = "\0more"  # under which fields without a header come
 LAYOUTS = 'a.png with a.txt, a CSV or TSV with the columns "file" and "caption", or JSON lines with these keys'
 
 
@@ -141,15 +138,10 @@ def _beside(there: Places) -> tuple[dict[int, str], Bad, Bad, int]:
 def _words(text: str, suffix: str) -> list[str]:
     """The captions in what lies beside a picture."""
     if suffix == ".txt":
-        return [line for line in map(_tidy, text.splitlines()) if line]
-    row = _lowered(json.loads(text))
+        return [line for line in map(tidy, text.splitlines()) if line]
+    row = lowered(json.loads(text))
     found = [row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)]
-    return [words for words in map(_tidy, found[:1]) if words]
-
-
-def _lowered(row: object) -> dict[str, Any]:
-    """An object of JSON by its keys in small letters; empty for anything else."""
-    return {str(key).strip().lower(): value for key, value in row.items()} if isinstance(row, dict) else {}
+    return [words for words in map(tidy, found[:1]) if words]
 
 
 def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad, int]:
@@ -160,10 +152,7 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad, int
     more = 0
     called = f"{there.where}/{name}"
     try:
-        lines = io.StringIO(there.read(name).decode("utf-8-sig"), newline="")
-        suffix = Path(name).suffix.lower()
-        rows = _jsonl(lines) if suffix == ".jsonl" else _csv(lines, suffix)
-        for number, row in rows:
+        for number, row in table_rows(there.read(name), Path(name).suffix.lower()):
             file, caption = (
                 next((row[key] for key in keys if isinstance(row.get(key), str)), None)
                 for keys in (FILE_KEYS, TEXT_KEYS)
@@ -171,7 +160,7 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad, int
             if file is None or caption is None:
                 raise ValueError(f'line {number} lacks "file" or "caption" as text; it has {", ".join(row)}')
             plain = PurePosixPath(file.strip().replace("\\", "/")).as_posix()
-            if words := _tidy(caption):
+            if words := tidy(caption):
                 more += plain in captions
                 captions.setdefault(plain, words)
             else:
@@ -189,40 +178,6 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad, int
             more += at in found
             found.setdefault(at, words)
     return found, [(file, why) for file, why in empty.items() if file not in captions], lone, more
-
-
-def _csv(lines: io.StringIO, suffix: str) -> Iterator[tuple[int, dict]]:
-    """(line, row) of each row of a CSV or TSV with a header, whose names are taken in small letters."""
-    header = lines.readline()
-    lines.seek(0)
-    between = "\t" if suffix == ".tsv" else ";" if ";" in header and "," not in header else ","
-    reader = csv.DictReader(lines, restval="", restkey=MORE, delimiter=between, strict=True)
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    for row in reader:
-        if more := row.get(MORE):
-            raise ValueError(
-                f"line {reader.line_num} has {len(row) - 1 + len(more)} fields, its header {len(row) - 1}; put a text "
-                'with commas in quotes, "like, this"'
-            )
-        yield reader.line_num, row
-
-
-def _jsonl(lines: Iterable[str]) -> Iterator[tuple[int, dict]]:
-    """(line, object) of each line that is not empty."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"line {number} is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} is not an object")
-        yield number, _lowered(row)
-
-
-def _tidy(caption: str) -> str:
-    return " ".join(caption.split())
 
 
 def _why(error: Exception) -> str:

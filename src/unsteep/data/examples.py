@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unsteep.core.arguments import check_valid, integers, kind, number, shown, whole
+from unsteep.core import masked
+from unsteep.core.arguments import check_valid, check_weight, integers, kind, number, shown, whole
 from unsteep.core.protocols import Rows
 from unsteep.data.choosing import shorten
 
@@ -27,7 +28,8 @@ class Examples:
     """A `DataSet` in memory.
 
     x: pictures (n, c, h, w) of uint8, uint16 or float32; vectors float32 (n, d); sequences float32 (n, frames,
-    features), of which `valid` bool (n, frames) says which frames are real.
+    features), of which `valid` bool (n, frames) says which frames are real, and `weight` float32 (n, frames, features)
+    how much each number counts, 0 for one that is missing; None: all alike.
     labels: int64 (n,), each an index into `names`; None without classes.
     names: the classes' names, () without classes.
     files: names relative to the folder read, () for other sources.
@@ -49,10 +51,11 @@ class Examples:
     aligned: Tensor | None = None
     valid: Tensor | None = None
     range: tuple[float, float] = (0.0, 1.0)
+    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_kinds()
-        for name in ("labels", "aligned", "valid"):
+        for name in ("labels", "aligned", "valid", "weight"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Tensor) or not value.ndim):
                 raise ValueError(f"{name}: expected a tensor, got {shown(value)}; convert it")
@@ -90,8 +93,7 @@ class Examples:
         if not low <= high:
             raise ValueError(f"range: expected low <= high, got {low} and {high}; give them in this order")
         kind("source", self.source, str, "a text")
-        if isinstance(self.valid, Tensor):
-            check_valid("valid", self.valid, tuple(self.x.shape[:2]))
+        self._check_masks()
         if self.x.ndim == 4 and self.x.is_floating_point():
             if self.levels is not None:
                 raise ValueError(
@@ -106,6 +108,12 @@ class Examples:
         if self.labels is not None:
             integers("labels", kind("labels", self.labels, Tensor, "a tensor int64 (n,)", "convert it"))
 
+    def _check_masks(self) -> None:
+        """ValueError for masks and weights of other shapes."""
+        for name, check, axes in (("valid", check_valid, 2), ("weight", check_weight, self.x.ndim)):
+            if isinstance(getattr(self, name), Tensor):
+                check(name, getattr(self, name), tuple(self.x.shape[:axes]))
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -119,7 +127,13 @@ class Examples:
             caption=tuple(self.captions[i] for i in index.tolist()) if self.captions else None,
             beside=None if self.aligned is None else self.aligned[index],
             index=index,
+            weight=None if self.weight is None else self.weight[index],
         )
+
+    @property
+    def known(self) -> Tensor | None:
+        """Which numbers of x are known: bool (n, frames), or finer where some are missing; None where all are."""
+        return masked.known(self.valid, self.weight)
 
     def select(self, index: Tensor | slice | Sequence[int]) -> "Examples":
         """The examples at `index` (positions, a mask or a slice), in that order; the classes stay as they are."""
@@ -132,17 +146,18 @@ class Examples:
             captions=tuple(self.captions[row] for row in rows) if self.captions else (),
             aligned=None if self.aligned is None else self.aligned[index],
             valid=None if self.valid is None else self.valid[index],
+            weight=None if self.weight is None else self.weight[index],
         )
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 (64 hex digits) of the examples, labels, class names, captions, aligned pictures and masks."""
-        return digest_of(self, str(self.x.dtype), [self.x], *([one] for one in (self.aligned, self.valid)))
+        return digest_of(self, str(self.x.dtype), [self.x], *([one] for one in (self.aligned, self.valid, self.weight)))
 
     def summary(self) -> list[tuple[str, str]]:
         """Rows (name, text) to print before training: what was read, how much, of what kind."""
         wide = self.x.to(torch.int32) if self.x.dtype == torch.uint16 else self.x
-        real = wide if self.valid is None else wide[self.valid]  # what pads a sequence has no part in it
+        real = wide if self.known is None else wide[self.known]  # what pads a sequence has no part in it
         return summary_of(self, real.min().item(), real.max().item(), self.valid)
 
 

@@ -221,6 +221,7 @@ class Items:
                 label=None if label is None else numbered(label, "label"),
                 caption=None if given.get("caption") is None else (str(given["caption"]),),
                 beside=None if given.get("beside") is None else torch.as_tensor(given["beside"])[None],
+                weight=None if given.get("weight") is None else torch.as_tensor(given["weight"])[None].float(),
             )
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"data: item {i} is no example: {error}") from None

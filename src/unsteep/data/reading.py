@@ -55,6 +55,7 @@ def in_memory(data: DataSet, index: Tensor | None = None) -> Examples:
         aligned=rows.beside,
         valid=rows.valid,
         range=getattr(data, "range", (0.0, 1.0)),
+        weight=rows.weight,
     )
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from unsteep.core.open import Components
 from unsteep.distill.progressive import Progressive
-from unsteep.objectives import Bound, Hybrid, Objective, Shortcut, Simple
+from unsteep.objectives import Bound, Hybrid, Motion, Objective, Shortcut, Simple
 
-AnyObjective = Annotated[Objective, Components(Simple, Bound, Hybrid, Shortcut, Progressive)]
+AnyObjective = Annotated[Objective, Components(Simple, Bound, Hybrid, Motion, Shortcut, Progressive)]
 
 __all__ = ["AnyObjective", "Progressive"]

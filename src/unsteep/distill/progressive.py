@@ -90,7 +90,7 @@ class Progressive:
                 x = second_order(denoise, x, start, end, schedule) if turn == 0 else moved(denoise, x, start, end)
             x0 = mean_x0(x_t, x, now, nxt)
         told = module(x_t, now, batch.condition, nxt)
-        error = weighed(unwrapped(module), told, told.replace_x0(x0).as_(told.kind).detach(), self.weight)
+        error = weighed(unwrapped(module), told, told.replace_x0(x0).as_(told.kind).detach(), self.weight, batch.weight)
         return Loss(error, t, {f"of {steps} steps": error})
 
     def _guided(self, teacher: Denoiser, condition: Condition | None, turn: int) -> Denoise:

@@ -116,7 +116,7 @@ def _check_range(model: Model, data: Examples) -> None:
     """Data of another scale: a range less than half or more than twice as wide as that of the training data."""
     if "range" not in model.statistics:
         return
-    x = data.x if data.valid is None else data.x[data.valid]
+    x = data.x if data.known is None else data.x[data.known]
     x = x.to(torch.int32) if x.dtype == torch.uint16 else x
     (low, high), (least, most) = model.statistics["range"].tolist(), (float(x.min()), float(x.max()))
     if not 0.5 * (high - low) <= most - least <= 2 * (high - low):

@@ -267,7 +267,7 @@ def _flow(model: Model, examples: Examples, condition: Condition | None, seed: i
     for start in range(0, len(examples), batch_size):
         rows = slice(start, start + batch_size)
         part = examples.select(rows)
-        x = space.encode(part.x, part.valid).to(model.device)
+        x = space.encode(part.x, part.known).to(model.device)
         noise, volume = NoiseSource(range(seed + start, seed + start + len(x)), _FLOW_STREAM), 0.0
         if space.levels is not None:
             x, volume = dequantize(x, space.levels, noise)
@@ -275,7 +275,7 @@ def _flow(model: Model, examples: Examples, condition: Condition | None, seed: i
         denoise = model.denoise(heard, clip=False)  # clipping would put kinks in the flow
         answer = flow_log_prob(denoise, x, model.denoiser.schedule, divergence="hutchinson", noise=noise)
         done.append(-answer.log_prob.cpu() - volume * x[0].numel())
-    return torch.cat(done) + torch.as_tensor(space.log_volume(examples.valid), dtype=torch.float64)
+    return torch.cat(done) + torch.as_tensor(space.log_volume(examples.known), dtype=torch.float64)
 
 
 def _by_time(values: Tensor, columns: int) -> Tensor:

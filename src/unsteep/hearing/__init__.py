@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import Tensor
 
-from unsteep.core.condition import VALID, Condition
+from unsteep.core.condition import VALID, WEIGHT, Condition
 from unsteep.core.open import Components, listed
 from unsteep.core.protocols import Hears, Rows
 from unsteep.hearing.label import Label
@@ -68,7 +68,7 @@ def _together(hears: Sequence[Hears], parts: Sequence[Mapping[str, Tensor]]) -> 
         if twice := tensors.keys() & part.keys():
             raise ValueError(f"{one.name}: two conditions make {min(twice)}; leave one of them out")
         tensors |= part
-    nulls = {name: null for one in hears for name, null in one.null(1).items() if name != VALID}
+    nulls = {name: null for one in hears for name, null in one.null(1).items() if name not in (VALID, WEIGHT)}
     return Condition(tensors, nulls=nulls) if tensors else None
 
 

@@ -1,7 +1,7 @@
 """How long a sequence is: `sample(..., length=60)`; what is drawn is cut to it.
 
 A network sees `valid` bool (b, frames), which frames are real. That is no condition that could be hidden: padding stays
-padding, guided or not.
+padding, guided or not. Beside it goes the `weight` of the numbers of examples, where these have one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import shown
-from unsteep.core.condition import VALID
+from unsteep.core.condition import VALID, WEIGHT
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import DataSet, Rows
 from unsteep.data.reading import batches
@@ -50,11 +50,9 @@ class Length:
         return replace(self, counts=tuple(torch.bincount(lengths).tolist()), frames=frames)
 
     def of(self, rows: Rows, draw: Draw | None = None) -> dict[str, Tensor]:
-        """The masks of examples."""
-        if rows.valid is None:
-            return self._valid(_lengths(rows))
-        missing = max(0, self.frames - rows.valid.shape[1])
-        return {VALID: torch.cat([rows.valid, rows.valid.new_zeros(len(rows), missing)], 1)}
+        """The masks of examples, and how much their numbers count."""
+        found = self._valid(_lengths(rows)) if rows.valid is None else {VALID: self._padded(rows.valid)}
+        return found if rows.weight is None else {**found, WEIGHT: self._padded(rows.weight)}
 
     def asked(self, value: Any, n: int, seeds: Sequence[int]) -> dict[str, Tensor]:
         """`value`: one length for all, one for each, or None to draw them as the data have them."""
@@ -95,6 +93,10 @@ class Length:
         if not 1 <= length <= self.most:
             raise ValueError(f"length: expected a whole number from 1 to {self.most} frames, got {value!r}")
         return length
+
+    def _padded(self, of: Tensor) -> Tensor:
+        missing = max(0, self.frames - of.shape[1])
+        return torch.cat([of, of.new_zeros(len(of), missing, *of.shape[2:])], 1)
 
     def _valid(self, lengths: Tensor) -> dict[str, Tensor]:
         return {VALID: torch.arange(self.frames) < lengths[:, None]}

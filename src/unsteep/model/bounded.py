@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import MOST_SAMPLES, choice, flag, whole
-from unsteep.core.condition import VALID, Condition
+from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel, check_cleaner, level_of
 from unsteep.core.noise import NoiseSource
 from unsteep.core.protocols import Space
@@ -91,6 +91,6 @@ def bounded(
                 advance()
             done.append(BoundTerms.of_draws(parts))
     terms_of_all = BoundTerms.of_examples(done)
-    valid = None if condition is None else condition.get(VALID)
+    valid = None if condition is None else condition.known
     volume = torch.as_tensor(model.space.log_volume(valid), dtype=torch.float64).to(terms_of_all.decoder.device)
     return replace(terms_of_all, decoder=terms_of_all.decoder + volume)  # of numbers in the data's own units

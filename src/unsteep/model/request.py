@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, check_valid, flag, floats, number, shown, whole
-from unsteep.core.condition import LOGSNR, MASK, VALID, Condition
+from unsteep.core.condition import LOGSNR, MASK, VALID, WEIGHT, Condition
 from unsteep.core.level import NoiseLevel, on_device
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing import Label, asked
@@ -237,14 +237,14 @@ def check_condition(model: Sampled, given: Condition) -> None:
     nulls = [one.null(1) for one in model.description.hears]
     known = {name for null in nulls for name in null} | {one.name for one in model.description.hears}
     for name in given:
-        if all(nulls) and name not in known and name != VALID and not name.endswith((MASK, LOGSNR)):
+        if all(nulls) and name not in known and name not in (VALID, WEIGHT) and not name.endswith((MASK, LOGSNR)):
             raise ValueError(
                 f"condition: this model hears {', '.join(sorted(known)) or 'nothing'}, got {name}; leave it out"
             )
     for null in nulls:
         for name, none in null.items():
             value = given.get(name)
-            if value is not None and name != VALID and value.ndim != none.ndim:
+            if value is not None and name not in (VALID, WEIGHT) and value.ndim != none.ndim:
                 raise ValueError(
                     f"condition: expected {name} of {none.ndim} axes, (n, ...) as its null {tuple(none.shape)}, got "
                     f"{shown(value)}; reshape it"

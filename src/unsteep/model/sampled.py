@@ -273,9 +273,9 @@ class Sampled(Placed):
 
     def encoded(self, examples: Tensor, condition: Condition | None = None) -> Tensor:
         """Examples in the model's units, on its device; `condition` says which frames of sequences are real."""
-        valid = None if condition is None else condition.get(VALID)
+        known = None if condition is None else condition.known
         self.space.check(examples)
-        return self.space.encode(examples, None if valid is None else valid.cpu()).to(self.device)
+        return self.space.encode(examples, None if known is None else known.cpu()).to(self.device)
 
     def reverse_variance(self, name: ReverseVariance | None = None) -> Variance:
         """The variance of reverse steps by name; default "learned" where the model has it, else "beta"."""

@@ -8,10 +8,13 @@ Every network is a `torch.nn.Module` built from its config (`UNetConfig(...).bui
     noise_label  (b,) float: how noisy x is; step - 1 (0 .. 999) for a chain of 1000, fractions allowed
     label        (b,) int64 class indices; -1 means "no label", the learned null; None means -1 for everybody
 
-and, where x is a picture (the U-Net and the diffusion transformer) and the config asks for it,
+and, where x is a picture (the U-Net and the diffusion transformer) or a sequence and the config asks for it,
 
     text            ids int64 (b, length) for an encoder inside the network, or tokens (b, length, width)
     text_valid      bool (b, length); a row without True is "no text", the learned null, and so is None for text
+
+for pictures alone
+
     picture         (b, c', h', w') aligned with x; None means "no picture": zeros, at log-SNR -inf
     picture_logsnr  (b,) float: the noise level the picture was augmented with; None means a clean one, +inf
 

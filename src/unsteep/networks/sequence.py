@@ -1,7 +1,8 @@
 """A small transformer for sequences (b, frames, features), in which padding counts for nothing.
 
 Each frame becomes a token through one linear layer, plus sines and cosines of its place. One more token stands before
-them, the sum of the embeddings of noise label and class. Then `depth` blocks, each of them
+them, the sum of the embeddings of noise label and class, and, where text is heard, one for each of its tokens (see
+`cross_attention`), which all others look at. Then `depth` blocks, each of them
 
     h = h + attention(norm(h)),    h = h + mlp(norm(h))        (Vaswani et al. 2017; norm first as in Xiong et al. 2020)
 
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from unsteep.core.arguments import checked
 from unsteep.core.protocols import Hears, Space
 from unsteep.networks.checks import check_at_least, check_depth, check_filled, check_width
+from unsteep.networks.cross_attention import AnyText, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
-from unsteep.networks.fitting import axes_of, check_heard, labels_of
+from unsteep.networks.fitting import axes_of, check_heard, labels_of, text_of
 from unsteep.networks.initialization import initialized
 
 
@@ -43,6 +45,8 @@ class SequenceConfig:
     """Number of blocks."""
     heads: int = 4
     """Heads of attention."""
+    text: AnyText | None = None
+    """The text encoder; none: filled where text is heard."""
     dropout: float = 0.0
     """Share of features dropped in each branch while training."""
     nxt: bool = False
@@ -62,8 +66,9 @@ class SequenceConfig:
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For sequences (frames, features) of any length, and their classes."""
         _, features = axes_of(space, 2, "a transformer for sequences takes (frames, features)")
-        check_heard(heard, ("label", "length", "nxt"), "a transformer for sequences")
-        return replace(self, features=features, outputs=outputs, labels=labels_of(heard), nxt="nxt" in heard)
+        check_heard(heard, ("label", "prompt", "length", "nxt"), "a transformer for sequences")
+        sizes = {"features": features, "outputs": outputs, "labels": labels_of(heard)}
+        return replace(self, **sizes, text=text_of(self.text, heard), nxt="nxt" in heard)
 
     def build(self) -> SequenceTransformer:
         """The untrained network; ValueError if `features` is still to be filled from the data."""
@@ -92,14 +97,15 @@ class SequenceBlock(nn.Module):
 
 
 class SequenceTransformer(ConditionedNetwork):
-    """The network of a SequenceConfig: x (b, frames, features), noise_label (b,), label (b,), valid bool (b, frames)
-    -> (b, outputs * frames, features)."""
+    """The network of a SequenceConfig: x (b, frames, features), noise_label (b,), label (b,), text as `TextInput` takes
+    it, valid bool (b, frames) -> (b, outputs * frames, features)."""
 
     def __init__(self, config: SequenceConfig) -> None:
         width = config.width
-        super().__init__(width=width, features=width, labels=config.labels, nxt=config.nxt)
+        super().__init__(width=width, features=width, labels=config.labels, text=config.text, nxt=config.nxt)
         self.config = config
         self.enter = initialized(nn.Linear(config.features, width))
+        self.read = None if self.text is None else initialized(nn.Linear(self.text.width, width))
         self.blocks = nn.ModuleList(SequenceBlock(width, config.heads, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.leave = initialized(nn.Linear(width, config.outputs * config.features), gain=0.0)
@@ -110,24 +116,37 @@ class SequenceTransformer(ConditionedNetwork):
         noise_label: Tensor,
         *,
         label: Tensor | None = None,
+        text: Tensor | None = None,
+        text_valid: Tensor | None = None,
         valid: Tensor | None = None,
         noise_label_nxt: Tensor | None = None,
     ) -> Tensor:
         condition = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt)
         assert condition is not None
-        looks_at = None
         if valid is not None:
             x = torch.where(valid[..., None], x, 0)  # even a number that is none, times a weight of 0, would be one
-            looks_at = F.pad(valid, (1, 0), value=True)[:, None, None, :]
+        before, looks_at = self._before(condition, self.tokens(text, text_valid, len(x)), valid, x.shape[1])
         exact = torch.promote_types(self.enter.weight.dtype, torch.float32)
         places = sinusoidal(torch.arange(x.shape[1], dtype=exact, device=x.device), self.config.width)
-        h = torch.cat([condition[:, None], self.enter(x) + places.to(self.enter.weight.dtype)], 1)
+        h = torch.cat([before, self.enter(x) + places.to(self.enter.weight.dtype)], 1)
         for block in self.blocks:
             h = block(h, looks_at)
-        answer = self.leave(self.norm(h[:, 1:]))
+        answer = self.leave(self.norm(h[:, before.shape[1] :]))
         if valid is not None:
             answer = torch.where(valid[..., None], answer, 0)
         return torch.cat(answer.chunk(self.config.outputs, 2), 1)
+
+    def _before(
+        self, condition: Tensor, told: Tokens | None, valid: Tensor | None, frames: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """The tokens before the frames (b, k, width), and what is looked at, bool (b, 1, 1, k + frames); None: all."""
+        before = condition[:, None]
+        if self.read is None or told is None:
+            return before, None if valid is None else F.pad(valid, (1, 0), value=True)[:, None, None, :]
+        tokens, there = told
+        real = valid if valid is not None else there.new_ones(len(there), frames)
+        looks_at = torch.cat([F.pad(there, (1, 0), value=True), real], 1)[:, None, None, :]
+        return torch.cat([before, self.read(tokens.to(self.read.weight.dtype))], 1), looks_at
 
     def recomputable(self) -> Iterator[nn.Module]:
         """The blocks (see `recomputing`)."""

@@ -2,6 +2,7 @@
 
 from unsteep.objectives.bound import Bound, Hybrid
 from unsteep.objectives.loss import Loss, Objective, fitted
+from unsteep.objectives.motion import Motion
 from unsteep.objectives.mse import Simple
 from unsteep.objectives.shortcut import Shortcut
 from unsteep.objectives.times import Importance, LogitNormal, Stratified, Uniform
@@ -30,6 +31,7 @@ __all__ = [
     "LogitNormal",
     "Loss",
     "MinSNR",
+    "Motion",
     "Native",
     "Objective",
     "Shortcut",

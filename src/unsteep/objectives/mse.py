@@ -46,12 +46,23 @@ def estimated(module: nn.Module, batch: Batch, t: Tensor, draw: Draw) -> tuple[E
     return module(add_noise(batch.x, eps, level), level, batch.condition), eps
 
 
-def weighted_error(denoiser: Denoiser, estimate: Estimate, batch: Batch, eps: Tensor, weight: AnyWeight) -> Tensor:
-    """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind."""
-    return weighed(denoiser, estimate, target(estimate.kind, batch.x, eps, estimate.level), weight)
+def weighted_error(
+    denoiser: Denoiser,
+    estimate: Estimate,
+    batch: Batch,
+    eps: Tensor,
+    weight: AnyWeight,
+    counts: Tensor | None = None,
+) -> Tensor:
+    """The mean squared error of each example, (b,), in the estimate's kind, times `weight` converted to that kind.
+    `counts`: how much each number does, where it is not as the batch says."""
+    aim = target(estimate.kind, batch.x, eps, estimate.level)
+    return weighed(denoiser, estimate, aim, weight, batch.weight if counts is None else counts)
 
 
-def weighed(denoiser: Denoiser, estimate: Estimate, aim: Tensor, weight: AnyWeight) -> Tensor:
+def weighed(
+    denoiser: Denoiser, estimate: Estimate, aim: Tensor, weight: AnyWeight, counts: Tensor | None = None
+) -> Tensor:
     """The same for any `aim` in the estimate's kind, (b, ...)."""
-    error = masked.mean((estimate.value - aim) ** 2, estimate.valid)
+    error = masked.mean((estimate.value - aim) ** 2, estimate.valid, counts)
     return error * in_kind(weight, estimate.kind, estimate.level, denoiser).to(error)

@@ -74,7 +74,7 @@ class Shortcut(WithTimes):
             condition = None if batch.condition is None else batch.condition.select(rows)
             halves = _halves(module, x_t[rows], level[long], mid, nxt[long], condition)
             aim = aim.masked_scatter(rows.reshape(-1, *(1,) * (aim.ndim - 1)), halves.as_(told.kind))
-        error = weighed(denoiser, told, aim, self.weight)
+        error = weighed(denoiser, told, aim, self.weight, batch.weight)
         terms = {"simple": torch.where(rows, 0, error), "shortcut": torch.where(rows, error, 0)}
         return Loss(error * correction.to(error), t, terms, correction)
 

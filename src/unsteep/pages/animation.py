@@ -39,10 +39,12 @@ def gif(
     seconds: float = 4.0,
     hold: float = 1.5,
     captions: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Path:
     """Write frames, uint8 (f, n, c, h, w), as a looping animation: .gif, .webp or .png by the suffix of `path`.
 
-    Each frame is a `grid` of its n pictures under its caption, at 40 pixels or more a picture unless `scale` says.
+    Each frame is a `grid` of its n pictures, each under its own of `names`, under its caption, at 40 pixels or more a
+    picture unless `scale` says.
     The frames share `seconds` evenly (at least 0.02 each, so more than 50 a second take longer), then the last one
     stays for `hold` more. In a GIF equal neighbours are stored once, for as long as both.
     ValueError: other shapes or types, an unknown suffix, a number of captions other than f.
@@ -56,7 +58,7 @@ def gif(
         )
     height, width = frames.shape[3:]
     scale = scale if scale is not None else magnification(height, width, SHOWN)
-    layout = plan(frames.shape[1:], columns, scale=scale, titles=captions)
+    layout = plan(frames.shape[1:], columns, scale=scale, captions=names, titles=captions)
     paint = indexed if kind == "GIF" and frames.shape[2] == 3 else draw
     sheets = [paint(layout, pictures, caption) for pictures, caption in zip(frames, captions, strict=True)]
     with replacing(path) as beside:

@@ -3,6 +3,7 @@ command may be run again and replaces what it wrote, and nobody's own picture is
 
     PNG    the text Software                   JPEG, WebP     the tag Software       GIF            the comment
     SVG, PDF    the creator                    npz    the archive's comment          safetensors    the metadata
+    HTML   the generator
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unsteep.pages.files import check_place
+from unsteep.pages.files import GENERATOR, check_place
 
 MARK = "unsteep"
 SOFTWARE = 0x0131  # the tag of TIFF and Exif
 METADATA = {"software": MARK}  # of safetensors
 HEAD = 4096  # bytes in which a drawing tells its creator
+IN_HEADS = {".svg": f"<dc:title>{MARK}</dc:title>".encode(), ".html": GENERATOR}
 LONGEST = 1 << 24  # bytes of a header of safetensors that are read
 
 
@@ -50,9 +52,9 @@ def is_ours(path: Path) -> bool:
             return _metadata(path).get("software") == MARK
         if suffix == ".pdf":
             return f"/Creator ({MARK})".encode() in path.read_bytes()
-        if suffix == ".svg":
+        if suffix in IN_HEADS:
             with path.open("rb") as file:
-                return f"<dc:title>{MARK}</dc:title>".encode() in file.read(HEAD)
+                return IN_HEADS[suffix] in file.read(HEAD)
         return _drawn(path)
     except Exception:  # decoders raise nearly anything on damaged files
         return False

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Shapes, Timelines
+from unsteep.core.chains import CosineBetas
+from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Poses, Shapes, Signer, Timelines
 from unsteep.model import ModelConfig
 from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig, preset
+from unsteep.objectives import Motion
+from unsteep.spaces import Keypoints
 from unsteep.training.conditioning import Conditioning
 from unsteep.training.denoising import Run
 from unsteep.training.settings import TrainConfig
@@ -153,6 +156,36 @@ def sequences(path: str = "") -> Run:
     )
 
 
+def signer(path: str = "") -> Run:
+    """A synthetic signer: body and hands that move as "HELLO fast left high" says. Nothing to download; minutes on a
+    CPU."""
+    if path:
+        raise ValueError("data: the signer is made by a formula; leave it out, or take the recipe poses for your own")
+    return Run(
+        data=Signer(),
+        space=Keypoints(),
+        condition=Conditioning(text="bpe", drop=0.1),
+        model=ModelConfig(network=SequenceConfig(), prediction="x0"),
+        schedule=CosineBetas(),
+        objective=Motion(velocity=1.0, bones=0.1),
+        train=TrainConfig(steps=4000, batch=32, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
+    )
+
+
+def poses(path: str = "") -> Run:
+    """Your own clips of moving points, .pose or .npz files in a folder; texts of a table with --set data.texts=FILE."""
+    if not path:
+        raise ValueError("this recipe reads .pose or .npz files: give their folder with data=DIR")
+    return Run(
+        data=Poses(path=path),
+        space=Keypoints(),
+        model=ModelConfig(network=SequenceConfig(width=256, depth=6), prediction="x0"),
+        schedule=CosineBetas(),
+        objective=Motion(velocity=1.0, bones=0.1),
+        train=TrainConfig(steps=20_000, batch=32, learning_rate=2e-4, final_learning_rate=1e-5, warmup=500, ema=0.999),
+    )
+
+
 RECIPES: dict[str, Callable[[str], Run]] = {
     "digits": digits,
     "fashion-mnist": idx,
@@ -166,4 +199,6 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "upscale": upscale,
     "vectors": vectors,
     "sequences": sequences,
+    "signer": signer,
+    "poses": poses,
 }

@@ -1,4 +1,4 @@
-"""What a model's tensors mean outside it: pictures, vectors, sequences, or a space of one's own."""
+"""What a model's tensors mean outside it: pictures, vectors, sequences, clips of points, or a space of one's own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 
 from unsteep.core.open import Components
 from unsteep.core.protocols import DataSet, Space
+from unsteep.spaces.keypoints import Keypoints
 from unsteep.spaces.pixels import Pixels
 from unsteep.spaces.sequences import Sequences
 from unsteep.spaces.vectors import Vectors
 
-OURS = Components(Pixels, Vectors, Sequences)
+OURS = Components(Pixels, Vectors, Sequences, Keypoints)
 AnySpace = Annotated[Space, OURS]
 
 
@@ -29,4 +30,4 @@ def space_of(data: DataSet) -> Space:
     )
 
 
-__all__ = ["AnySpace", "Pixels", "Sequences", "Vectors", "space_of"]
+__all__ = ["AnySpace", "Keypoints", "Pixels", "Sequences", "Vectors", "space_of"]

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from unsteep.core import masked
 from unsteep.core.arguments import checked, rows_of, scaled
-from unsteep.core.level import wide
+from unsteep.core.level import float64_device, wide
 from unsteep.core.protocols import DataSet
-from unsteep.spaces.standardized import restored, standardized
+from unsteep.spaces.standardized import moments, restored, standardized
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-AT_ONCE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +46,10 @@ class Sequences:
         """With the longest sequence and the moments of the data."""
         if self.mean:
             return self
-        count, total, squares, frames = 0.0, torch.zeros(()), torch.zeros(()), 0
-        shift: Tensor | None = None
-        for index in torch.arange(len(data)).split(AT_ONCE):
-            rows = data.rows(index)
-            frames = max(frames, rows.x.shape[1])
-            real = rows.x.double().flatten(0, 1) if rows.valid is None else rows.x.double()[rows.valid]
-            if shift is None and len(real):
-                shift = real.mean(0)  # near the mean, so that squares lose no digits
-            if shift is not None:
-                count, total = count + len(real), total + (real - shift).sum(0)
-                squares = squares + (real - shift).square().sum(0)
-        if shift is None or not bool((shift + total).isfinite().all()):
-            raise ValueError(f"data: expected sequences with frames of finite numbers, got others ({data.source})")
-        mean, variance = total / count, squares / count - (total / count) ** 2
-        std = torch.where(variance > 1e-20 * (1 + shift**2), variance.clamp(min=0).sqrt(), 1.0)
-        return type(self)(frames=frames, mean=tuple((shift + mean).tolist()), std=tuple(std.tolist()))
+        frames, mean, std = moments(data)
+        return replace(
+            self, frames=frames, mean=tuple(mean.tolist()), std=tuple(torch.where(std > 0, std, 1.0).tolist())
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,23 +57,30 @@ class Sequences:
         return (self.frames, len(self.mean))
 
     def encode(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """(b, frames, features) to standardized float32, 0 where `valid` (b, frames) is False. Shorter ones are
-        padded to all frames."""
+        """(b, frames, features) to standardized float32, 0 where `valid` (b, frames), or finer, is False. Shorter ones
+        are padded to all frames."""
         inside = standardized(x, self.mean, self.std)
         if valid is not None:
-            inside = inside.masked_fill(~valid[:, : x.shape[1], None], 0.0)
+            inside = masked.kept(inside, valid[:, : x.shape[1]])
         missing = self.frames - x.shape[1]
         return inside if missing <= 0 else torch.cat([inside, inside.new_zeros(len(x), missing, x.shape[2])], 1)
 
     def decode(self, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
         """Standardized (b, frames, features) to sequences in the data's own units, each (its frames, features),
-        float32 on the CPU."""
+        float32 on the CPU; NaN where `valid` (b, frames, features) says that a number is missing."""
         outside = restored(x, self.mean, self.std)
+        if valid is not None and valid.ndim == 3:
+            outside = outside[:, : valid.shape[1]].masked_fill(~valid.cpu(), torch.nan)
+            valid = valid.any(2)
+            valid = valid.flip(1).int().cummax(1).values.flip(1)  # a frame between others that lacks all is one, too
         lengths = [x.shape[1]] * len(x) if valid is None else valid.sum(1).tolist()
         return [one[:length].clone() for one, length in zip(outside, lengths, strict=True)]
 
     def log_volume(self, valid: Tensor | None = None) -> float | Tensor:
-        """The sum of the logarithms of the scales over the real frames, nats: (b,) where `valid` is given."""
+        """The sum of the logarithms of the scales over what is real, nats: (b,) where `valid` is given."""
+        if valid is not None and valid.ndim == 3:
+            scales = torch.tensor(self.std, dtype=torch.float64).log().to(float64_device(valid.device))
+            return (wide(valid) * scales).sum((1, 2))
         frame = sum(map(math.log, self.std))
         return frame * self.frames if valid is None else frame * wide(valid.sum(1))
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from unsteep.core.condition import VALID, Condition
+from unsteep.core.condition import VALID, WEIGHT, Condition
 from unsteep.core.noise import Draw, Purpose
 from unsteep.core.protocols import DataSet, Hears, Rows, Space
 from unsteep.data.batch import Batch, shuffled
@@ -67,10 +67,11 @@ class Batches:
         if self.config.flip:
             rows = rows.mirrored(draw.uniform(Purpose.FLIP) < 0.5)
         condition = condition_of(self.hears, rows, draw)
-        if rows.valid is not None and (condition is None or VALID not in condition):
+        beside = {VALID: rows.valid, WEIGHT: rows.weight}
+        if beside := {name: one for name, one in beside.items() if one is not None and name not in (condition or ())}:
             nulls = None if condition is None else condition.nulls
-            condition = Condition({**(condition or {}), VALID: rows.valid}, nulls=nulls)
+            condition = Condition({**(condition or {}), **beside}, nulls=nulls)
         if condition is not None and self.drop:
             condition = condition.drop(draw.uniform(Purpose.DROP) < self.drop)
         assert rows.index is not None
-        return Batch(self.space.encode(rows.x, rows.valid), condition, rows.index)
+        return Batch(self.space.encode(rows.x, rows.known), condition, rows.index)

@@ -67,7 +67,7 @@ class Run:
         space = space_of(data) if self.space is None else self.space.fitted(data)
         first = data.rows(torch.tensor([0]))
         space.check(first.x)
-        made = tuple(space.encode(first.x, *(() if first.valid is None else (first.valid,))).shape[1:])
+        made = tuple(space.encode(first.x, *(() if first.known is None else (first.known,))).shape[1:])
         if made != tuple(space.shape):
             raise ValueError(
                 f"space: {type(space).__name__} makes {made} of an example of these data, and says that its shape is "

@@ -7,6 +7,7 @@ knows, with the speeds that stood there, and as they stood where log.jsonl lost 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class CsvLog:
             self._file.seek(self._at)
         else:
             self._row, self._at = {"step": step}, self._file.tell()
-        self._row |= {name: value for name, value in values.items() if name in COLUMNS}
+        self._row |= {name: _cell(value) for name, value in values.items() if name in COLUMNS}
         csv.DictWriter(self._file, COLUMNS).writerow(self._row)
         self._file.flush()
 
@@ -56,3 +57,8 @@ class CsvLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _cell(value: Any) -> Any:
+    """As a table has it: the terms of a loss as JSON."""
+    return json.dumps(value) if isinstance(value, Mapping) else value

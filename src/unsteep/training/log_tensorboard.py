@@ -30,7 +30,9 @@ class TensorBoardLog:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            if name != "step":
+            if name == "terms":
+                self.write(step, {f"loss/{term}": one for term, one in value.items()})  # type: ignore[attr-defined]
+            elif name != "step":
                 self._writer.add_scalar(name, value, step)
 
     def picture(self, step: int, path: Path) -> None:

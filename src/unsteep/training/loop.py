@@ -130,7 +130,7 @@ class Record:
     `waited`, the seconds until its examples were there.
 
     `skipped`: steps so far that made no update, since the gradient overflowed in fp16 (it is None then); None in other
-    precisions.
+    precisions. `terms`: the means of the loss's parts by their names, where it has several.
     """
 
     step: int
@@ -139,6 +139,7 @@ class Record:
     learning_rate: float
     skipped: int | None = None
     waited: float = 0.0
+    terms: Mapping[str, float] | None = None
 
 
 class Diverged(ValueError):
@@ -190,8 +191,22 @@ def train(task: Trains, config: TrainConfig) -> Iterator[Record]:
         task.step += 1
         skipped = skips(task) if state.scaler.is_enabled() else None
         yield Record(
-            task.step, float(total), float(norm) if taken else None, config.rate(task.step), skipped, waiting.seconds
+            task.step,
+            float(total),
+            float(norm) if taken else None,
+            config.rate(task.step),
+            skipped,
+            waiting.seconds,
+            _terms(seen, config.batch),
         )
+
+
+def _terms(seen: Sequence[Loss], batch: int) -> dict[str, float] | None:
+    """The means over a batch, seen in parts, of what its loss is made of; None of a loss of one part."""
+    names = seen[0].terms
+    if len(names) < 2:
+        return None
+    return {name: float(sum(loss.terms[name].detach().sum() for loss in seen)) / batch for name in names}
 
 
 def trial(task: Trains, config: TrainConfig) -> float:

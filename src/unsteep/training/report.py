@@ -48,7 +48,7 @@ def real_sheet(model: Model, path: Path, data: DataSet) -> None:
     if model.description.beyond_classes or model.space.tiles(_decoded(model, data)) is None:
         return
     rows = data.rows(permutation(len(data), seed=0, epoch=0)[: 4 * COLUMNS])
-    decoded = model.space.decode(model.space.encode(rows.x, rows.valid), rows.valid)
+    decoded = model.space.decode(model.space.encode(rows.x, rows.known), rows.known)
     pictures.save(model.space.show(decoded, columns=COLUMNS), path)
 
 
@@ -90,7 +90,7 @@ def _afford(model: Model, usual: int, most: float, n: int) -> int:
 def _decoded(model: Model, data: DataSet) -> Any:
     """One example as the model's samples are: to see whether such have tiles."""
     rows = data.rows(torch.tensor([0]))
-    return model.space.decode(model.space.encode(rows.x, rows.valid), rows.valid)
+    return model.space.decode(model.space.encode(rows.x, rows.known), rows.known)
 
 
 def _sheet_of_examples(model: Model, path: Path, data: DataSet, rows: int, steps: int) -> None:
@@ -105,7 +105,7 @@ def _sheet_of_examples(model: Model, path: Path, data: DataSet, rows: int, steps
     labels = None if whole.caption is None else [textwrap.fill(caption, 24) for caption in whole.caption]
     sheet, titles = tiles.unflatten(0, (n, beside)), None
     if picture is not None:
-        originals = space.tiles(space.decode(space.encode(whole.x, whole.valid), whole.valid))
+        originals = space.tiles(space.decode(space.encode(whole.x, whole.known), whole.known))
         assert originals is not None
         given = picture.tiles(whole, originals.shape[1])
         sheet = torch.cat([given[:, None], originals[:, None], sheet], 1)
@@ -135,10 +135,10 @@ def _conditions(model: Model, data: DataSet, n: int) -> Condition | None:
 def forward_strip(model: Model, data: DataSet, path: Path) -> None:
     """Examples at ever higher noise levels: x_t of a fixed eps at t = 0, 1/9, ..., 1."""
     rows, space = data.rows(torch.arange(min(2, len(data)))), model.space
-    x0 = space.encode(rows.x, rows.valid)
+    x0 = space.encode(rows.x, rows.known)
     eps = NoiseSource(range(len(x0))).normal(x0, draw=0)
     levels = _evenly(model.denoiser.schedule, STAGES)
-    stages = [space.tiles(space.decode(shown(add_noise(x0, eps, level), level), rows.valid)) for level in levels]
+    stages = [space.tiles(space.decode(shown(add_noise(x0, eps, level), level), rows.known)) for level in levels]
     sheet = torch.stack([tiles for tiles in stages if tiles is not None], 1)
     pictures.save(pictures.strip(sheet.numpy(), column_labels=[f"t = {float(level.t):.2g}" for level in levels]), path)
 

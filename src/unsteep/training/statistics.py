@@ -64,7 +64,7 @@ def range_of(data: DataSet) -> Tensor:
         return torch.tensor(known, dtype=torch.float64)
     ends = []
     for rows in batches(data):
-        x = rows.x if rows.valid is None else rows.x[rows.valid]
+        x = rows.x if rows.known is None else rows.x[rows.known]
         if x.numel():
             wide = x.to(torch.int32) if x.dtype == torch.uint16 else x
             ends.append(torch.stack([wide.min(), wide.max()]).double())
@@ -98,7 +98,7 @@ class Walked:
 
     def encoded(self, at: Tensor) -> Tensor:
         """Examples in the model's space."""
-        return self.encode(self.data.x[at], None if self.data.valid is None else self.data.valid[at])
+        return self.encode(self.data.x[at], None if self.data.known is None else self.data.rows(at).known)
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(x (b, *shape), positions in the data (b,)) of all, in order."""
@@ -153,9 +153,9 @@ class Walked:
         """The frame of sequences (n, frames, features), of what is valid, and of each class."""
 
         def of(walk: Walked) -> tuple[Tensor, Tensor]:
-            frames = sum(len(real) for real in walk._real())
-            mean = _sum(real.sum(0) for real in walk._real()) / frames
-            square = _sum((real - mean).square().sum() for real in walk._real()) / (frames * len(mean))
+            counts = _sum(weight.sum(0) for _, weight in walk._real())
+            mean = _sum((weight * real).sum(0) for real, weight in walk._real()) / counts.clamp(min=1e-12)
+            square = _sum((weight * (real - mean).square()).sum() for real, weight in walk._real()) / counts.sum()
             return mean[None], square.sqrt()[None]
 
         mean, std = of(self)
@@ -166,12 +166,14 @@ class Walked:
         class_mean, class_std = (torch.stack(parts) for parts in zip(*each, strict=True))
         return {"mean": mean, "std": std, "class_mean": class_mean, "class_std": class_std}
 
-    def _real(self) -> Iterator[Tensor]:
-        """Frames that are real (k, features), float64; those that `encode` padded on are none."""
+    def _real(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Frames that are real (k, features), float64, and how much their numbers count; those that `encode` padded on
+        are none."""
         assert self.data.valid is not None
         for x, at in self.pieces():
             valid = self.data.valid[at][:, : x.shape[1]]
-            yield x[:, : valid.shape[1]][valid].double()
+            real = x[:, : valid.shape[1]][valid].double()
+            yield real, torch.ones_like(real) if self.data.weight is None else self.data.weight[at][valid].double()
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor:
