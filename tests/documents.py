@@ -85,7 +85,14 @@ LONG = (
 )
 CLIPS = ("signer", "poses")  # recipes whose loss asks for a head that predicts x0
 FEW_STEPS = 3  # of a solver, where a command says how many
-TAKES_STEPS = {"train", "train-classifier", "study", "ablate", "bench"}  # those that train, by --set or for a time
+TAKES_STEPS = {
+    "train",
+    "distill",
+    "train-classifier",
+    "study",
+    "ablate",
+    "bench",
+}  # those that train, by --set or for a time
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,8 @@ def _trained(verb: str, words: list[str]) -> list[str]:
     """What trains, for two steps."""
     if verb == "train-classifier":
         return [*words, "--set", "train.steps=2", "--set", "network.width=8", "--set", "network.groups=4"]
+    if verb == "distill":
+        return [*words, *_settings(list(SETTINGS)[:3])]
     if verb in ("study", "ablate"):
         if verb == "study" and words[0] in ("solvers", "guidance"):
             return words

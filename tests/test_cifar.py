@@ -158,3 +158,16 @@ def test_a_damaged_pickle_is_a_value_error_or_still_data(data):
     except ValueError:
         return
     assert list(pickletools.genops(bytes(content)))
+
+
+def test_two_sets_in_one_folder_and_classes_that_are_not_there_are_refused(tmp_path):
+    for kind in ("10", "100"):
+        (tmp_path / kind).mkdir()
+        laid(tmp_path / kind, files_of(kind, "binary"), packed=False)
+        for name, content in files_of(kind, "binary").items():
+            (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="holds CIFAR-10 and CIFAR-100; give the folder or archive of one"):
+        Cifar(path=str(tmp_path)).read()
+    with pytest.raises(ValueError, match=r"data.classes: .* is CIFAR-10, which has no coarse ones"):
+        Cifar(path=str(tmp_path / "10"), classes="coarse").read()
+    assert len(Cifar(path=str(tmp_path / "100"), classes="coarse").read()) > 0

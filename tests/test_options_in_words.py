@@ -8,7 +8,7 @@ import pytest
 
 import unsteep
 from command_line import unsteep_
-from unsteep.cli import _as_option, _options
+from unsteep.cli import VERBS, _as_option, _options
 from unsteep.cli.common import RunOptions
 from unsteep.cli.train import train
 from unsteep.cli.train_classifier import train_classifier
@@ -65,3 +65,24 @@ def test_verbs_that_train_share_their_options() -> None:
     assert {"--out", "--set", "--force", "--trust", "--device", "--cache", "--log"} == set(shared.values())
     for verb in (train, train_classifier):
         assert shared.items() <= _options(verb).items()
+
+
+@pytest.mark.parametrize(
+    ("option", "keys"),
+    [
+        ("--batch", "--set train.batch=..."),
+        ("--lr", "--set train.learning_rate=..."),
+        ("--epochs", "--set train.steps=..."),
+        ("--width", "--set data.width=... or --set model.network.width=..."),
+    ],
+)
+def test_an_option_that_is_a_setting_is_told(option: str, keys: str) -> None:
+    code, _, err = unsteep_("train", "digits", option, 3)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"Unknown option: {option}. Did you mean {keys}?" in err
+
+
+@pytest.mark.parametrize("verb", [verb for verbs in VERBS.values() for verb in verbs])
+def test_no_help_has_options_that_nobody_wrote(verb: str) -> None:
+    code, out, _ = unsteep_(verb, "--help")
+    assert (code, "--empty-" in out) == (0, False)

@@ -132,6 +132,12 @@ def test_what_cannot_be_meant_is_said(tmp_path: Path) -> None:
     text = "\n".join(said)
     assert "a warm-up of 50 steps never reaches the full rate; set train.warmup lower" in text
     assert "the average reaches back 10,000 steps, beyond the start; set train.ema lower" in text
+    assert "the rate rises" not in text
+    how["settings"] += ["condition.label=false", "train.final_learning_rate=0.1"]
+    unsteep.train("digits", out=tmp_path / "other", **how)
+    text = "\n".join(said)
+    assert "condition.drop hides what the model hears, and it hears nothing; see condition.label" in text
+    assert "the rate rises to train.final_learning_rate; it is meant to fall to it" in text
 
 
 def test_a_dry_run_says_everything_and_writes_nothing(photos: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.exceptions import UnknownOptionError
 
 from unsteep import __version__
 from unsteep.cli.allocator import keep_freed
@@ -30,6 +31,7 @@ app = App(
     help="Denoising diffusion: train on your own data, sample fast, see what is happening. After any verb, "
     "--memory 4GB says how much memory may be used, and --debug shows where an error comes from.",
     version=__version__,
+    default_parameter=Parameter(negative_iterable=()),
 )
 VERBS = {
     "Training": {
@@ -93,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             context = copy_context()
             context.run(HELD.set, held)
             code = context.run(app, arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except UnknownOptionError as error:
+        _fail(f"{_hinted(error, arguments)} Try --help.")
     except CycloptsError as error:
         _fail(f"{error} Try --help.")
     except (ValueError, OSError) as error:
@@ -120,6 +124,25 @@ def _without(arguments: list[str], option: str) -> tuple[list[str], str | None]:
             rest = arguments[:place] + arguments[place + (1 if equals else 2) :]
             return rest, value if equals else arguments[place + 1]
     return arguments, None
+
+
+OTHERWISE = {"lr": "learning_rate", "epochs": "steps", "batch_size": "batch", "seed": "seed"}  # as other tools say
+
+
+def _hinted(error: UnknownOptionError, arguments: Sequence[str]) -> str:
+    """What is said of an option that there is none of: where --set has a key of its name, that key."""
+    name = (error.token.keyword or "").lstrip("-").partition("=")[0].replace("-", "_")
+    if not arguments or not any(one.name == "--set" for one in error.argument_collection):
+        return str(error)
+    from unsteep.core.open import settings_of
+    from unsteep.data import Folder
+    from unsteep.networks import UNetConfig
+    from unsteep.training.settings import TrainConfig
+
+    of = {"train": TrainConfig, "data": Folder, "model.network": UNetConfig}
+    name = OTHERWISE.get(name, name)
+    keys = [f"--set {where}.{name}=..." for where, config in of.items() if name in settings_of(config)]
+    return f"Unknown option: {error.token.keyword}. Did you mean {' or '.join(keys)}?" if keys else str(error)
 
 
 def _as_option(message: str, arguments: Sequence[str]) -> str:

@@ -61,7 +61,12 @@ class Cifar:
         where = Path(self.path).expanduser()
         files = _files(where)
         ten, hundred = PARTS[split]
-        wanted = ten if "test_batch" in {name.removesuffix(".bin") for name in files} else hundred
+        there = {name.removesuffix(".bin") for name in files}
+        if {"test_batch", "test"} <= there:
+            raise ValueError(f"data.path: {where} holds CIFAR-10 and CIFAR-100; give the folder or archive of one")
+        wanted = ten if "test_batch" in there else hundred
+        if wanted is ten and self.classes == "coarse":
+            raise ValueError(f"data.classes: {where} is CIFAR-10, which has no coarse ones; leave it out")
         read = [self._part(files, name, where) for name in wanted]
         x = np.concatenate([pixels for pixels, _ in read])
         numbers = np.concatenate([labels for _, labels in read])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, get_args
@@ -70,7 +71,8 @@ def shape_of(source: Any) -> Shape:
     """Channels, height and width of its pictures. ValueError where it gives none."""
     shape = getattr(source, "shape", None) or tuple(source.read("train").rows(torch.tensor([0])).x.shape[1:])
     if len(shape) != 3:
-        raise ValueError(f"preset: sizes are of networks of pictures, got data of shape {tuple(shape)}; leave it out")
+        other = "vectors" if len(shape) == 1 else "sequences"
+        raise ValueError(f"data: expected pictures, got examples of shape {tuple(shape)}; take the recipe {other}")
     return shape
 
 
@@ -112,7 +114,10 @@ def within(run: Run, seconds: float, device: torch.device | str = "cpu", *, smal
         if last or seconds * SPENT >= ENOUGH[name] * unit * operations(one, of):
             each = step_seconds(one, of, device)
             if last or seconds * SPENT >= 0.8 * ENOUGH[name] * each:
-                return _of_steps(one, max(FEWEST, int(seconds * SPENT / each)))
+                steps = max(FEWEST, int(seconds * SPENT / each))
+                if steps * each > seconds:
+                    warnings.warn(f"budget: {FEWEST} steps, the fewest, take about {FEWEST * each:.0f} s", stacklevel=2)
+                return _of_steps(one, steps)
     raise AssertionError("the last is taken")
 
 

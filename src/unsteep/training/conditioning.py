@@ -48,6 +48,11 @@ class Conditioning:
         if self.picture != "none":
             Aligned.of(self.picture)
 
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether it names no kind of condition."""
+        return not (self.label or self.also) and self.text == self.picture == "none"
+
     def hears(self, data: DataSet, network: Any = None) -> tuple[Hears, ...]:
         """The kinds of condition, fitted to the data. ValueError where these lack one. `network`: the run's, whose text
         encoder may have a limit of its own."""

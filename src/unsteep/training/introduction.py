@@ -31,6 +31,11 @@ def described(run: Any, data: DataSet, task: Task, measuring: Measuring | None) 
         odd.append(f"a warm-up of {train.warmup:,} steps never reaches the full rate; set train.warmup lower")
     if train.ema and train.steps < 1 / (1 - train.ema) / 2:
         odd.append(f"the average reaches back {1 / (1 - train.ema):,.0f} steps, beyond the start; set train.ema lower")
+    if train.final_learning_rate is not None and train.final_learning_rate > train.learning_rate:
+        odd.append("the rate rises to train.final_learning_rate; it is meant to fall to it")
+    condition = getattr(run, "condition", None)
+    if condition is not None and condition.drop and condition.asks_nothing:
+        odd.append("condition.drop hides what the model hears, and it hears nothing; see condition.label")
     schedule = getattr(run, "schedule", None)
     if schedule is not None and (left := math.exp(float(schedule(1.0).logsnr) / 2)) > LEFT:
         odd.append(
