@@ -164,10 +164,9 @@ def tiny(line: str) -> list[str]:
 
 def _trained(verb: str, words: list[str]) -> list[str]:
     """What trains, for two steps."""
-    if verb == "train-classifier":
-        return [*words, "--set", "train.steps=2", "--set", "network.width=8", "--set", "network.groups=4"]
-    if verb == "distill":
-        return [*words, *_settings(list(SETTINGS)[:3])]
+    if verb in ("distill", "train-classifier"):
+        classifier = ["--set", "train.steps=2", "--set", "network.width=8", "--set", "network.groups=4"]
+        return [*words, *(_settings(list(SETTINGS)[:3]) if verb == "distill" else classifier)]
     if verb in ("study", "ablate"):
         if verb == "study" and words[0] in ("solvers", "guidance"):
             return words

@@ -28,6 +28,7 @@ from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, UNetConfig
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives import Shortcut
 from unsteep.sampling import DDIM, Adaptive, grid, sample, solver_named
+from unsteep.spaces import Pixels
 from unsteep.training.run import read_run
 
 SCHEDULES: dict[str, Schedule] = {
@@ -245,6 +246,18 @@ def test_what_data_teach_the_exact_map_is_nothing_on_average(kind: Prediction) -
     error = gradient.std(0) / b**0.5
     assert bool((gradient.mean(0).abs() < 4 * error).all())
     assert bool((loss.terms["shortcut"] == 0).all())
+
+
+def test_a_chain_coarser_than_its_grids_is_no_nan() -> None:
+    """Several of their levels are then one step of the chain."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(NETWORKS["mlp"][0].build(), CosineBetas(steps=5), "v", maps=True)
+    loss = Shortcut(share=0.9)(
+        denoiser, Batch(randn(64, 5).float(), None, torch.arange(64)), OnlyLong(0, 0, torch.arange(64), 64)
+    )
+    assert bool(loss.value.isfinite().all())
+    with pytest.raises(ValueError, match=r"objective.finest: the chain has 5 steps, got 64"):
+        Progressive().fitted(Pixels(channels=1, height=8, width=8), denoiser)
 
 
 def test_its_steps_are_those_of_even_grids() -> None:

@@ -160,7 +160,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(photos: Path) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_setting_says_what_it_means(recipe: str) -> None:
-    rows = list(settings(RECIPES[recipe]("" if recipe in ("digits", "shapes", "emoji") else "x")))
+    rows = list(settings(RECIPES[recipe]("" if recipe in ("digits", "shapes", "emoji", "signer") else "x")))
     assert [row.key for row in rows if not row.meaning] == []
     assert len({row.key for row in rows}) == len(rows)
 

@@ -12,6 +12,7 @@ import torch
 
 from unsteep.core.arguments import MOST_STEPS, choice, flag, shown, whole
 from unsteep.core.arguments import path as path_of
+from unsteep.core.schedules import levels_of
 from unsteep.data import Given
 from unsteep.distill import Progressive
 from unsteep.evaluation.on_the_way import fid_on_the_way
@@ -154,7 +155,9 @@ def student_of(
         objective: Any = Shortcut(calls=steps, **parts)
     else:
         parts.pop("times", None)
-        of = Progressive(calls=steps, finest=16 * steps, guidance=guidance, **parts)
+        most = levels_of(teacher.schedule) or MOST_STEPS
+        times = next((n for n in (16, 8, 4) if n * steps <= most), 2)
+        of = Progressive(calls=steps, finest=times * steps, guidance=guidance, **parts)
         each = max(1, trained // of.halvings)
         objective = replace(of, each=each)
         # Every turn trains alike, and the average does not reach back into the one before.

@@ -173,9 +173,13 @@ class CosineBetas(Chain):
     2021, eq. 17)."""
 
     steps: int = 1000
+    """Steps of the chain."""
     s: float = 0.008
+    """How far from no noise it begins."""
     max_beta: float = 0.999
+    """The most of a step."""
     zero_terminal: bool = False
+    """Rescaled so that t = 1 is noise alone (Lin et al. 2024)."""
 
     def __post_init__(self) -> None:
         self._check()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from unsteep.core.arguments import checked
@@ -55,9 +56,9 @@ class Maps:
 
 def share_of_first(now: NoiseLevel, mid: NoiseLevel, nxt: NoiseLevel) -> Tensor:
     """w of the module, float64: how much of a step's X0 is that of its first part. Levels of one shape, each cleaner
-    than the one before; 0 where nxt is clean."""
+    than the one before; 0 where nxt is clean, 1 where all are one, as the steps of a coarse chain may be."""
     first, whole = (_signal(later) - _signal(now) for later in (mid, nxt))
-    return first / whole
+    return torch.where(whole == 0, 1.0, first / torch.where(whole == 0, 1.0, whole))
 
 
 def mean_x0(x: Tensor, x_nxt: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:

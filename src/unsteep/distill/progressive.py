@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,11 @@ from unsteep.core.condition import Condition
 from unsteep.core.level import NoiseLevel, add_noise, like
 from unsteep.core.maps import Maps, mean_x0
 from unsteep.core.noise import Draw, Purpose
-from unsteep.core.schedules import Schedule
+from unsteep.core.schedules import Schedule, levels_of
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Conditioned, Denoise, Denoiser, estimate, unwrapped
 from unsteep.guidance import ClassifierFree
-from unsteep.objectives.loss import Loss
+from unsteep.objectives.loss import Graded, Loss
 from unsteep.objectives.mse import weighed
 from unsteep.objectives.weights import AnyWeight, Native
 
@@ -70,6 +70,13 @@ class Progressive:
     def halvings(self) -> int:
         """How many there are."""
         return (self.finest // self.calls).bit_length() - 1
+
+    def fitted(self, space: Graded, denoiser: Denoiser) -> Self:
+        """For a schedule that has as many levels."""
+        steps = levels_of(denoiser.schedule)
+        if steps is not None and self.finest > steps:
+            raise ValueError(f"objective.finest: the chain has {steps} steps, got {self.finest}; take at most as many")
+        return self
 
     def begins(self, step: int) -> bool:
         """Whether step 0, 1, ... is the first of another turn, whose losses are others."""

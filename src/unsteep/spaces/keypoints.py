@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Keypoints(Sequences):
-    """Sequences of the points of `skeleton`, at `fps` frames a second; `relative`: those of hands relative to their
-    wrists. Filled from the data, where these say so."""
+    """Sequences of the points of a skeleton."""
 
     skeleton: Skeleton | None = None
+    """Whose points; none: filled from the data."""
     fps: float = 0.0
+    """Frames a second; 0: filled from the data."""
     relative: bool = False
+    """Whether the points of hands are relative to their wrists; filled from the data, where these say so."""
     suffixes: ClassVar[tuple[str, ...]] = (".pose", ".npz")  # of files that `write` makes
     films: ClassVar[tuple[str, ...]] = (".gif", ".webp", ".png", ".html")  # and `play`
 

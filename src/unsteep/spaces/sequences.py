@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
-    """Up to `frames` frames of len(mean) numbers. `mean`, `std` of each feature over the real frames of the training
-    data. 0 and (): filled from them."""
+    """Up to `frames` frames of len(mean) numbers."""
 
     frames: int = 0
+    """The most of a sequence; 0: filled from the data."""
     mean: tuple[float, ...] = ()
+    """Of each feature over the real frames of the training data; (): filled from them."""
     std: tuple[float, ...] = ()
+    """Its standard deviation there; (): filled from them."""
     axes: ClassVar[int] = 2  # of one example
     bounds: ClassVar[None] = None  # no known range
     levels: ClassVar[None] = None  # continuous

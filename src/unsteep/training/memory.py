@@ -122,7 +122,9 @@ def _called(task: Trains) -> tuple[State, nn.Module, Any, Any]:
     try:
         batch, draw = next(iter(task.parts(task.step)))
         with torch.no_grad(), arithmetic():
-            state.objective(state.module, batch, draw)
+            copy.deepcopy(state.objective)(
+                state.module, batch, draw
+            )  # which may keep a copy of the network, hook and all
     except _Heard as call:
         return state, network, call.given, call.named
     finally:
