@@ -234,7 +234,7 @@ def test_a_run_says_what_it_takes_and_what_may_be_used(tmp_path: Path):
 def test_a_batch_that_does_not_fit_is_refused_with_parts_that_do(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(estimate, "peak_memory", lambda _: 0)
+    monkeypatch.setattr(estimate, "held_memory", lambda _: 0)
     variance = ["model.variance=learned"] if objective == "Hybrid" else []
     settings = [*variance, f"objective={objective}"]
     with allowed("4.5MB"):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unsteep.core.budget import in_words, memory
-from unsteep.core.machine import peak_memory
+from unsteep.core.machine import held_memory
 from unsteep.core.noise import Draw
 from unsteep.core.precision import arithmetic
 from unsteep.data.batch import Batch
@@ -22,7 +22,7 @@ def check_memory(task: Trains, config: TrainConfig) -> str:
     if there is None:
         return ""
     weights = sum(p.numel() * p.element_size() for p in state.module.parameters())
-    fixed, each = (peak_memory(state.device) or 0) + 3 * weights, _of_an_example(task, config)  # gradient and moments
+    fixed, each = held_memory(state.device) + 3 * weights, _of_an_example(task, config)  # gradient and moments
     takes = fixed + each * -(-config.batch // config.accumulate)
     said = f"about {in_words(takes)}, of {in_words(there)} that may be used"
     if takes <= there:
@@ -39,7 +39,9 @@ def check_memory(task: Trains, config: TrainConfig) -> str:
 def _there(device: torch.device) -> int | None:
     if device.type == "cpu":
         return memory()
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.mem_get_info(device)[0]) + held_memory(device)
 
 
 def _of_an_example(task: Trains, config: TrainConfig) -> int:
