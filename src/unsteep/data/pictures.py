@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unsteep.core.budget import Room, fits
+from unsteep.core.machine import give_back
 from unsteep.data.searching import formats
 from unsteep.pages.ours import bears_mark
 
@@ -22,6 +23,7 @@ Readable = Path | io.BytesIO
 
 UNPACKED = Room(1 << 30)  # bytes of pictures that are unpacked at once, by all threads
 COPIES = 12  # bytes a pixel, of all that is made of it on the way
+LARGE = 1 << 26  # bytes of them that are given back at once
 DRAWN = "drawn by unsteep"
 
 
@@ -48,8 +50,6 @@ def load_picture(
         most = Image.MAX_IMAGE_PIXELS
         if most is not None and across * down > most:  # the head alone has been read so far
             raise ValueError(f"{across} x {down} pixels, more than the {most:,} that are safe to unpack")
-        if not ours and bears_mark(image):
-            raise ValueError(DRAWN)
         if getattr(image, "n_frames", 1) > 1:
             several()
         image.draft(
@@ -58,7 +58,14 @@ def load_picture(
         across, down = image.size
         fits(across * down * COPIES, f"{across} x {down} pixels: to unpack them", "make it smaller")
         with UNPACKED.taken(across * down * COPIES):
-            return _brought(image, height=height, width=width, crop=crop, channels=channels, bits=bits)
+            if not ours and bears_mark(image):  # which unpacks a PNG, whose Exif may stand at its end
+                raise ValueError(DRAWN)
+            try:
+                return _brought(image, height=height, width=width, crop=crop, channels=channels, bits=bits)
+            finally:
+                if across * down * COPIES > LARGE:  # else each thread keeps what its largest took
+                    image.close()
+                    give_back()
 
 
 def _brought(image: Image.Image, *, height: int, width: int, crop: Crop, channels: int, bits: int) -> np.ndarray:

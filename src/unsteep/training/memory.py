@@ -122,9 +122,8 @@ def _called(task: Trains) -> tuple[State, nn.Module, Any, Any]:
     try:
         batch, draw = next(iter(task.parts(task.step)))
         with torch.no_grad(), arithmetic():
-            copy.deepcopy(state.objective)(
-                state.module, batch, draw
-            )  # which may keep a copy of the network, hook and all
+            objective = copy.deepcopy(state.objective)  # which may keep a copy of the network, hook and all
+            objective(state.module, batch, draw)
     except _Heard as call:
         return state, network, call.given, call.named
     finally:
