@@ -12,11 +12,14 @@ import pytest
 from PIL import Image
 
 from command_line import made, unsteep_
+from small_models import saved
 from test_data import write_set
 from test_places import as_folder, as_tar, as_zip, contents, picture
 from unsteep.data import Array, Captions, Folder, Idx, cache, decoding
 from unsteep.data.places import Archived
 from unsteep.data.survey import survey
+from unsteep.pages import Page
+from unsteep.pages.ours import note_samples
 
 
 def test_the_cache_removes_nothing_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +269,25 @@ def test_a_gif_is_read_from_its_bytes_as_from_its_file(tmp_path: Path) -> None:
     folder = as_folder(tmp_path / "in", {"a.gif": file.getvalue()})
     archive = as_zip(tmp_path / "a.zip", {"a.gif": file.getvalue()})
     assert Folder(path=str(folder), size=5).read().digest == Folder(path=str(archive), size=5).read().digest
+
+
+@pytest.mark.parametrize("beside", ["page", "samples", "model's samples"])
+def test_a_folder_of_pictures_stays_one_with_something_of_ours_in_it(tmp_path: Path, beside: str) -> None:
+    """What unsteep wrote there is left out file by file, and no class comes of it."""
+    as_folder(tmp_path, {f"{kind}/{i}.png": picture(i) for kind in ("cats", "dogs") for i in range(3)})
+    if beside == "page":
+        for folder in ("cats", "page"):
+            made("data", tmp_path / "dogs", "--out", tmp_path / folder / "samples.png")
+            Page("A page").write(tmp_path / folder / "likelihood.html")
+    elif beside == "samples":
+        note_samples(tmp_path / "cats", ["000000.png"])
+        as_folder(tmp_path, {"cats/000000.png": picture(9)})
+    else:
+        saved(tmp_path / "model")
+        for _ in range(2):
+            made("sample", tmp_path / "model", "-n", 2, "--steps", 2, "--out", tmp_path / "cats", "--force")
+    data = Folder(path=str(tmp_path), size=5, labelled=True, max_bad=0).read("all")
+    assert data.files == tuple(f"{kind}/{i}.png" for kind in ("cats", "dogs") for i in range(3))
+    assert data.names == ("cats", "dogs")
+    ours = sum(why == "written by unsteep" for _, why in data.skipped)
+    assert ours == {"page": 2, "samples": 1, "model's samples": 3}[beside]  # of a saved model the folder
