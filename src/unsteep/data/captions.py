@@ -5,13 +5,15 @@
     JSON lines              one object a line: {"file": "cat.png", "caption": "a sleeping cat"}
 
 Files are named from the folder on, with forward slashes, and only pictures inside it are read. "file_name" or "image"
-may stand for "file", and "text" for "caption", in capitals, too; a CSV may have semicolons between its fields. Of
-several captions for one picture, the first is taken, and what is left is counted.
+may stand for "file", and "text" for "caption", in capitals, too; a CSV may have semicolons between its fields, and in a
+TSV a quote is a quote, but around a whole field. Of several captions for one picture, the first is taken, and what is
+left is counted.
 """
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -20,12 +22,13 @@ from typing import Any, Literal
 import numpy as np
 
 from unsteep.core.protocols import Split
+from unsteep.data.archives import TABLES
 from unsteep.data.choosing import choose, shorten
 from unsteep.data.decoding import Bad, chosen_of, decode
 from unsteep.data.examples import Examples
 from unsteep.data.folder import Folder, gathered
 from unsteep.data.pictures import Crop
-from unsteep.data.places import TABLES, Places, places, together
+from unsteep.data.places import SEVERAL, Places, places, together
 from unsteep.data.searching import settled
 from unsteep.data.stored import StoredPictures
 from unsteep.storage.foreign import why
@@ -33,7 +36,8 @@ from unsteep.storage.foreign import why
 BESIDE = (".txt", ".json")
 FILE_KEYS = ("file", "file_name", "image")
 TEXT_KEYS = ("caption", "text")
-MORE = "\0more"  # under which fields without a header come
+QUOTED = re.compile(r'^"((?:[^"]|"")*)"$')
+COMMAS = 'put a text with commas in quotes, "like, this"'
 LAYOUTS = 'a.png with a.txt, a CSV or TSV with the columns "file" and "caption", or JSON lines with these keys'
 
 
@@ -178,13 +182,15 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad, int
                 empty[plain] = "empty caption"
     except Exception as error:  # csv and json each have their own
         raise ValueError(f"{called}: expected {LAYOUTS}; {_why(error)}") from error
-    known = together(there.names)
+    known = together(map(settled, there.names))
     found: dict[int, str] = {}
     lone: Bad = []
     for file, words in captions.items():
         at = known.get(settled(file))
         if at is None:
             lone.append((file, "caption without a picture"))
+        elif at == SEVERAL:
+            lone.append((file, "caption of several pictures of one name"))
         else:
             more += at in found
             found.setdefault(at, words)
@@ -195,16 +201,34 @@ def _csv(lines: io.StringIO, suffix: str) -> Iterator[tuple[int, dict]]:
     """(line, row) of each row of a CSV or TSV with a header, whose names are taken in small letters."""
     header = lines.readline()
     lines.seek(0)
-    between = "\t" if suffix == ".tsv" else ";" if ";" in header and "," not in header else ","
-    reader = csv.DictReader(lines, restval="", restkey=MORE, delimiter=between, strict=True)
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    for row in reader:
-        if more := row.get(MORE):
-            raise ValueError(
-                f"line {reader.line_num} has {len(row) - 1 + len(more)} fields, its header {len(row) - 1}; put a text "
-                'with commas in quotes, "like, this"'
-            )
-        yield reader.line_num, row
+    between = ";" if ";" in header and "," not in header else ","
+    rows = _tabbed(lines) if suffix == ".tsv" else _quoted(lines, between)
+    names = [name.strip().lower() for name in next(rows, (1, []))[1]]
+    for number, row in rows:
+        if row and len(row) != len(names):
+            advice = "leave tabs and ends of lines out of texts" if suffix == ".tsv" else COMMAS
+            raise ValueError(f"line {number} has {len(row)} fields, its header {len(names)}; {advice}")
+        if row:
+            yield number, dict(zip(names, row, strict=True))
+
+
+def _quoted(lines: io.StringIO, between: str) -> Iterator[tuple[int, list[str]]]:
+    """(line where it begins, fields) of each row of a CSV."""
+    reader = csv.reader(lines, delimiter=between, strict=True)
+    begins = 1
+    try:
+        for row in reader:
+            yield begins, row
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"line {begins}: {error}; double the quotes inside a text that is in quotes") from None
+
+
+def _tabbed(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of each line of a TSV, in which a quote is a quote, but around a whole field."""
+    for number, line in enumerate(lines, start=1):
+        fields = line.rstrip("\r\n").split("\t") if line.strip() else []
+        yield number, [QUOTED.sub(lambda found: found[1].replace('""', '"'), field) for field in fields]
 
 
 def _jsonl(lines: Iterable[str]) -> Iterator[tuple[int, dict]]:
