@@ -25,6 +25,7 @@ from unsteep.evaluation.quality import Classifier, energy_distance
 from unsteep.metrics.interval import Interval, wilson
 from unsteep.model import Model
 from unsteep.pages import plots
+from unsteep.pages.ours import marked
 from unsteep.recipes import RECIPES
 from unsteep.recipes.sizing import duration as read_seconds
 from unsteep.storage import config
@@ -90,7 +91,7 @@ def no_report(model: Model, out: Path, *_: object) -> None:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures of each cell's own run are tested with the runs, and the curves once, by `done`."""
     monkeypatch.setattr(denoising, "report", no_report)
-    monkeypatch.setattr(plots, "lines", lambda path, *_, **__: Image.new("L", (1, 1)).save(path))
+    monkeypatch.setattr(plots, "lines", lambda path, *_, **__: Image.new("L", (1, 1)).save(path, **marked("PNG")))
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from unsteep.data import Array, Digits, Examples, Folder, Idx, decoding, read_idx
 from unsteep.data.choosing import split_index
-from unsteep.data.searching import MARK
 from unsteep.pages import Page, pictures, progress
+from unsteep.pages.ours import SAMPLES, note_samples
 
 RANDOM = np.random.default_rng(0)
 SEEDED = RANDOM.bit_generator.state
@@ -363,17 +363,21 @@ def test_files_are_found_at_any_depth_in_order_and_hidden_ones_are_not(tmp_path)
 
 def test_what_unsteep_wrote_below_the_folder_is_no_data(tmp_path):
     """Runs, saved models, pages, samples and sheets; but a folder of samples is data where it is named itself."""
-    for name in ("a.png", "run/samples.png", "run/previews/p.png", "model/x.png", "page/fid.png", "drawn/3/0.png"):
+    for name in ("a.png", "run/samples.png", "run/previews/p.png", "model/x.png", "drawn/3/0.png", "old/3/0.png"):
         save(tmp_path / name, flat((9, 9, 9)))
     (tmp_path / "run" / "run.toml").write_text("")
     (tmp_path / "model" / "model.toml").write_text("")
     Page("Page").write(tmp_path / "page" / "index.html")
-    (tmp_path / "drawn" / MARK).write_text("")
-    pictures.save(pictures.grid(np.zeros((4, 1, 8, 8), np.uint8)), tmp_path / "sheet.png")
+    note_samples(tmp_path / "drawn", ["3/0.png"])
+    (tmp_path / "old" / SAMPLES).write_text("samples: no data of a folder above\n")
+    for name in ("sheet.png", "page/fid.png"):
+        pictures.save(pictures.grid(np.zeros((4, 1, 8, 8), np.uint8)), tmp_path / name)
     data = Folder(path=str(tmp_path), size=4, max_bad=0).read()
     assert data.files == ("a.png",)
     assert dict(data.skipped) == {
-        **dict.fromkeys(("drawn/", "model/", "page/", "run/"), "written by unsteep"),
+        **dict.fromkeys(("drawn/3/0.png", "model/", "old/", "page/fid.png", "run/"), "written by unsteep"),
+        "drawn/.unsteep": "hidden",
+        "page/index.html": ".html is no picture",
         "sheet.png": "drawn by unsteep",
     }
     assert Folder(path=str(tmp_path / "drawn"), size=4).read().files == ("3/0.png",)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,6 +188,38 @@ def test_no_verb_writes_where_another_may(verb: str, run: Path, beside: Path, tm
     assert code == 2
     assert f"process {os.getpid()} has been writing there" in err
     assert not list(out.rglob(LOCK))
+
+
+@pytest.mark.parametrize("verb", [verb for verb in writing_folders(Path(), Path(), Path()) if verb != "tune-grid"])
+def test_no_verb_writes_over_what_it_did_not_write(verb: str, run: Path, beside: Path, tmp_path: Path) -> None:
+    """Every name that it writes, at first the file of somebody else."""
+    out = tmp_path / "out"
+    arguments = writing_folders(run, beside, out)[verb]
+    with small_features():
+        made(verb, *arguments)
+        if verb in ("evaluate", "compare", "likelihood", "rate-distortion", "bench"):
+            made(verb, *arguments)  # the same again
+        names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        assert names
+        for name in names:
+            shutil.rmtree(out)
+            (out / name).parent.mkdir(parents=True)
+            shutil.copy(beside / "photos" / "0.png", out / name)
+            before = files(out)
+            code, _, err = unsteep_(verb, *arguments)
+            assert (code, files(out)) == (2, before), (name, err)
+
+
+@pytest.mark.parametrize("name", ["samples.png", "index.html"])
+def test_a_folder_of_ours_with_a_file_of_another_is_refused(name: str, run: Path, beside: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", *writing_folders(run, beside, tmp_path)["evaluate"]]
+    with small_features():
+        made(*arguments)
+        shutil.copy(beside / "photos" / "0.png", tmp_path / name)
+        before = files(tmp_path)
+        code, _, err = unsteep_(*arguments)
+    assert f"unsteep: --out: {tmp_path} holds {name}, which is of no page of unsteep; name another folder" in err
+    assert (code, files(tmp_path)) == (2, before)
 
 
 def test_resuming_and_looking_at_a_run_of_another_machine(run: Path) -> None:

@@ -1,10 +1,13 @@
 """Data that once were read wrongly in silence, or hung a reader: each is read rightly, or refused in a line."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,14 @@ import pytest
 from PIL import Image
 
 from command_line import made, unsteep_
+from small_models import saved
 from test_data import write_set
 from test_places import as_folder, as_tar, as_zip, contents, picture
 from unsteep.data import Array, Captions, Folder, Idx, cache, decoding
 from unsteep.data.places import Archived
 from unsteep.data.survey import survey
+from unsteep.pages import Page
+from unsteep.pages.ours import note_samples
 
 
 def test_the_cache_removes_nothing_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +272,104 @@ def test_a_gif_is_read_from_its_bytes_as_from_its_file(tmp_path: Path) -> None:
     folder = as_folder(tmp_path / "in", {"a.gif": file.getvalue()})
     archive = as_zip(tmp_path / "a.zip", {"a.gif": file.getvalue()})
     assert Folder(path=str(folder), size=5).read().digest == Folder(path=str(archive), size=5).read().digest
+
+
+@pytest.mark.parametrize("beside", ["page", "samples", "model's samples"])
+def test_a_folder_of_pictures_stays_one_with_something_of_ours_in_it(tmp_path: Path, beside: str) -> None:
+    """What unsteep wrote there is left out file by file, and no class comes of it."""
+    as_folder(tmp_path, {f"{kind}/{i}.png": picture(i) for kind in ("cats", "dogs") for i in range(3)})
+    if beside == "page":
+        for folder in ("cats", "page"):
+            made("data", tmp_path / "dogs", "--out", tmp_path / folder / "samples.png")
+            Page("A page").write(tmp_path / folder / "likelihood.html")
+    elif beside == "samples":
+        note_samples(tmp_path / "cats", ["000000.png"])
+        as_folder(tmp_path, {"cats/000000.png": picture(9)})
+    else:
+        saved(tmp_path / "model")
+        for _ in range(2):
+            made("sample", tmp_path / "model", "-n", 2, "--steps", 2, "--out", tmp_path / "cats", "--force")
+    data = Folder(path=str(tmp_path), size=5, labelled=True, max_bad=0).read("all")
+    assert data.files == tuple(f"{kind}/{i}.png" for kind in ("cats", "dogs") for i in range(3))
+    assert data.names == ("cats", "dogs")
+    ours = sum(why == "written by unsteep" for _, why in data.skipped)
+    assert ours == {"page": 2, "samples": 1, "model's samples": 3}[beside]  # of a saved model the folder
+
+
+def masks(path: Path, rows: dict[str, list[int]]) -> list[int]:
+    """What lies beside each picture, of archives with pictures and masks of these values, 0.png, 1.png and on."""
+    for name, values in rows.items():
+        as_tar(path / f"{name}.tar", {f"{i}.png": picture(value) for i, value in enumerate(values)})
+    of = {row: [name for name in rows if name[0] == row] for row in "am"}
+    named = {row: str(path / (f"{row}-*.tar" if len(have) > 1 else f"{have[0]}.tar")) for row, have in of.items()}
+    data = Folder(path=named["a"], aligned=named["m"], size=5, channels=1).read("all")
+    assert data.aligned is not None
+    return (data.aligned[:, 0, 0, 0] // 10).tolist()
+
+
+def test_masks_of_a_row_of_archives_are_those_of_each_archive(tmp_path: Path) -> None:
+    assert masks(tmp_path, {"a-0": [1, 2], "a-1": [3, 4], "m-0": [5, 6], "m-1": [7, 8]}) == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"a-0": [1, 2], "m-0": [5, 6], "m-1": [7, 8]},
+        {"a-0": [1, 2], "a-1": [3, 4], "m-0": [5, 6]},
+        {"a-0": [1, 2], "a-1": [3, 4], "m-0": [5, 6], "m-1": [7, 8], "m-2": [9, 9]},
+    ],
+)
+def test_masks_that_nothing_assigns_are_refused(tmp_path: Path, rows: dict[str, list[int]]) -> None:
+    with pytest.raises(ValueError, match=r"have no aligned one: 0\.png \(several of its name, here or in .*m-"):
+        masks(tmp_path, rows)
+
+
+def test_a_caption_of_two_pictures_is_of_none(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the name comes twice
+        for name, content in (("0.png", picture(1)), ("0.png", picture(2)), ("1.png", picture(3))):
+            archive.writestr(name, content)
+        archive.writestr("a.csv", "file,caption\n0.png,zero\n1.png,one\n")
+    data = Captions(path=str(tmp_path / "a.zip"), size=5, max_bad=0.9).read("all")
+    assert data.captions == ("one",)
+    assert ("0.png", "caption of several pictures of one name") in data.skipped
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_table_above_the_pictures_names_them_in_a_zip_as_in_a_folder(tmp_path: Path, name: str) -> None:
+    """As data sets of Hugging Face lie."""
+    rows = [(f"images/{i}.png", f"number {i}") for i in range(3)]
+    csv = "\n".join(["file_name,text", *map(",".join, rows)])
+    lines = "\n".join(json.dumps({"file_name": file, "text": text}) for file, text in rows)
+    files = {name: (csv if name.endswith(".csv") else lines).encode()}
+    files |= {file: picture(i) for i, (file, _) in enumerate(rows)}
+    told = [
+        Captions(path=str(path), size=5).read("all").captions
+        for path in (as_folder(tmp_path / "in", files), as_zip(tmp_path / "a.zip", files))
+    ]
+    assert told[0] == told[1] == ("number 0", "number 1", "number 2")
+
+
+def test_quotes_in_a_tsv_are_quotes_but_around_a_field(tmp_path: Path) -> None:
+    texts = ["word", '"open', "5' 3\"", '"quoted" word', 'two "inches"']
+    rows = [f"{i}.png\t{text}" for i, text in enumerate(texts)] + ['5.png\t"whole, and ""doubled"""']
+    table = "\r\n".join(['"file"\t"caption"', *rows, ""]).encode()
+    as_folder(tmp_path, {f"{i}.png": picture(i) for i in range(6)} | {"a.tsv": table})
+    assert Captions(path=str(tmp_path), size=5).read("all").captions == (*texts, 'whole, and "doubled"')
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "words"),
+    [
+        ("a.tsv", '1.png\t"one\ntwo"', "line 4 has 1 fields, its header 2; leave tabs and ends of lines out of texts"),
+        ("a.tsv", "1.png\tone\ttwo", "line 3 has 3 fields, its header 2"),
+        ("a.csv", '1.png,"one" two', "line 3: .* double the quotes inside a text that is in quotes"),
+        ("a.csv", '1.png,"one', "line 3: "),
+    ],
+)
+def test_rows_that_are_none_are_named_by_their_line(tmp_path: Path, name: str, row: str, words: str) -> None:
+    between = "\t" if name.endswith(".tsv") else ","
+    table = f"file{between}caption\n0.png{between}zero\n{row}\n"
+    as_folder(tmp_path, {f"{i}.png": picture(i) for i in range(2)} | {name: table.encode()})
+    with pytest.raises(ValueError, match=words):
+        Captions(path=str(tmp_path), size=5).read("all")

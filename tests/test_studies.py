@@ -21,6 +21,7 @@ from unsteep.model import Model
 from unsteep.networks import DiTConfig, UNetConfig
 from unsteep.opening import load
 from unsteep.pages import plots
+from unsteep.pages.ours import marked
 from unsteep.recipes import RECIPES
 from unsteep.sampling import DDIM, DEIS, SOLVERS, Adaptive
 from unsteep.storage import config
@@ -264,7 +265,7 @@ def test_plots_are_lines_by_group_in_order_of_x(tmp_path: Path, monkeypatch: pyt
 
     def lines(path: Path, series: Mapping[str, Any], **how: Any) -> Path:
         drawn[path.name] = {"series": series, **how}
-        Image.new("L", (1, 1)).save(path)
+        Image.new("L", (1, 1)).save(path, **marked("PNG"))
         return path
 
     monkeypatch.setattr(plots, "lines", lines)
@@ -345,7 +346,7 @@ LINES = plots.lines
 
 
 def blank(path: Path, *_: object, **__: object) -> Path:
-    Image.new("L", (1, 1)).save(path)
+    Image.new("L", (1, 1)).save(path, **marked("PNG"))
     return path
 
 

@@ -14,6 +14,7 @@ from unsteep.cli.study import OF_A_MODEL, TRAINING, USED_BY
 from unsteep.features import domain
 from unsteep.features.domain import DomainNet
 from unsteep.pages import plots
+from unsteep.pages.ours import marked
 from unsteep.studies import trained
 from unsteep.studies.questions import training
 from unsteep.studies.questions.training import Study, schedules
@@ -27,7 +28,7 @@ SETS = [part for one in TINY for part in ("--set", one)]
 
 
 def blank(path: Path, *_: object, **__: object) -> Path:
-    Image.new("L", (1, 1)).save(path)
+    Image.new("L", (1, 1)).save(path, **marked("PNG"))
     return path
 
 

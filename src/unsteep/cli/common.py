@@ -66,8 +66,9 @@ HELD: ContextVar[ExitStack] = ContextVar("HELD")  # what the verb holds, and `ma
 
 def claim(out: Path, *, page: bool = True) -> None:
     """Holds a folder of pages and numbers until the verb has ended. ValueError where it could not be written to after
-    all the work, or somebody else writes there. `page`: whether an index.html comes to lie in it."""
-    from unsteep.pages.files import check_folder, swept
+    all the work, somebody else writes there, or somebody's files lie there. `page`: whether one comes to lie in it."""
+    from unsteep.pages.files import swept
+    from unsteep.pages.ours import check_folder
     from unsteep.storage.lock import FolderLock
 
     if page:

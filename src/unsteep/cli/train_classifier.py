@@ -48,6 +48,7 @@ def train_classifier(
     from unsteep.evaluation.by_level import CONTROL, by_level, write
     from unsteep.evaluation.examples import labelled_source, open_split
     from unsteep.objectives.classification import Classification
+    from unsteep.pages.ours import check_folder
     from unsteep.storage.config import override
     from unsteep.training.classifying import ClassifierRun, open_classifier, read_classifier, with_noise
     from unsteep.training.run import read_run, resume, start
@@ -55,6 +56,7 @@ def train_classifier(
     cache.allow(options.cache)
     where, settings, trust, force = chosen_device(options.device), options.changes, options.trust, options.force
     out = options.out or run / "classifier"
+    check_folder(out)
     source = labelled_source(run, data, trust)
     schedule = read_run(run, trust).schedule
     chosen = override(ClassifierRun(data=source, objective=Classification(schedule=schedule)), settings)

@@ -70,7 +70,7 @@ def write_samples(
         pictures.save(sheet, out)
     else:
         folders = None if labels is None else [model.names[i] for i in labels.tolist()]
-        _write_folder(out, (picture for part in parts for picture in part), folders)
+        _write_folder(out, (picture for part in parts for picture in part), of.n, folders)
 
 
 def _after(model: Model, given: torch.Tensor, tiles: torch.Tensor, seed: int) -> Image:
@@ -102,15 +102,17 @@ def _after(model: Model, given: torch.Tensor, tiles: torch.Tensor, seed: int) ->
     return pictures.grid(torch.cat(rows).numpy(), columns, row_labels=labels)
 
 
-def _write_folder(out: Path, samples: Iterable[torch.Tensor], names: list[str] | None) -> None:
+def _write_folder(out: Path, samples: Iterable[torch.Tensor], n: int, names: list[str] | None) -> None:
     """One PNG a sample, in a sub-folder for each class where there are classes: `train folder` reads it back."""
     from PIL import Image
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / ".unsteep").write_text("samples: no data of a folder above\n", encoding="utf-8")
+    from unsteep.pages.ours import note_samples
+
     folders = for_files(dict.fromkeys(names or ()))
-    for i, sample in enumerate(samples):
+    files = [("" if names is None else f"{folders[names[i]]}/") + f"{i:06d}.png" for i in range(n)]
+    out.mkdir(parents=True, exist_ok=True)
+    note_samples(out, files)
+    for file, sample in zip(files, samples, strict=True):
         picture = sample.permute(1, 2, 0).numpy()
-        where = out if names is None else out / folders[names[i]]
-        where.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(where / f"{i:06d}.png")
+        (out / file).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(out / file)

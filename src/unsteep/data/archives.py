@@ -36,7 +36,9 @@ PACKED: dict[str, Any] = {
     **{".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open},
 }
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-BESIDE = (".txt", ".cls", ".json", ".csv", ".tsv", ".jsonl")  # members that are kept beside the pictures
+TABLES = (".csv", ".tsv", ".jsonl")  # they name pictures from where they lie
+LONE = (".txt", ".cls", ".json")  # of one picture, under its name, or of none
+BESIDE = (*LONE, *TABLES)  # members that are kept beside the pictures
 UNPACKED = "unpacked.tar"
 AT_ONCE = 8  # members that threads hold unpacked
 MOST = 1 << 29  # bytes of a member
@@ -112,7 +114,7 @@ def indexed(shards: Sequence[Path]) -> Index:
             raise ValueError(f"data.path: expected an archive, found none at {path}: check the path")
     files = [_plain(path) for path in shards]
     stamp = [_stamp(path) for path in shards]
-    entry = cache.entry("archives", {"files": stamp, "form": 2})
+    entry = cache.entry("archives", {"files": stamp, "form": 3})
     kept = _kept(entry, files, stamp) if entry is not None and entry.holds("index.npz") else None
     if kept is not None:
         return kept
@@ -135,7 +137,7 @@ def _scanned(files: list[Path], shards: Sequence[Path], stamp: list[Any]) -> Ind
     with bar(len(files) > 1, len(files), "reading archives") as advance:
         for number, (file, shown) in enumerate(zip(files, shards, strict=True)):
             walked = list(_walked(file, shown, left))
-            common = _common([one.name for one in walked if _picture(one)])
+            common = _common([one.name for one in walked if not one.name.lower().endswith(LONE)])
             members += [(number, one._replace(name=one.name.removeprefix(common))) for one in walked]
             advance()
     members.sort(key=lambda one: (one[0], one[1].name))
@@ -155,12 +157,8 @@ def _scanned(files: list[Path], shards: Sequence[Path], stamp: list[Any]) -> Ind
     )
 
 
-def _picture(one: _Member) -> bool:
-    return not one.name.lower().endswith(BESIDE)
-
-
 def _common(names: list[str]) -> str:
-    """The first folder of all pictures of an archive, with its slash; empty where they share none."""
+    """The first folder of all pictures and tables of an archive, with its slash; empty where they share none."""
     first = names[0].partition("/")[0] + "/" if names and "/" in names[0] else ""
     while first and all(name.startswith(first) for name in names):
         return first

@@ -5,8 +5,9 @@
     JSON lines              one object a line: {"file": "cat.png", "caption": "a sleeping cat"}
 
 Files are named from the folder on, with forward slashes, and only pictures inside it are read. "file_name" or "image"
-may stand for "file", and "text" for "caption", in capitals, too; a CSV may have semicolons between its fields. Of
-several captions for one picture, the first is taken, and what is left is counted.
+may stand for "file", and "text" for "caption", in capitals, too; a CSV may have semicolons between its fields, and in a
+TSV a quote is a quote, but around a whole field. Of several captions for one picture, the first is taken, and what is
+left is counted.
 """
 
 import json
@@ -17,12 +18,13 @@ from typing import Literal
 import numpy as np
 
 from unsteep.core.protocols import Split
+from unsteep.data.archives import TABLES
 from unsteep.data.choosing import choose, shorten
 from unsteep.data.decoding import Bad, chosen_of, decode
 from unsteep.data.examples import Examples
 from unsteep.data.folder import Folder, gathered
 from unsteep.data.pictures import Crop
-from unsteep.data.places import TABLES, Places, places, together
+from unsteep.data.places import SEVERAL, Places, places, together
 from unsteep.data.searching import settled
 from unsteep.data.stored import StoredPictures
 from unsteep.data.tables import lowered, table_rows, tidy
@@ -167,13 +169,15 @@ def _read_table(there: Places, name: str) -> tuple[dict[int, str], Bad, Bad, int
                 empty[plain] = "empty caption"
     except Exception as error:  # csv and json each have their own
         raise ValueError(f"{called}: expected {LAYOUTS}; {_why(error)}") from error
-    known = together(there.names)
+    known = together(map(settled, there.names))
     found: dict[int, str] = {}
     lone: Bad = []
     for file, words in captions.items():
         at = known.get(settled(file))
         if at is None:
             lone.append((file, "caption without a picture"))
+        elif at == SEVERAL:
+            lone.append((file, "caption of several pictures of one name"))
         else:
             more += at in found
             found.setdefault(at, words)

@@ -20,7 +20,7 @@ from unsteep.data.choosing import choose, shorten
 from unsteep.data.decoding import Apart, Bad, Decoded, Form, chosen_of, decode
 from unsteep.data.examples import BYTES, WORDS, Examples
 from unsteep.data.pictures import Crop, Readable, converted, shape_of
-from unsteep.data.places import Places, places, together
+from unsteep.data.places import SEVERAL, Places, places, together
 from unsteep.data.searching import NAMELESS, settled
 from unsteep.data.stored import Chosen, StoredPictures
 from unsteep.storage.foreign import reading
@@ -40,7 +40,7 @@ class Folder:
     what lies beside each, as 7.cls beside 7.jpg; labels: keep these class numbers; limit: keep the first so many,
     in order of path; holdout: the fraction kept for testing; max_bad: the fraction of unreadable files that is
     tolerated, and of pictures without an aligned one; aligned: a folder with a picture beside each, such as a mask
-    or a skeleton, under the same name but for the suffix. Links to folders are not followed.
+    or a skeleton, under the same name but for the suffix, or as many archives. Links to folders are not followed.
     """
 
     path: str
@@ -135,16 +135,26 @@ class Folder:
         """The position of the aligned picture of each, -1 without, and (file, reason) of these; ValueError where they
         are too many.
 
-        Where squares are cut out, a picture and the one beside it must have one shape: the cut is then the same.
+        Where squares are cut out, a picture and the one beside it must have one shape: the cut is then the same. Of two
+        rows of as many archives, names are those of each archive with its fellow; one that comes twice is of none.
         """
-        known = together([str(PurePosixPath(name).with_suffix("")) for name in other.names])
+        rows = there.parts == other.parts
+
+        def key(of: Places, i: int, name: str) -> tuple[int, str]:
+            return of.part(i) if rows else 0, settled(name)
+
+        names = [key(there, i, name) for i, name in enumerate(there.names)]
+        once = together(names)
+        known = together(key(other, j, _stem(name)) for j, name in enumerate(other.names))
         found = np.full(len(at), -1)
         apart: Bad = []
         for row, i in enumerate(at.tolist()):
             name = there.names[i]
-            j = known.get(settled(str(PurePosixPath(name).with_suffix(""))))
+            j = known.get(key(there, i, _stem(name)))
             if j is None:
                 apart.append((name, f"none of its name in {self.aligned}"))
+            elif SEVERAL in (j, once[names[i]]):
+                apart.append((name, f"several of its name, here or in {self.aligned}"))
             elif self.crop == "center" and not _alike(there.open(i), other.open(j)):
                 apart.append((name, f"another shape than {other.names[j]} in {self.aligned}"))
             else:
@@ -212,6 +222,10 @@ def _class(there: Places, name: str, text: bytes | None) -> str:
         return ""
     with reading(f"{there.where}: the class beside {name}", "UTF-8 text"):
         return " ".join(text.decode("utf-8").split())
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _alike(a: Readable, b: Readable) -> bool:

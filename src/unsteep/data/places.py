@@ -1,7 +1,7 @@
 """Where pictures lie: a folder, a zip, a tar, or a row of such archives. Each is read by position, in any order.
 
     photos/                       a folder, searched to any depth (see `searching`)
-    photos.zip, photos.tar        members as they are named; a first folder that all of them share is left out
+    photos.zip, photos.tar        members as they are named; a first folder of all pictures and tables is left out
     photos.tar.gz                 unpacked once, beside what else is kept (see `cache`)
     shards/a-{000..127}.tar       many archives, in this order; * and ? stand for names, too
 
@@ -18,7 +18,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -27,12 +27,12 @@ from typing import Protocol
 import numpy as np
 
 from unsteep.data import cache
-from unsteep.data.archives import SUFFIXES, Index, indexed, stems
+from unsteep.data.archives import SUFFIXES, TABLES, Index, indexed, stems
 from unsteep.data.choosing import shorten
-from unsteep.data.searching import search, settled
+from unsteep.data.searching import search
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
-TABLES = (".csv", ".tsv", ".jsonl")
+SEVERAL = -1  # in the place of a position
 TEXTS = "texts.json.z"
 
 Opened = Path | io.BytesIO
@@ -44,6 +44,11 @@ class Places(Protocol):
     where: str
     names: Sequence[str]
     left: list[tuple[str, str]]
+    parts: int
+
+    def part(self, i: int) -> int:
+        """In which of the archives a picture lies; 0 in a folder."""
+        ...
 
     def open(self, i: int) -> Opened:
         """A picture, as Pillow opens it."""
@@ -110,11 +115,16 @@ def expanded(path: str) -> list[Path]:
 class Loose:
     """The files of a folder."""
 
+    parts = 1
+
     def __init__(self, root: Path) -> None:
         found = search(root)
         self.root, self.where = root, str(root)
         self.names: Sequence[str] = found.files
         self.left = found.left
+
+    def part(self, i: int) -> int:
+        return 0
 
     def open(self, i: int) -> Opened:
         return self.root / self.names[i]
@@ -151,9 +161,13 @@ class Archived:
         known, at = self._index.names, self._index.pictures
         self.names: Sequence[str] = known if len(at) == len(known) else [known[i] for i in at]
         self.left = self._index.left
+        self.parts = len(shards)
         if not self.names:
             others = shorten([f"{name} ({why})" for name, why in self.left], 3) or "nothing"
             raise ValueError(f"{self.where} holds no picture: got {others}; give another data.path")
+
+    def part(self, i: int) -> int:
+        return int(self._index.shard[self._index.pictures[i]])
 
     def open(self, i: int) -> Opened:
         return io.BytesIO(self._index.read(int(self._index.pictures[i])))
@@ -199,6 +213,9 @@ class Archived:
         return sha.hexdigest()
 
 
-def together(names: Sequence[str]) -> dict[str, int]:
-    """The position of each name, as names are compared."""
-    return {settled(name): i for i, name in enumerate(names)}
+def together(keys: Iterable[Hashable]) -> dict[Hashable, int]:
+    """The position of each key; SEVERAL for one that comes more than once, and so does not tell which."""
+    known: dict[Hashable, int] = {}
+    for i, key in enumerate(keys):
+        known[key] = SEVERAL if key in known else i
+    return known

@@ -1,8 +1,8 @@
 """Which files of a folder are pictures, and why every other one is not.
 
-What unsteep itself wrote below the folder is never data: folders with a run, a saved model, a page or samples, and
-sheets of samples, which say so in themselves. Files and folders whose names begin with a dot are left out, and so are
-links to folders, which may lead back.
+What unsteep itself wrote below the folder is never data: folders with a run or a saved model, samples, which are noted
+where they lie, and what was drawn, as sheets of samples, which says so itself. What lies beside these is. Files and
+folders whose names begin with a dot are left out, and so are links to folders, which may lead back.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from pathlib import Path
 from PIL import features
 
 from unsteep.data.choosing import shorten
-from unsteep.pages.files import GENERATOR, HEAD
+from unsteep.pages.ours import is_ours, samples_in
 
 JPEG, HEIF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".heic", ".heif")
 SUFFIXES = (".png", *JPEG, ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", *HEIF)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others, and some run programs
-MARK = ".unsteep"  # in a folder of samples
-WRITTEN = ("run.toml", "model.toml", MARK)  # in folders that are ours
+WRITTEN = ("run.toml", "model.toml")  # in folders that are ours
+OURS = "written by unsteep"
 NAMELESS = "a name that is not UTF-8; rename it"
-PAGES = ("index.html", "report.html")
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ def search(root: Path) -> Searched:
         raise ValueError(f"data.path: expected a folder of pictures, found none at {root}: check the path")
     files: list[str] = []
     left: list[tuple[str, str]] = []
+    samples: set[str] = set()
     folders = [""]
     while folders:
         at = folders.pop()
@@ -52,10 +52,14 @@ def search(root: Path) -> Searched:
         except OSError as error:
             left.append((at, error.strerror or "it cannot be opened"))
             continue
+        samples.update(at + name for name in (at and samples_in(root / at)) or ())
+        drawn = at and any(is_ours(Path(one.path)) for one in entries if one.name.endswith(".html"))
         for one in entries:
             below, why = _kind(one)
             why = why or (_folder_left(Path(one.path)) if below else _file_left(one))
             name = at + one.name + "/" * below
+            if not why and not below and (name in samples or (drawn and is_ours(Path(one.path)))):
+                why = OURS
             if why:
                 left.append((name, why))
             else:
@@ -108,9 +112,7 @@ def _folder_left(path: Path) -> str:
         return why
     if path.is_symlink():
         return "a link to a folder"
-    if any((path / name).exists() for name in WRITTEN) or any(_is_page(path / name) for name in PAGES):
-        return "written by unsteep"
-    return ""
+    return OURS if any((path / name).exists() for name in WRITTEN) or samples_in(path) == [] else ""
 
 
 def name_left(name: str) -> str:
@@ -118,16 +120,6 @@ def name_left(name: str) -> str:
     if name.startswith("."):
         return "hidden"
     return NAMELESS if "\\udc" in ascii(name) else ""
-
-
-def _is_page(path: Path) -> bool:
-    try:
-        if not path.is_file():
-            return False  # a pipe would wait for whoever writes into it
-        with path.open("rb") as file:
-            return GENERATOR in file.read(HEAD)
-    except OSError:
-        return False
 
 
 def suffix_left(name: str) -> str:

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-GENERATOR = b'<meta name="generator" content="unsteep">'  # in the head of every page that is written here
-HEAD = 400  # bytes in which it stands
 IN_THE_MAKING = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")  # what `replacing` writes to
 PathLike = str | os.PathLike[str]
 OTHER = "choose another place"
@@ -94,16 +92,6 @@ def write_json(content: Mapping[str, object], path: PathLike) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with replacing(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
-
-
-def check_folder(out: Path) -> None:
-    """Refuses at once a folder that could not be written to after all the work."""
-    check_place(out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out: {out} is a file; name a folder")
-    page = out / "index.html"
-    if page.is_file() and GENERATOR not in page.read_bytes()[:HEAD]:
-        raise ValueError(f"out: {page} is a page that unsteep did not write; name another folder")
 
 
 def check_place(out: Path, name: str = "out") -> None:

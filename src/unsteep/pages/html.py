@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from unsteep.pages.files import PathLike, by_suffix, replacing
+from unsteep.pages.ours import GENERATOR
 
 TYPES = {
     ".png": "image/png",
@@ -147,7 +148,7 @@ class Page:
         parts = "\n".join(self._parts)
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="generator" content="unsteep">\n'
+            f"{GENERATOR.decode()}\n"
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(self.title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n"
             f"<body>\n<main>\n<header><h1>{escape(self.title)}</h1>{below}</header>\n{parts}\n</main>\n</body>\n</html>\n"

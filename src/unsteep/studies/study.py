@@ -31,7 +31,8 @@ from unsteep.metrics.measures import BETTER
 from unsteep.model.finite import NotFinite
 from unsteep.pages import pictures
 from unsteep.pages.arrays import read_samples, write_samples
-from unsteep.pages.files import IN_THE_MAKING, check_folder, swept, write_json
+from unsteep.pages.files import IN_THE_MAKING, swept, write_json
+from unsteep.pages.ours import STUDY, check_folder
 from unsteep.storage.foreign import json_of, reading
 from unsteep.storage.lock import LOCK, FolderLock
 from unsteep.training.loop import Diverged
@@ -128,7 +129,7 @@ def run(
             _empty(out)
         for folder in (out, *(out / "cells" / cell.name for cell in study.cells)):
             swept(folder)
-        write_json({"study": study.name, "asked": dict(study.asked)}, out / "study.json")
+        write_json({"study": study.name, "asked": dict(study.asked)}, out / STUDY)
         say(study.question)
         found = {cell.name: read(out / "cells" / cell.name, study.protocol) for cell in study.cells}
         for i, cell in enumerate(chosen, 1):
@@ -169,7 +170,7 @@ def _measured(study: Study, cell: Cell, folder: Path) -> Outcome | None:
 def _check(study: Study, out: Path, force: bool) -> None:
     if all(path.name == LOCK or IN_THE_MAKING.fullmatch(path.name) for path in out.iterdir()):
         return
-    path = out / "study.json"
+    path = out / STUDY
     if not path.exists():
         raise ValueError(f"out: {out} exists and is not a study; choose another")
     stored = json_of(path, "the settings of a study", "start anew with force=True")
@@ -183,7 +184,7 @@ def _check(study: Study, out: Path, force: bool) -> None:
 
 def _empty(out: Path) -> None:
     """Removes all of a study but its lock; last what says that it is one, lest what is left is nobody's."""
-    for path in sorted(out.iterdir(), key=lambda path: path.name == "study.json"):
+    for path in sorted(out.iterdir(), key=lambda path: path.name == STUDY):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != LOCK:

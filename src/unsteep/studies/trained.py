@@ -11,6 +11,7 @@ from pathlib import Path
 from unsteep.core.protocols import DataSet
 from unsteep.model import Model
 from unsteep.opening import load
+from unsteep.pages.ours import STUDY
 from unsteep.storage import config
 from unsteep.training import run as runs
 from unsteep.training.loop import train
@@ -47,9 +48,9 @@ def images_per_second(run: Run, data: DataSet, device: str, limit: float = 5.0) 
 
 def steps_for(run: Run, seconds: float, device: str, out: Path | None = None) -> int:
     """How many steps fit in some seconds of training: measured on this machine, once for the study in `out`."""
-    if out is not None and (out / "study.json").exists():
+    if out is not None and (out / STUDY).exists():
         try:
-            stored = json.loads((out / "study.json").read_text(encoding="utf-8"))["asked"]["run"]
+            stored = json.loads((out / STUDY).read_text(encoding="utf-8"))["asked"]["run"]
             return config.loads(Run, stored).train.steps
         except (ValueError, KeyError, TypeError):  # of another kind, which is refused later
             pass
