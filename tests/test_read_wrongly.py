@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from command_line import made, unsteep_
@@ -19,6 +20,7 @@ from small_models import saved
 from test_data import write_set
 from test_places import as_folder, as_tar, as_zip, contents, picture
 from unsteep.data import Array, Captions, Folder, Idx, cache, decoding
+from unsteep.data.given import as_dataset
 from unsteep.data.places import Archived
 from unsteep.data.survey import survey
 from unsteep.pages import Page
@@ -151,10 +153,21 @@ def test_idx_files_of_two_sets_are_never_mixed(tmp_path: Path) -> None:
     assert Idx(path=str(tmp_path / "MNIST")).read().names == ("0", "1", "2")
 
 
-@pytest.mark.parametrize(("name", "first"), [("fashion-mnist", "T-shirt/top"), ("fashion-lab/mnist", "0")])
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("fashion-mnist", "T-shirt/top"),
+        ("FashionMNIST/raw", "T-shirt/top"),
+        ("fashion-lab/mnist", "0"),
+        ("fashion/digits", "0"),
+        ("Fashion-MNIST/MNIST/raw", "0"),
+    ],
+)
 def test_classes_have_names_of_clothes_where_they_are_clothes(tmp_path: Path, name: str, first: str) -> None:
     write_set(tmp_path / name)
-    assert Idx(path=str(tmp_path / name)).read().names[0] == first
+    read = Idx(path=str(tmp_path / name)).read()
+    assert read.names[0] == first
+    assert read.source.endswith("classes named as those of Fashion-MNIST") == (first != "0")
 
 
 def test_twelve_bits_in_sixteen_are_told(tmp_path: Path) -> None:
@@ -373,3 +386,34 @@ def test_rows_that_are_none_are_named_by_their_line(tmp_path: Path, name: str, r
     as_folder(tmp_path, {f"{i}.png": picture(i) for i in range(2)} | {name: table.encode()})
     with pytest.raises(ValueError, match=words):
         Captions(path=str(tmp_path), size=5).read("all")
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((-0.5, 0.5), "values go from -0.5 to 0.5, read as -1 black and 1 white"),
+        ((0.0, 0.1), "values go from 0 to 0.1, read as 0 black and 1 white"),
+        ((0.0, 1.0), ""),
+        ((-1.0, 1.0), ""),
+    ],
+)
+def test_floats_that_fill_little_of_their_range_are_told(tmp_path: Path, ends: tuple[float, float], words: str) -> None:
+    """As those whose mean was subtracted: in a file, from Python, and as items."""
+    x = np.linspace(*ends, 4 * 8 * 8, dtype=np.float32).reshape(4, 8, 8)
+    np.save(tmp_path / "a.npy", x)
+    items = as_dataset([one[None] for one in x])
+    for data in (Array(path=str(tmp_path / "a.npy")).read(), as_dataset(x), items):
+        told = dict(data.summary()).get("mind", "")
+        assert told.startswith(words)
+        assert bool(told) == bool(words)
+
+
+def test_what_may_not_be_written_to_is_taken_without_a_warning() -> None:
+    plain = np.frombuffer(np.arange(3 * 64, dtype=np.uint8).tobytes(), np.uint8).reshape(3, 8, 8)
+    frames = np.frombuffer(np.zeros((3, 4, 2), np.float32).tobytes(), np.float32).reshape(3, 4, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pictures = as_dataset([Image.fromarray(one) for one in plain])
+        pairs = as_dataset([{"x": one[None], "beside": one[None]} for one in plain])
+        for data in (pictures, as_dataset(plain), pairs, as_dataset(frames, axes=2)):
+            assert len(data.rows(torch.arange(3)).x) == 3

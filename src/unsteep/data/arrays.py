@@ -184,12 +184,12 @@ def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory", *, a
     if axes == 2 and array.ndim == 3:
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise ValueError(f"{source}: expected finite floats (n, frames, features), got {array.dtype}; convert it")
-        frames = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        frames = torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
         valid = torch.ones(frames.shape[:2], dtype=torch.bool)
         return Examples(frames, levels=None, valid=valid, source=f"{source}, sequences of one length")
     found = understood(array, source, isinstance(x, Tensor))
     return Examples(
-        torch.from_numpy(np.ascontiguousarray(found.x)),
+        torch.from_numpy(np.require(found.x, requirements=["C", "W"])),
         levels=found.levels,
         range=found.range,
         source=f"{source}, {found.meaning}",

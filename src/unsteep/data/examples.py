@@ -17,6 +17,7 @@ from unsteep.data.choosing import shorten
 
 SHOWN_CLASSES = 12
 DARK = 32  # the largest byte of pictures that may have been meant otherwise
+FAINT = 0.6  # of their range, that continuous pictures fill which may have been meant otherwise
 SHOWN_SKIPPED = 3
 SHOWN_CAPTIONS = 3
 BYTES, WORDS = 256, 65536  # values of uint8 and of uint16
@@ -183,6 +184,18 @@ def digest_of(data: Any, dtype: str, x: Iterable[Tensor], *beside: Iterable[Tens
     return sha.hexdigest()
 
 
+def minds(low: float, high: float, levels: int | None, ends: tuple[float, float]) -> list[tuple[str, str]]:
+    """What to mind of pictures with values from `low` to `high`, which leave much of their range empty."""
+    if levels == WORDS and high < WORDS // 8:
+        return [("mind", f"values reach {high} of {WORDS - 1}; scale them if they have fewer than 16 bits")]
+    if levels == BYTES and high < DARK:
+        return [("mind", f"values reach {high} of 255, nearly black; scale them if that is meant white")]
+    if levels is None and high - low < FAINT * (ends[1] - ends[0]):
+        said = f"values go from {low:.4g} to {high:.4g}, read as {ends[0]:g} black and {ends[1]:g} white"
+        return [("mind", f"{said}; scale them if their own ends are meant so")]
+    return []
+
+
 def summary_of(data: Any, low: float, high: float, valid: Tensor | None = None) -> list[tuple[str, str]]:
     """Rows (name, text) of examples whose values go from `low` to `high`."""
     shape = tuple(data.x.shape[1:])
@@ -191,10 +204,8 @@ def summary_of(data: Any, low: float, high: float, valid: Tensor | None = None) 
         rows.append(("value range", f"{low:.4g} to {high:.4g}"))
     else:
         rows.append(("value range", f"{low} to {high}, {data.levels} grey levels"))
-        if data.levels == WORDS and high < WORDS // 8:
-            rows.append(("mind", f"values reach {high} of {WORDS - 1}; scale them if they have fewer than 16 bits"))
-        if data.levels == BYTES and high < DARK:
-            rows.append(("mind", f"values reach {high} of 255, nearly black; scale them if that is meant white"))
+    if len(shape) == 3:
+        rows += minds(low, high, data.levels, data.range if data.levels is None else (0, data.levels - 1))
     if valid is not None:
         lengths = valid.sum(1)
         rows.append(("lengths", f"{int(lengths.min())} to {int(lengths.max())} frames"))

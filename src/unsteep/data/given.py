@@ -21,7 +21,7 @@ from unsteep.core.level import NoiseLevel
 from unsteep.core.protocols import DataSet, Rows, Split
 from unsteep.data.arrays import examples_of, understood
 from unsteep.data.choosing import shorten, split_index
-from unsteep.data.examples import shaped
+from unsteep.data.examples import minds, shaped
 from unsteep.data.reading import shape_of, some
 
 LOOKED_AT = 256  # items that decide what float pictures mean
@@ -90,6 +90,11 @@ def as_dataset(data: Any, axes: int | None = None) -> DataSet:
         f"data: expected a tensor, an array, a torch Dataset or a DataSet, got {type(data).__name__}; make it one of "
         "these, or name a file or a folder"
     )
+
+
+def tensor_of(x: Any) -> Tensor:
+    """A tensor as it is, and anything else that NumPy reads, copied where it may not be written to, as a picture."""
+    return x if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements="W"))
 
 
 def numbered(label: Any, name: str) -> Tensor:
@@ -186,6 +191,7 @@ class Items:
 
     def summary(self) -> list[tuple[str, str]]:
         rows = [("source", self.source), ("count", f"{len(self):,}"), *shaped(shape_of(self))]
+        rows += self._meaning[2]
         return [*rows, ("classes", f"{len(self.names)} ({shorten(self.names, 12)})")] if self.names else rows
 
     def _labelled(self, i: int) -> Tensor:
@@ -213,15 +219,15 @@ class Items:
         else:
             given = {"x": item}
         try:
-            x = torch.as_tensor(given["x"] if isinstance(given["x"], Tensor) else np.asarray(given["x"]))
+            x = tensor_of(given["x"])
             label = given.get("label")
             return Rows(
                 x=self._laid(x)[None],
-                valid=None if given.get("valid") is None else torch.as_tensor(given["valid"])[None].bool(),
+                valid=None if given.get("valid") is None else tensor_of(given["valid"])[None].bool(),
                 label=None if label is None else numbered(label, "label"),
                 caption=None if given.get("caption") is None else (str(given["caption"]),),
-                beside=None if given.get("beside") is None else torch.as_tensor(given["beside"])[None],
-                weight=None if given.get("weight") is None else torch.as_tensor(given["weight"])[None].float(),
+                beside=None if given.get("beside") is None else tensor_of(given["beside"])[None],
+                weight=None if given.get("weight") is None else tensor_of(given["weight"])[None].float(),
             )
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"data: item {i} is no example: {error}") from None
@@ -246,16 +252,17 @@ class Items:
         return ((x - low) * (255 / (high - low))).round().to(torch.uint8) if self.levels else x.float()
 
     @cached_property
-    def _meaning(self) -> tuple[int | None, tuple[float, float]]:
-        """How many values pictures take, and their range: from items all over the data."""
+    def _meaning(self) -> tuple[int | None, tuple[float, float], list[tuple[str, str]]]:
+        """How many values pictures take, their range, and what to mind: from items all over the data."""
         places = torch.linspace(0, len(self) - 1, min(LOOKED_AT, len(self))).round().long().unique().tolist()
         found = [self._read(i).x for i in places]
         if found[0].ndim != 4:
-            return None, (0.0, 1.0)
+            return None, (0.0, 1.0), []
         if len({one.shape for one in found}) > 1:
             raise ValueError("data: expected pictures of one size, got several; resize them")
         told = understood(torch.cat(found).numpy(), "data")
+        odd = minds(told.x.min().item(), told.x.max().item(), told.levels, told.range)
         if told.levels is None or not found[0].is_floating_point():
-            return told.levels, told.range
+            return told.levels, told.range, odd
         low = min(float(one.min()) for one in found)
-        return told.levels, (-1.0, 1.0) if low < 0 else (0.0, 1.0)
+        return told.levels, (-1.0, 1.0) if low < 0 else (0.0, 1.0), odd

@@ -98,8 +98,8 @@ class Idx:
         # The classes are those of train and test together, so that both splits number them alike.
         labels = [read_idx(file) for (_, kind), file in files.items() if kind == "labels"]
         classes = {int(number): str(number) for number in np.unique(np.concatenate(labels))}
-        near = {re.sub(r"[^a-z]", "", part.lower()) for part in _home_of(files).resolve().parts[-2:]}
-        if near & {"fashion", "fashionmnist"} and classes.keys() <= set(range(10)):
+        clothes = _called(files) in ("fashion", "fashionmnist") and classes.keys() <= set(range(10))
+        if clothes:
             classes = dict(enumerate(FASHION))
 
         chosen = choose(
@@ -113,11 +113,8 @@ class Idx:
         )
         pixels = np.ascontiguousarray(images[chosen.index])[:, None]
         source = f"{folder}, the {' and '.join(PARTS[split])} pictures" + (f" of {name}" if name else "")
+        source += ", classes named as those of Fashion-MNIST" if clothes else ""
         return Examples(torch.from_numpy(pixels), chosen.labels, chosen.names, source=source)
-
-
-def _home_of(files: "Files") -> Path:
-    return _home(next(iter(files.values())))
 
 
 Files = dict[tuple[str, str], Path]  # ("train" or "test", "images" or "labels") -> the file
@@ -126,6 +123,12 @@ Files = dict[tuple[str, str], Path]  # ("train" or "test", "images" or "labels")
 def _home(file: Path) -> Path:
     """The folder of a set: that of the file, or, where each lies in a folder of its own name, the one above."""
     return file.parent.parent if file.parent.name.startswith(file.name.removesuffix(".gz")) else file.parent
+
+
+def _called(files: Files) -> str:
+    """The letters of the name of the folder of a set, or of the one above where that only says raw."""
+    home = _home(next(iter(files.values()))).resolve()
+    return re.sub(r"[^a-z]", "", (home.parent if home.name == "raw" else home).name.lower())
 
 
 def idx_files(folder: Path) -> list[Path]:
