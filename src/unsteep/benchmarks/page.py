@@ -60,7 +60,6 @@ def network(found: Benchmark) -> str:
 
 def write(found: Benchmark, out: Path, command: str) -> Path:
     """Writes all into the folder `out`; the page's path."""
-    write_json({"command": command, "verdict": found.verdict, **asdict(found)}, out / "results.json")
     page = Page(f"How fast is {found.subject} here?", network(found))
     page.section("What follows", "\n\n".join(f"{line[0].upper()}{line[1:]}." for line in found.verdict))
     page.section("The network", EXPLAINED)
@@ -83,4 +82,6 @@ def write(found: Benchmark, out: Path, command: str) -> Path:
     page.table(ceiling_rows(found), CEILINGS)
     page.facts([("took", f"{found.seconds:.0f} s")])
     page.section("To repeat it").code(command)
-    return page.write(out / "index.html")
+    where = page.write(out / "index.html")
+    write_json({"command": command, "verdict": found.verdict, **asdict(found)}, out / "results.json")
+    return where

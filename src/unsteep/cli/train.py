@@ -52,8 +52,6 @@ def train(
         raise ValueError("name a recipe (digits, folder, ...; see --help), or give --config FILE")
     if recipe is not None and config is not None:
         raise ValueError("give a recipe or --config, not both")
-    if resume and recipe is not None and options.out is not None:
-        raise ValueError(f"--resume goes on with the run in --out, whatever it is; leave out {recipe}")
     if resume and dry_run:
         raise ValueError("--dry-run is of a new run; leave out --resume, or see unsteep report")
     if resume and (options.force or config or start_from or preset or budget):

@@ -92,10 +92,11 @@ def write(found: Mapping[str, ByLevel], out: Path, facts: Sequence[tuple[str, st
     page.table(rows, ["t", *names])
     page.section("How").facts(list(facts))
     page.section("To repeat it").code(command)
+    where = page.write(out / "index.html")
     write_json(
         {"command": command, "facts": dict(facts), **{k: asdict(v) for k, v in found.items()}}, out / "accuracy.json"
     )
-    return page.write(out / "index.html")
+    return where
 
 
 def _verdict(found: Mapping[str, ByLevel]) -> str:

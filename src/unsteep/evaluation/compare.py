@@ -119,6 +119,7 @@ def write(rows: Sequence[Compared], results: Sequence[Result], out: Path, comman
     if own:
         page.section("Of each model").facts(own)
     page.section("To repeat it").code(command)
+    where = page.write(out / "index.html")
     write_json(
         {
             "command": command,
@@ -129,4 +130,4 @@ def write(rows: Sequence[Compared], results: Sequence[Result], out: Path, comman
         },
         out / "comparison.json",
     )
-    return page.write(out / "index.html")
+    return where

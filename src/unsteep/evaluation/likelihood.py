@@ -199,7 +199,6 @@ def write(result: Likelihood, out: Path, name: str) -> None:
         title="$L_{t-1}$, each step's share of the bound",
         ylog=True,
     )
-    write_json(content(result, name), out / "likelihood.json")
     what = (
         "bound on the negative log-likelihood" if result.settings["grey_levels"] else "bound on minus the log-density"
     )
@@ -232,6 +231,7 @@ def write(result: Likelihood, out: Path, name: str) -> None:
         ]
     )
     page.write(out / "likelihood.html")
+    write_json(content(result, name), out / "likelihood.json")
 
 
 def content(result: Likelihood, name: str) -> dict[str, object]:

@@ -41,7 +41,6 @@ def brief(value: Interval | None) -> str:
 def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
     """Writes all into the folder `out`; the page's path."""
     out.mkdir(parents=True, exist_ok=True)
-    write_json(content(evaluation, command), out / RESULTS)
     page = Page(f"How good are the samples of {title}?", _subtitle(evaluation.protocol))
     for note in evaluation.notes:
         page.text(f"Mind: {note}.")
@@ -69,7 +68,9 @@ def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
     page.facts([(name, _fact(value)) for name, value in evaluation.protocol.items() if value is not None])
     page.facts([("took", f"{evaluation.seconds:.0f} s")])
     page.section("To repeat it").code(command)
-    return page.write(out / "index.html")
+    where = page.write(out / "index.html")
+    write_json(content(evaluation, command), out / RESULTS)
+    return where
 
 
 def content(evaluation: Evaluation, command: str) -> dict[str, Any]:

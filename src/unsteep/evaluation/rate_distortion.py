@@ -195,7 +195,6 @@ def write(study: RateDistortionCurve, estimates: Tensor, shared: Shared, out: Pa
     """`rate-distortion.json`, the pictures and `rate-distortion.html` in `out`. `estimates`: from `reconstructions`.
     `name`: the run's."""
     draw(study, estimates, shared, out)
-    write_json(content(study, name), out / "rate-distortion.json")
     page = Page(
         f"Rate and distortion of {name}",
         f"{float(study.curve.rate[-1]):.3f} bits per dimension for an error of {float(study.rmse[-1]):.2f} grey "
@@ -223,6 +222,7 @@ def write(study: RateDistortionCurve, estimates: Tensor, shared: Shared, out: Pa
         [(key.replace("_", " "), value) for key, value in study.settings.items() if isinstance(value, str | int)]
     )
     page.write(out / "rate-distortion.html")
+    write_json(content(study, name), out / "rate-distortion.json")
 
 
 def content(study: RateDistortionCurve, name: str) -> dict[str, object]:

@@ -140,10 +140,11 @@ def write(sets: Sequence[Answers], facts: Sequence[tuple[str, str]], command: st
     page.figure(path, f"The first captions of {last.name}, none chosen by eye. After a cross: what is wrong.")
     page.section("Protocol").facts(facts)
     page.section("To repeat it").code(command)
+    where = page.write(out / "index.html")
     write_json(
         {"command": command, "protocol": dict(facts), "sets": [_numbers(one) for one in sets]}, out / "shapes.json"
     )
-    return page.write(out / "index.html")
+    return where
 
 
 def verdict(sets: Sequence[Answers]) -> str:
