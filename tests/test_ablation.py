@@ -487,6 +487,6 @@ def test_cells_by_a_part_of_their_name() -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("3m", 180), ("1h30m", 5400), ("45", 45), ("1h5s", 3605)])
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("3m", 180), ("1h30m", 5400), ("1h5s", 3605)])
 def test_times(text: str, seconds: int) -> None:
     assert read_seconds(text) == seconds

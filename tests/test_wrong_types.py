@@ -486,6 +486,21 @@ CASES: dict[str, Case] = {
         },
         "recipe|device|/dev/null|data|start_from|array",
     ),
+    "train_student": Case(
+        unsteep.train_student,
+        {
+            "run": "nowhere",
+            "out": "/dev/null/run",
+            "method": "shortcut",
+            "steps": 4,
+            "guidance": 1.0,
+            "settings": (),
+            "trust": False,
+            "device": "cpu",
+            "say": print,
+        },
+        "run|out|method|steps|guidance|settings|/dev/null",
+    ),
     "bench": Case(
         unsteep.bench,
         {
@@ -529,7 +544,12 @@ CASES: dict[str, Case] = {
         "evaluate|metrics|device|data|unknown|array|expected|n:",
     ),
 }
-REFUSED = {"train", "bench", "evaluate"}  # their right calls cost too much here: one argument of each is a wrong name
+REFUSED = {
+    "train",
+    "train_student",
+    "bench",
+    "evaluate",
+}  # their right calls cost too much here: one argument of each is a wrong name
 SLOW = {"tune_grid": 15, "invert": 15, "fill": 40, "evaluate": 40}  # examples, where calls take long
 NEVER = {"DataSet": "a protocol", "Model": "tested by its methods"}
 

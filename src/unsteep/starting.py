@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from unsteep.core.arguments import MOST_STEPS, choice, flag, shown, whole
+from unsteep.core.arguments import MOST_STEPS, choice, flag, number, shown, whole
 from unsteep.core.arguments import path as path_of
 from unsteep.core.schedules import levels_of
 from unsteep.data import Given
@@ -121,6 +121,10 @@ def train_student(
     the run's data, or on `data`, and as the run did, for fewer steps, so that it costs no more; `settings` and further
     keywords change that, as for `train`, and it goes on by `train(..., resume=True)`. ValueError as there.
     """
+    for name, value in (("force", force), ("trust", trust)):
+        flag(name, value)
+    if not callable(say):
+        raise ValueError(f"say: expected a function of a text, as print, got {shown(say)}; give one")
     keys = [*texts(settings), *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
     student = student_of(run, method, steps, guidance=guidance, data=data, settings=keys, trust=trust or "file")
     return _trained(student, path_of("out", out), force=force, trust=trust, device=device, say=say)
@@ -144,6 +148,7 @@ def student_of(
     """The run of a student of the model of a run (see `train_student`). ValueError where they do not fit."""
     choice("method", method, get_args(Method))
     whole("steps", steps, 1, MOST_STEPS)
+    guidance = number("guidance", guidance)
     teacher = runs.read_run(path_of("run", run), trust)
     if not isinstance(teacher, Run):
         raise ValueError(f"run: expected one of a model, got a {type(teacher).__name__}; give another")

@@ -82,10 +82,10 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = Path(folder), Path(folder) / LOCK
         self._descriptor: int | None = None
-        self._made = False
+        self._made: list[Path] = []
 
     def __enter__(self) -> Self:
-        self._made = not self.folder.exists()
+        self._made = [one for one in (self.folder, *self.folder.parents) if not one.exists()]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             while self._descriptor is None:
@@ -105,9 +105,9 @@ class FolderLock:
                 if _is(self._descriptor, self.path):
                     self.path.unlink()
         self._close()
-        if self._made:
-            with suppress(OSError):  # something was written
-                self.folder.rmdir()
+        with suppress(OSError):  # where something was written
+            for made in self._made:
+                made.rmdir()
 
     def _taken(self) -> int | None:
         """The file, taken; None where it was removed meanwhile."""
