@@ -61,8 +61,7 @@ def test_a_number_is_added_only_where_two_would_be_one():
     assert for_files(["T-shirt/top", "Dress"]) == {"T-shirt/top": "T-shirt-top", "Dress": "Dress"}
     clash = for_files(["a/b", "a-b", "A-B"])
     assert len(set(clash.values())) == 3
-    for names in (["0A000", "0a000"], ["N0N0", "N0n0"]):  # one file where case does not count
-        assert len({one.casefold() for one in for_files(names).values()}) == 2
+    assert len({one.casefold() for one in for_files(["\u00da", "\u00fa"]).values()}) == 2  # one on many disks
 
 
 @pytest.mark.parametrize("name", ["cat", "T-shirt", "Ankle boot", "caf\u00e9", "\u30cd\u30b3", "a.b", "0"])

@@ -31,18 +31,13 @@ def for_terminal(text: str) -> str:
     return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def for_file(name: str) -> str:
-    """One name of a file, or a folder, on any system: the name itself where it can be, else one like it that no other
-    name has."""
+def for_file(name: str, *, numbered: bool = False) -> str:
+    """One name of a file, or a folder, on any system: the name itself where it can be, and is not to be `numbered`,
+    else one like it that no other name has."""
     plain = NOT_IN_FILES.sub("-", unicodedata.normalize("NFC", name)).strip(" ")
     safe = plain and plain.strip(".") and not plain.startswith(".") and not plain.endswith(".")
-    if safe and plain == name and len(plain.encode()) <= LONGEST and not RESERVED.fullmatch(plain):
+    if not numbered and safe and plain == name and len(plain.encode()) <= LONGEST and not RESERVED.fullmatch(plain):
         return plain
-    return _marked(plain, name)
-
-
-def _marked(plain: str, name: str) -> str:
-    """`plain` with a number that no other name has."""
     cut = plain.strip(". ").encode()[: LONGEST - 9].decode("utf-8", "ignore") or "name"
     return f"{cut}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
@@ -52,11 +47,7 @@ def for_files(names: Iterable[str]) -> dict[str, str]:
     plain = {name: NOT_IN_FILES.sub("-", unicodedata.normalize("NFC", name)).strip(" ") for name in names}
     folded = [one.casefold() for one in plain.values()]
     return {
-        name: _marked(one, name)
-        if folded.count(one.casefold()) > 1
-        else one
-        if for_file(one) == one
-        else for_file(name)
+        name: one if folded.count(one.casefold()) == 1 and for_file(one) == one else for_file(name, numbered=True)
         for name, one in plain.items()
     }
 
