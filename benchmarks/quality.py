@@ -31,7 +31,7 @@ from unsteep.core.machine import machine
 from unsteep.data import Idx
 from unsteep.evaluation.evaluate import Evaluation
 from unsteep.pages import grid, save
-from unsteep.pages.files import check_folder
+from unsteep.pages.ours import check_folder
 
 LIBRARIES = ("unsteep", "diffusers", "azula", "smalldiffusion")
 METRICS = ("fid", "kid", "recall")

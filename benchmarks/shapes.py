@@ -20,7 +20,7 @@ import unsteep
 from unsteep.data import Shapes
 from unsteep.evaluation import shapes_accuracy
 from unsteep.evaluation.subjects import weights_at
-from unsteep.pages.files import check_folder
+from unsteep.pages.ours import check_folder
 from unsteep.training.run import read_run
 
 

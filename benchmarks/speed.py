@@ -34,7 +34,8 @@ from speed.sizes import SIZES
 from unsteep.benchmarks.machine import CEILINGS, Ceiling, Rate, bare, rate_of
 from unsteep.core.machine import machine
 from unsteep.core.precision import Precision
-from unsteep.pages.files import check_folder, write_json
+from unsteep.pages.files import write_json
+from unsteep.pages.ours import check_folder
 
 PRECISIONS = ("float32", "bf16")
 

@@ -10,8 +10,10 @@ from PIL import Image
 
 from command_line import made
 from unsteep.cli import VERBS
+from unsteep.data.signer import Signed, signed
 from unsteep.features import domain
 from unsteep.features.domain import DomainNet
+from unsteep.poses import write_clip
 
 SETTINGS = [
     *("train.steps=2", "train.batch=2", "train.report=false", "data.limit=40"),
@@ -39,11 +41,12 @@ def trained(out: Path) -> Path:
 
 
 def surroundings(folder: Path) -> Path:
-    """What verbs read beside a run: two folders of pictures."""
+    """What verbs read beside a run: two folders of pictures, and a clip."""
     for seed, name in enumerate(("photos", "others")):
         (folder / name).mkdir(parents=True)
         for i, one in enumerate(np.random.default_rng(seed).integers(0, 256, (40, 8, 8), dtype=np.uint8)):
             Image.fromarray(one).save(folder / name / f"{i}.png")
+    write_clip(signed(Signed.of("HELLO fast left high")).placed(), folder / "hello.pose")
     return folder
 
 
@@ -54,6 +57,7 @@ def writing_folders(run: Path, beside: Path, out: Path) -> dict[str, list[object
     two = [f"{name}={count}" for name, count in (("train.steps", 1), ("train.batch", 2), ("train.report", "false"))]
     return {
         "train": ["digits", "--out", out, *setting(SETTINGS)],
+        "distill": [run, "--steps", 1, "--out", out, *setting(two)],
         "train-classifier": [run, "-n", 2, "--no-control", "--out", out, *setting([*two, "network.width=8"])],
         "sample": [run, "-n", 2, "--steps", 2, "--out", out],
         "tune-grid": [run, "--steps", 2, "--seeds", 2, "--evaluations", 1],
@@ -76,6 +80,7 @@ def cases(run: Path, beside: Path, out: Path) -> dict[str, list[object]]:
         "settings": ["digits"],
         "report": [run],
         "show": [run],
+        "view": [beside / "hello.pose", "--out", out.with_suffix(".gif")],
         "verify": [run],
         "fill": [run, photo, "--mask", photo, "-n", 1, "--steps", 2, "--out", out.with_suffix(".png")],
         "redraw": [run, photo, "-n", 1, "--steps", 2, "--out", out.with_suffix(".png")],
