@@ -26,7 +26,7 @@ from unsteep.sampling import Frame, frame_of
 from unsteep.sampling.grids import SNR_OF_NOISE
 from unsteep.storage.checkpoint import step_folders
 from unsteep.storage.manifest import MANIFEST, Corrupt, verify
-from unsteep.training.log import read_log
+from unsteep.training.log import whole_steps
 from unsteep.training.run import read_run
 
 SAMPLES = 4
@@ -58,7 +58,7 @@ def _files(path: Path) -> Iterator[Row]:
     yield holds("checkpoints", "at least one", str(len(folders)), bool(folders))
     for folder in folders:
         yield _verified(folder)
-    losses = [float(record["loss"]) for record in read_log(path / "log.jsonl")]
+    losses = [float(record["loss"]) for record in whole_steps(path / "log.jsonl")]
     finite = sum(map(math.isfinite, losses))
     yield holds("losses in log.jsonl", "finite", f"{finite} of {len(losses)}", finite == len(losses))
 

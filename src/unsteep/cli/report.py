@@ -32,11 +32,11 @@ def report(
         Import the parts of one's own that the run names.
     """
     from unsteep.training import page
-    from unsteep.training.log import read_log
+    from unsteep.training.log import whole_steps
     from unsteep.training.run import read_run
 
     steps = read_run(run, trust).train.steps
-    log = read_log(run / "log.jsonl")
+    log = whole_steps(run / "log.jsonl")
     path = page.write(run, steps=steps, finished=bool(log) and log[-1]["step"] >= steps)
     say(path)
     if browse:

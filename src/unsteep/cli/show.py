@@ -33,7 +33,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
     from unsteep.opening import load
     from unsteep.storage.lock import held_by
     from unsteep.storage.meanings import in_words
-    from unsteep.training.log import read_log
+    from unsteep.training.log import whole_steps
 
     model = load(run, device="cpu", trust=trust)
     description = model.description
@@ -51,7 +51,7 @@ def show(run: Path, /, *, trust: Annotated[bool, Parameter(negative=())] = False
         from unsteep.training.run import read_run
 
         configuration = read_run(run, trust)
-        log = read_log(run / "log.jsonl")
+        log = whole_steps(run / "log.jsonl")
         steps, done = configuration.train.steps, log[-1]["step"] if log else 0
         trainer = held_by(run)
         checkpoints = sorted(folder.name for folder in (run / "checkpoints").glob("step-*"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from math import prod
 from pathlib import Path
 
 from torch import Tensor
 
+from unsteep.core.budget import fits
+from unsteep.core.protocols import Space
 from unsteep.model.description import Description
 from unsteep.model.old import upgraded
 from unsteep.storage import config
@@ -15,6 +18,7 @@ from unsteep.storage.foreign import reading
 from unsteep.storage.manifest import verify
 
 Tensors = dict[str, Tensor]
+SAMPLED = 4 * 8  # bytes of each number of a sample: itself, its noise and estimates of it
 
 
 def write(path: str | Path, weights: Tensors, statistics: Tensors, description: Description) -> None:
@@ -34,7 +38,23 @@ def read(folder: Path, weights: str | None, trust: bool) -> tuple[Tensors, Tenso
     verify(folder)
     description = read_description(folder, trust)
     name = weights or ("ema" if (folder / "ema.safetensors").exists() else "weights")
-    return load_tensors(folder, name), load_tensors(folder, "statistics"), description
+    statistics = load_tensors(folder, "statistics")
+    _check_shape(folder, description.space, statistics)
+    return load_tensors(folder, name), statistics, description
+
+
+def _check_shape(folder: Path, space: Space, statistics: Tensors) -> None:
+    """ValueError where one example takes more memory than may be used, or the means are of examples of another shape;
+    one that all frames of sequences share has one side of 1."""
+    shape = tuple(space.shape)
+    fits(SAMPLED * prod(shape), f"{folder / 'model.toml'}: one of the {space.describe()}", "use another copy")
+    for name, axes in (("mean", 0), ("class_mean", 1)):
+        got = tuple(statistics[name].shape[axes:]) if name in statistics else shape
+        if len(got) == len(shape) and not all(side in (1, whole) for side, whole in zip(got, shape, strict=True)):
+            raise ValueError(
+                f"{folder / 'statistics.safetensors'}: expected the {name} of examples of shape {shape}, as model.toml "
+                f"describes them, got {got}; use another copy"
+            )
 
 
 def read_description(folder: Path, trust: bool = False) -> Description:

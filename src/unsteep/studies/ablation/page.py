@@ -17,7 +17,7 @@ from unsteep.studies.ablation.grid import GRID, Combination
 from unsteep.studies.ablation.result import Judge
 from unsteep.studies.page import write_results
 from unsteep.studies.study import Outcome, Study, Values
-from unsteep.training.log import read_log
+from unsteep.training.log import whole_steps
 from unsteep.training.run import Run
 
 SHOWN, WIDE = 10, 52  # samples of each cell; the pixels that one may take across, for the sheet to fit the page
@@ -176,7 +176,7 @@ def _show_losses(page: Page, out: Path) -> None:
     kinds = dict.fromkeys((cell.objective, cell.variance) for cell in GRID)
     for objective, variance in kinds:
         names = [cell.name for cell in GRID if (cell.objective, cell.variance) == (objective, variance)]
-        logs = {name: log for name in names if (log := read_log(out / "cells" / name / "run" / "log.jsonl"))}
+        logs = {name: log for name in names if (log := whole_steps(out / "cells" / name / "run" / "log.jsonl"))}
         if not logs:
             continue
         series = {}
