@@ -390,7 +390,9 @@ TOMLS: dict[str, Callable[[bytes], bytes]] = {
     "many blocks": lambda t: t.replace(b"multipliers = [1, 2]", b"multipliers = [" + b"1, " * 3000 + b"1]"),
     "huge pictures": lambda t: t.replace(b"size = 8", b"size = 1048576").replace(b"height = 8", b"height = 1048576"),
     "large pictures": lambda t: t.replace(b"height = 8", b"height = 16"),
-    "pictures of terabytes": lambda t: t.replace(b" = 8\n", b" = 1048576\n").replace(b"width = 1048576", b"width = 8", 1),
+    "pictures of terabytes": lambda t: t.replace(b" = 8\n", b" = 1048576\n").replace(
+        b"width = 1048576", b"width = 8", 1
+    ),
     "deep": lambda t: b"a = " + b"[" * 50_000,
     "deep tables": lambda t: b"[" + b"a." * 20_000 + b"a]\n",
     "twice": lambda t: t + t,
