@@ -23,7 +23,7 @@ def check_heard(heard: Mapping[str, Hears], known: Collection[str], network: str
     """ValueError for a condition that a network does not know."""
     for name, one in heard.items():
         if name not in known:
-            able = ", ".join(known) or "no condition"
+            able = ", ".join(one for one in known if one != "nxt") or "no condition"  # which an objective asks for
             raise ValueError(
                 f"model.network: {network} hears {able}, and not the {one.describe()} ({name}); take another network, "
                 "or leave the condition out"
