@@ -104,6 +104,7 @@ def Folder_run(photos: Path) -> Run:
     return RECIPES["folder"](str(photos))
 
 
+@pytest.mark.filterwarnings("ignore:budget")  # a machine that does much else may not keep it
 def test_a_budget_is_measured_here(photos: Path) -> None:
     run = run_for(photos, "data.size=8", budget="3s")
     assert run.data == Folder(path=str(photos), size=8)
