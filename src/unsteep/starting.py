@@ -56,10 +56,7 @@ def train(
     written. On Ctrl-C it saves and raises KeyboardInterrupt; with `resume=True` it goes on.
     """
     out, where = path_of("out", out), chosen_device(device)
-    for name, value in (("resume", resume), ("force", force), ("trust", trust)):
-        flag(name, value)
-    if not callable(say):
-        raise ValueError(f"say: expected a function of a text, as print, got {shown(say)}; give one")
+    _check_how(say, resume=resume, force=force, trust=trust)
     keys = [*texts(settings), *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
     if resume:
         if force or start_from is not None:
@@ -83,6 +80,14 @@ def train(
         )
         return _trained(run, out, force=force, trust=trust, device=where, say=say)
     return _ended(finished, out, where)
+
+
+def _check_how(say: Any, **switches: Any) -> None:
+    """ValueError where what a call is told by, or a switch of it, is none."""
+    for name, value in switches.items():
+        flag(name, value)
+    if not callable(say):
+        raise ValueError(f"say: expected a function of a text, as print, got {shown(say)}; give one")
 
 
 def _trained(run: Any, out: Path, *, force: bool, trust: bool, device: str, say: Callable[[str], None]) -> Any:
@@ -121,10 +126,7 @@ def train_student(
     the run's data, or on `data`, and as the run did, for fewer steps, so that it costs no more; `settings` and further
     keywords change that, as for `train`, and it goes on by `train(..., resume=True)`. ValueError as there.
     """
-    for name, value in (("force", force), ("trust", trust)):
-        flag(name, value)
-    if not callable(say):
-        raise ValueError(f"say: expected a function of a text, as print, got {shown(say)}; give one")
+    _check_how(say, force=force, trust=trust)
     keys = [*texts(settings), *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
     student = student_of(run, method, steps, guidance=guidance, data=data, settings=keys, trust=trust or "file")
     return _trained(student, path_of("out", out), force=force, trust=trust, device=device, say=say)
