@@ -129,9 +129,12 @@ def test_a_small_file_that_describes_a_huge_network_is_refused_unbuilt(tmp_path:
     settings = ["model.network.width=8", "schedule.type=CosineBetas", "schedule.steps=4"]
     model = unsteep.train("array", data=x, out=tmp_path / "run", steps=1, settings=settings, say=lambda _: None)
     model.save(tmp_path / "model")
-    text = (tmp_path / "model" / "model.toml").read_text()
-    (tmp_path / "model" / "model.toml").write_text(text.replace("width = 8\n", "width = 8192\n"))
-    assert "width = 8192" in (tmp_path / "model" / "model.toml").read_text()
+    before, network = (
+        (tmp_path / "model" / "model.toml").read_text().split("[model.network]")
+    )  # the examples have a width too
+    assert "width = 8\n" in network
+    network = network.replace("width = 8\n", "width = 8192\n", 1)
+    (tmp_path / "model" / "model.toml").write_text(f"{before}[model.network]{network}")
     write_manifest(tmp_path / "model")
     with pytest.raises(ValueError, match=r"model.toml describes a network of [\d,]{12,} numbers, and .* lie beside it"):
         unsteep.load(tmp_path / "model")

@@ -192,11 +192,25 @@ def directions(centred: Callable[[], Iterable[Tensor]], n: int, d: int) -> Tenso
     else:
         basis = NoiseSource([0]).normal(torch.empty(1, d, min(k + 16, d), dtype=torch.float64), draw=0)[0]
         for _ in range(6):
-            basis, _ = torch.linalg.qr(_sum(x.T @ (x @ basis) for x in centred()))
+            basis = _orthonormal(_covariance_times(basis, centred()))
         product = _sum(y.T @ y for y in (x @ basis for x in centred()))
     variances, turned = torch.linalg.eigh(product / n)
     real = max(1, int((variances[-k:] > VARYING * variances[-1]).sum()))
     return (basis @ turned[:, -real:]).float()
+
+
+def _covariance_times(basis: Tensor, centred: Iterable[Tensor]) -> Tensor:
+    """n times the covariance of the rows, times `basis` (d, k): (d, k), stored by columns."""
+    total = basis.new_zeros(basis.shape[::-1]).T
+    for x in centred:
+        total.addmm_(x.T, x @ basis)
+    return total
+
+
+def _orthonormal(columns: Tensor) -> Tensor:
+    """The Q of the QR decomposition of `columns` (d, k), which is overwritten: `linalg.qr` would hold three of them."""
+    torch.geqrf(columns, out=(columns, tau := columns.new_empty(columns.shape[1])))
+    return torch.linalg.householder_product(columns, tau, out=columns)
 
 
 def deviations(centred: Tensor, basis: Tensor) -> Tensor:
