@@ -137,3 +137,21 @@ def test_a_place_where_nothing_can_be_made_is_said_in_our_words(command: tuple[o
     code, _, err = unsteep_(*command, "--out", place)
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"unsteep: --out: {PLACES[place]}"), err
+
+
+def test_samples_of_earlier_commands_that_stay_in_a_folder_are_told() -> None:
+    made("sample", "model", "-n", 3, "--steps", 2, "--out", "samples")
+    again = made("sample", "model", "-n", 2, "--steps", 2, "--out", "samples", "--force")
+    assert "1 sample of earlier commands stay in samples beside these, 000002.png for one" in again
+    assert "stay" not in made("sample", "model", "-n", 3, "--steps", 2, "--out", "samples", "--force")
+
+
+def test_what_a_killed_writer_left_goes_when_nobody_writes_to_it_any_more() -> None:
+    old, new, other = Path(".x.0123abcd.png"), Path(".x.0123abce.png"), Path(".y.0123abcd.png")
+    mine = Path(".x.original.png")
+    for one in (old, new, other, mine):
+        one.write_bytes(b"half")
+        os.utime(one, (0, 0))
+    os.utime(new)
+    made(*SAMPLE, "--out=x.png")
+    assert [one for one in (old, new, other, mine) if one.exists()] == [new, other, mine]

@@ -214,6 +214,7 @@ def test_resuming_and_overwriting(home: Path) -> None:
     first = log_of(Path("again"))
     answer = made("train", "folder", "--data", "photos/", "--out", "again", "--resume", "--set", "train.steps=3")
     assert "resuming again at step 1 of 3" in answer.out
+    assert "again goes on as its run.toml says; the recipe folder is not read again" in answer.out
     assert [record["step"] for record in log_of(Path("again"))] == [1, 2, 3]
     assert log_of(Path("again"))[:1] == first
 

@@ -132,3 +132,14 @@ def test_options_that_a_question_does_not_use_are_refused(question: str) -> None
         assert all(name in err for name in used if option in used[name])
     assert not Path("never").exists()
     assert {option for options in used.values() for option in options} == set(USED_BY)
+
+
+@pytest.mark.parametrize(("n", "holdout", "said"), [(20, "0.5", "10 to learn from and 10 unseen"), (39, "0", "39 to")])
+def test_too_few_pictures_for_a_study_are_refused_at_once(n: int, holdout: str, said: str, tmp_path: Path) -> None:
+    for i in range(n):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    small = ("--set", f"data.holdout={holdout}", "--set", "data.size=8")
+    code, _, err = unsteep_("study", "schedules", "--data", tmp_path, *SETS[2:], *small, "--steps", 1, "--out", "few")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert f"too few pictures, or all alike: {said}" in err
+    assert "give more" in err

@@ -68,6 +68,8 @@ def train(
 
     cache.allow(options.cache and not dry_run)  # which writes nothing
     if resume:
+        if recipe is not None and options.out is not None:
+            say(f"{out} goes on as its run.toml says; the recipe {recipe} is not read again")
         moved = [f"data.path={data}"] if data else []
         finished = runs.resume(
             [*moved, *settings], out, device=where, trust=trust or "file", measures=fid_on_the_way, say=say

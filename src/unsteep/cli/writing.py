@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unsteep.cli.terminal import for_files
+from unsteep.cli.terminal import for_files, say
 
 if TYPE_CHECKING:
     import torch
@@ -106,11 +106,15 @@ def _write_folder(out: Path, samples: Iterable[torch.Tensor], n: int, names: lis
     """One PNG a sample, in a sub-folder for each class where there are classes: `train folder` reads it back."""
     from PIL import Image
 
-    from unsteep.pages.ours import note_samples
+    from unsteep.cli.common import many
+    from unsteep.pages.ours import note_samples, samples_in
 
     folders = for_files(dict.fromkeys(names or ()))
     files = [("" if names is None else f"{folders[names[i]]}/") + f"{i:06d}.png" for i in range(n)]
     out.mkdir(parents=True, exist_ok=True)
+    older = [name for name in {*(samples_in(out) or ())}.difference(files) if (out / name).is_file()]
+    if older:
+        say(f"{many(len(older), 'sample')} of earlier commands stay in {out} beside these, {min(older)} for one")
     note_samples(out, files)
     for file, sample in zip(files, samples, strict=True):
         picture = sample.permute(1, 2, 0).numpy()

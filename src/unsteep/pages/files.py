@@ -1,15 +1,18 @@
 """Files that appear whole or not at all: written beside their final name, then renamed."""
 
 import errno
+import glob
 import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 IN_THE_MAKING = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")  # what `replacing` writes to
+ABANDONED = 24 * 3600  # seconds without a writer: no part of a file takes longer
 PathLike = str | os.PathLike[str]
 OTHER = "choose another place"
 
@@ -30,12 +33,16 @@ def replacing(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` (created if missing), with the same suffix.
 
     On leaving, the temporary file is brought to the disk and takes the name of `path` in one step, replacing what was
-    there. If the body
-    raises, the temporary file is removed and whatever stood at `path` stays as it was; an error of the system names
-    `path`.
+    there. If the body raises, the temporary file is removed and whatever stood at `path` stays as it was; an error of
+    the system names `path`. What a killed writer of the same file left is removed once nobody has written to it for a
+    day.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
+    for one in final.parent.glob(f".{glob.escape(final.stem)}.????????{glob.escape(final.suffix)}"):
+        with suppress(OSError):  # another who writes it may have been quicker
+            if IN_THE_MAKING.fullmatch(one.name) and time.time() - one.lstat().st_mtime > ABANDONED:
+                one.unlink()
     beside = final.with_name(f".{final.stem}.{secrets.token_hex(4)}{final.suffix}")
     try:
         yield beside

@@ -16,6 +16,7 @@ from unsteep.evaluation.examples import examples_of, heard_of
 from unsteep.evaluation.held import FEWEST, Held, Real
 from unsteep.evaluation.pictures import in_bytes
 from unsteep.evaluation.subjects import Drawn, weights_at
+from unsteep.features import domain
 from unsteep.features.domain import Domain, domain_features
 from unsteep.metrics.interval import Interval
 from unsteep.metrics.measures import MEASURES
@@ -64,7 +65,14 @@ class Examiner:
             raise ValueError("study: these features are of pictures, and the data are rows of numbers")
         reference = in_bytes(self.source.read("test")) if held_out else training
         reference = reference.select(permutation(len(reference), 0, 0)[:REFERENCE])
-        return Real(reference, training if held_out else None, "test" if held_out else "train")
+        real = Real(reference, training if held_out else None, "test" if held_out else "train")
+        if real.few:
+            beside = f" and {len(reference)} unseen" if held_out else ""
+            raise ValueError(
+                f"study: too few pictures, or all alike: {len(training)} to learn from{beside}, and its measures take "
+                f"{2 * domain.FEWEST} and {FEWEST} at the least; give more"
+            )
+        return real
 
     @cached_property
     def features(self) -> Domain:
