@@ -10,6 +10,7 @@ import torch
 from stand_in import StandIn
 from unsteep.core.chains import Betas, Chain, ConstantBetas, CosineBetas, LinearBetas, QuadraticBetas, SigmoidBetas
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Laplace, Schedule, Shifted, SigmoidAlphaBar
+from unsteep.pages import progress
 
 torch.set_num_threads(1)
 
@@ -131,6 +132,18 @@ def _over(schedules: dict[str, Any]) -> Any:
 
 def _given(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_more_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No work that tells how far it has come does more than it said there was."""
+    advance = progress._InLines.advance
+
+    def advanced(self: progress._InLines, n: int = 1) -> None:
+        advance(self, n)
+        assert self._total is None or self._done <= self._total, f"{self._what}: {self._done} of {self._total}"
+
+    monkeypatch.setattr(progress._InLines, "advance", advanced)
 
 
 @pytest.fixture(params=["mps", "xpu"])

@@ -151,12 +151,13 @@ class Sampled(Placed):
         """The samples of a request, batch after batch, for more of them than fit into memory."""
         whole("batch_size", batch_size, 1, MOST_SAMPLES)
         starts = range(0, of.n, batch_size)
-        with bar(progress, len(starts) * (of.steps or 1), "sampling") as advance:
+        each = of.steps or 1  # a driver's are not known before it ends
+        with bar(progress, len(starts) * each, "sampling") as advance:
             for first in starts:
                 part = of.select(slice(first, min(first + batch_size, of.n)))
-                for step in self.steps(part):
+                for i, step in enumerate(self.steps(part)):
                     x = step.x
-                    if not of.driven:
+                    if not of.driven and i < each:  # what follows the last call is no step
                         advance()
                 if of.driven:
                     advance()
