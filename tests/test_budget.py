@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from unsteep.cli import main
 from unsteep.core import budget
 from unsteep.core.budget import Room, allowed, memory, share
 from unsteep.core.machine import peak_memory
-from unsteep.data import Array, Folder, Idx, pictures, survey
+from unsteep.data import Array, Folder, Idx, pictures, streamed, survey
 from unsteep.data.decoding import reserved
 from unsteep.data.reading import vanishing
+from unsteep.data.streamed import Stored, opened
 from unsteep.storage.manifest import write_manifest
 from unsteep.training import memory as estimate
 from unsteep.training.classifying import open_classifier
@@ -89,13 +91,42 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("little")
-def test_an_array_that_unpacks_to_more_than_may_be_used_is_refused(tmp_path: Path):
-    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((3000, 32, 32), np.uint8))
-    assert (tmp_path / "bomb.npz").stat().st_size < 20_000
-    with pytest.raises(
-        ValueError, match=r"bomb.npz: the largest of its arrays takes 3.1 MB of memory, and 1.0 MB may be"
-    ):
-        Array(path=str(tmp_path / "bomb.npz"), limit=10).read()
+@pytest.mark.parametrize("make", [np.zeros, np.ones], ids=["zeros", "ones"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_of_an_array_that_unpacks_to_more_than_may_be_used_rows_are_read(tmp_path: Path, make: Any, dtype: Any):
+    np.savez_compressed(tmp_path / "bomb.npz", images=make((5000, 32, 32), dtype))
+    assert (tmp_path / "bomb.npz").stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"bomb.npz\[images\] takes [\d.]+ MB of memory, and 1.0 MB may be used: set"):
+        Array(path=str(tmp_path / "bomb.npz")).read()
+    tracemalloc.start()
+    some = Array(path=str(tmp_path / "bomb.npz"), limit=10).read()
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
+    assert some.x.shape == (10, 1, 32, 32)
+    assert some.levels == 256
+    assert bool((some.x == (0 if make is np.zeros else 255 if dtype != np.uint8 else 1)).all())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_rows_are_those_of_the_whole_however_they_are_stored(tmp_path: Path, order: Any, suffix: str, monkeypatch: Any):
+    monkeypatch.setattr(streamed, "AT_ONCE", 700)
+    x = np.asarray(np.random.default_rng(0).normal(size=(57, 3, 5)).astype(np.float32), order=order)
+    path, n = tmp_path / f"x.{suffix}", len(x)
+    np.save(path, x) if suffix == "npy" else np.savez_compressed(path, x=x, y=np.arange(n))
+    found = opened(path)
+    stored = found if isinstance(found, Stored) else found["x"]()
+    assert np.array_equal(np.concatenate(list(stored.pieces())), x)
+    assert np.array_equal(stored.rows(None), x)
+    for some in ([0], [56], [3, 4, 30], range(10, 57), []):
+        index = np.array(some, np.int64)
+        assert np.array_equal(stored.rows(index), x[index])
+    if suffix == "npz":
+        content = bytearray(path.read_bytes())
+        content[700] ^= 255  # within what is packed: the checksum tells
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"x\.npz: expected plain arrays"):
+            _ = found["x"]().rows(None)  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("little")

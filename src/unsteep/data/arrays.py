@@ -6,21 +6,19 @@ brought back, and other ranges are refused. Float pictures whose values all lie 
 taken for bytes; others stay as they are, continuous. Nothing is rescaled by guesswork, and pickled objects are refused.
 """
 
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unsteep.core.budget import fits
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose, shorten
 from unsteep.data.examples import BYTES, WORDS, Examples
+from unsteep.data.streamed import Stored, by_pieces, opened
 from unsteep.storage.foreign import reading
 
 DATA_KEYS = ("images", "x", "data", "X", "x_train", "X_train", "train_images", "arr_0")
@@ -33,13 +31,21 @@ BELOW = 0.2  # how far below 0 pictures in [-1, 1] reach at least
 GRID = 1e-4  # how far from a whole number of 255ths a float may lie and still be taken for a byte
 
 
-class Understood(NamedTuple):
-    """Pictures (n, c, h, w) or vectors (n, d), how many values they take, their range, and all that in words."""
+@dataclass(frozen=True, eq=False)
+class Understood:
+    """What an array means: pictures or vectors, how many values they take, their range, and all that in words."""
 
-    x: np.ndarray
+    stored: Stored
     levels: int | None
     range: tuple[float, float]
     meaning: str
+    laid: Callable[[np.ndarray], np.ndarray] = lambda rows: rows
+    valued: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def at(self, index: np.ndarray | None = None) -> np.ndarray:
+        """Pictures (n, c, h, w) or vectors (n, d): those at positions that rise, or all."""
+        x = self.laid(self.stored.rows(index))
+        return x if self.valued is None else by_pieces(self.valued, x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +69,13 @@ class Array:
         """Pictures (n, c, h, w) of uint8, uint16 or float32, or vectors float32 (n, d). ValueError saying what was
         found where something else was expected."""
         path = Path(self.path).expanduser()
-        array, numbers, name, unread = _load(path, self.key, self.labels_key)
-        found = understood(array, name)  # all of them: the range must not depend on the split
+        stored, numbers, unread = _load(path, self.key, self.labels_key)
+        found = understood(stored)  # all of them: the range must not depend on the split
         classes = None
         if numbers is not None:
-            numbers, classes = _classes(numbers, len(found.x), path)
+            numbers, classes = _classes(numbers, len(stored), path)
         chosen = choose(
-            len(found.x),
+            len(stored),
             source=str(path),
             split=split,
             holdout=self.holdout,
@@ -79,12 +85,12 @@ class Array:
             limit=self.limit,
         )
         return Examples(
-            torch.from_numpy(found.x[chosen.index]),
+            torch.from_numpy(found.at(chosen.index)),
             chosen.labels,
             chosen.names,
             levels=found.levels,
             range=found.range,
-            source=f"{name}, {found.meaning}{unread}",
+            source=f"{stored.name}, {found.meaning}{unread}",
         )
 
 
@@ -106,34 +112,37 @@ def _classes(labels: np.ndarray, n: int, path: Path) -> tuple[np.ndarray, dict[i
             return whole.argmax(1).astype(np.int64), {i: str(i) for i in range(labels.shape[1])}
     raise ValueError(
         f"{path}: expected labels as whole numbers ({n},) or ({n}, 1), one-hot ({n}, classes), or texts, got "
-        f"{_kind(labels)}: set data.labels_key, or data.labels_key=none for no labels"
+        f"{Stored.of(labels, str(path)).kind}: set data.labels_key, or data.labels_key=none for no labels"
     )
 
 
-def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood:
+def understood(array: Stored, tensor: bool = False) -> Understood:
     """What an array of examples means; `tensor`: it is one of torch, which puts channels first. ValueError where it
     means nothing."""
-    if not array.size:
-        raise ValueError(f"{name} is empty: expected {ACCEPTED}, got {_kind(array)}: check how it was saved")
+    name, axes = array.name, len(array.shape)
+    if not prod(array.shape):
+        raise ValueError(f"{name} is empty: expected {ACCEPTED}, got {array.kind}: check how it was saved")
     floating = array.dtype.kind == "f"
-    if floating:
-        _check_finite(array, name)
-        if array.ndim == 2:
-            x = array.astype(np.float32)
-            return Understood(x, None, (float(x.min()), float(x.max())), "float vectors")
-    if array.ndim not in (3, 4) or not (floating or array.dtype in (np.uint8, np.uint16)):
-        raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
-    if array.ndim == 3 and array.shape[-1] in (3, 4) and min(array.shape[:2]) > MOST_CHANNELS:
+    if floating and axes:
+        low, high = _finite_range(array)
+        if axes == 2:
+            return Understood(array, None, (low, high), "float vectors", valued=lambda rows: rows.astype(np.float32))
+    if axes not in (3, 4) or not (floating or array.dtype in (np.uint8, np.uint16)):
+        raise ValueError(f"{name}: expected {ACCEPTED}, got {array.kind}: convert it")
+    if axes == 3 and array.shape[-1] in (3, 4) and min(array.shape[:2]) > MOST_CHANNELS:
         raise ValueError(
-            f"{name}: expected {ACCEPTED}, got {_kind(array)}, which looks like one colour picture: save it as x[None]"
+            f"{name}: expected {ACCEPTED}, got {array.kind}, which looks like one colour picture: save it as x[None]"
         )
-    pictures = channels_first(array, name, tensor)
-    last = ", channels last" if array.ndim == 4 and pictures is not array else ""
+    moved = axes == 4 and _channels_last(array, tensor)
+    last = ", channels last" if moved else ""
+
+    def laid(rows: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(rows.transpose(0, 3, 1, 2)) if moved else rows[:, None] if axes == 3 else rows
+
     if array.dtype == np.uint16:
-        return Understood(pictures, WORDS, (0, WORDS - 1), f"16-bit pictures{last}")
+        return Understood(array, WORDS, (0, WORDS - 1), f"16-bit pictures{last}", laid)
     if not floating:
-        return Understood(pictures, BYTES, (0, BYTES - 1), f"pictures of bytes{last}")
-    low, high = float(array.min()), float(array.max())
+        return Understood(array, BYTES, (0, BYTES - 1), f"pictures of bytes{last}", laid)
     unsigned = low >= -ROUNDED
     if high > 1 + ROUNDED or low < -1 - ROUNDED or (not unsigned and low > -BELOW):
         raise ValueError(
@@ -141,37 +150,38 @@ def understood(array: np.ndarray, name: str, tensor: bool = False) -> Understood
             "rescale or clip them, or save bytes (uint8); sequences are unsteep.Examples(x, levels=None, valid=...)"
         )
     ends, words = ((0.0, 1.0), "[0, 1]") if unsigned else ((-1.0, 1.0), "[-1, 1]")
-    pictures = pictures.clip(*ends)
-    values = (pictures.astype(np.float64) - ends[0]) * ((BYTES - 1) / (ends[1] - ends[0]))
-    whole = np.rint(values)
-    if float(np.abs(values - whole).max()) < GRID * (BYTES - 1):
-        return Understood(whole.astype(np.uint8), BYTES, (0, BYTES - 1), f"float pictures read as {words}{last}")
+
+    def in_255ths(rows: np.ndarray) -> np.ndarray:
+        return (rows.clip(*ends).astype(np.float64) - ends[0]) * ((BYTES - 1) / (ends[1] - ends[0]))
+
+    parts = (in_255ths(rows) for rows in array.pieces())
+    if all(float(np.abs(part - np.rint(part)).max()) < GRID * (BYTES - 1) for part in parts):
+        meaning = f"float pictures read as {words}{last}"
+        return Understood(
+            array, BYTES, (0, BYTES - 1), meaning, laid, lambda rows: np.rint(in_255ths(rows)).astype(np.uint8)
+        )
     meaning = f"continuous float pictures in {words}{last}"
-    return Understood(np.ascontiguousarray(pictures, np.float32), None, ends, meaning)
+    return Understood(array, None, ends, meaning, laid, lambda rows: rows.clip(*ends).astype(np.float32))
 
 
-def channels_first(array: np.ndarray, name: str, tensor: bool = False) -> np.ndarray:
-    """(n, c, h, w) of any layout accepted. A `tensor` of torch has channels first, but for square pictures of one or
-    three last, and for more channels than there can be. Elsewhere, where both ends could be channels, grey and colour
-    go before others, and then the last axis before the second."""
-    if array.ndim == 3:
-        return array[:, None]
+def _channels_last(array: Stored, tensor: bool) -> bool:
+    """Whether pictures (n, ., ., .) have their channels last, not first. A `tensor` of torch has them first, but for
+    square pictures of one or three last, and for more channels than there can be. Elsewhere, where both ends could be
+    channels, grey and colour go before others, and then the last axis before the second."""
     first, across, last = array.shape[1:]
     able = range(1, MOST_CHANNELS + 1)
     if tensor:
         if first in able and not (first == across and last in (1, 3) and first not in (1, 3)):
-            return array
+            return False
         if last in (1, 3, 4):
-            return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-        raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
-    if first in able and last in able and not {first, last} & {1, 3} and across == last != first:
-        return array  # square pictures, channels first
-    for counts in ((1, 3), (4, 2), able):
-        if first in counts and last not in counts:
-            return array
-        if last in counts:
-            return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-    raise ValueError(f"{name}: expected {ACCEPTED}, got {_kind(array)}: convert it")
+            return True
+    elif first in able and last in able and not {first, last} & {1, 3} and across == last != first:
+        return False  # square pictures, channels first
+    else:
+        for counts in ((1, 3), (4, 2), able):
+            if first in counts or last in counts:
+                return last in counts
+    raise ValueError(f"{array.name}: expected {ACCEPTED}, got {array.kind}: convert it")
 
 
 def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory", *, axes: int | None = None) -> Examples:
@@ -187,55 +197,28 @@ def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory", *, a
         frames = torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
         valid = torch.ones(frames.shape[:2], dtype=torch.bool)
         return Examples(frames, levels=None, valid=valid, source=f"{source}, sequences of one length")
-    found = understood(array, source, isinstance(x, Tensor))
+    found = understood(Stored.of(array, source), isinstance(x, Tensor))
     return Examples(
-        torch.from_numpy(np.require(found.x, requirements=["C", "W"])),
+        torch.from_numpy(np.require(found.at(), requirements=["C", "W"])),
         levels=found.levels,
         range=found.range,
         source=f"{source}, {found.meaning}",
     )
 
 
-@contextmanager
-def plain_arrays(path: Path) -> Iterator[None]:
-    """Turn whatever NumPy raises on a file that is not of its kind, or broken, into one line."""
-    with reading(path, "plain arrays, as np.save and np.savez write", "save it anew"):
-        try:
-            yield
-        except ValueError as error:
-            if "pickle" in str(error) or "Python objects" in str(error):
-                raise ValueError("pickled objects or junk, which are refused") from error
-            raise
-
-
-def _load(path: Path, key: str, labels_key: str) -> tuple[np.ndarray, np.ndarray | None, str, str]:
-    """The array of examples, that of labels if there is one, what to call the first, and which are not read."""
+def _load(path: Path, key: str, labels_key: str) -> tuple[Stored, np.ndarray | None, str]:
+    """The array of examples, that of labels if there is one, and which are not read."""
     if not path.is_file():
         raise ValueError(f"data.path: expected a .npy or .npz file, found none at {path}: give the file")
-    with plain_arrays(path):
-        content = opened(path)
-    if isinstance(content, np.ndarray):
+    content = opened(path)
+    if isinstance(content, Stored):
         if key or labels_key:
             raise ValueError(f"{path} is one array without a name: leave data.key and data.labels_key empty")
-        return content, None, str(path), ""
-    with content:
-        chosen, labels = _choose_keys(path, content.files, key, labels_key)
-        others = shorten([name for name in content.files if name not in (chosen, labels)], 4)
-        unread = f"; not read: {others}" if others else ""
-        with plain_arrays(path):
-            numbers = np.asarray(content[labels]) if labels else None
-            return np.asarray(content[chosen]), numbers, f"{path}[{chosen}]", unread
-
-
-def opened(path: Path) -> Any:
-    """What np.load gives, of sizes that are there and may be used: a .npy is mapped, and the arrays of a .npz are
-    looked at before they are unpacked."""
-    if not zipfile.is_zipfile(path):
-        return np.load(path, mmap_mode="c", allow_pickle=False)
-    with zipfile.ZipFile(path) as archive:
-        most = max((info.file_size for info in archive.infolist()), default=0)
-    fits(most, f"{path}: the largest of its arrays", "save it as .npy, which is read where it lies")
-    return np.load(path, allow_pickle=False)
+        return content, None, ""
+    chosen, labels = _choose_keys(path, list(content), key, labels_key)
+    others = shorten([name for name in content if name not in (chosen, labels)], 4)
+    unread = f"; not read: {others}" if others else ""
+    return content[chosen](), content[labels]().rows(None) if labels else None, unread
 
 
 def _choose_keys(path: Path, names: list[str], key: str, labels_key: str) -> tuple[str, str]:
@@ -257,18 +240,18 @@ def _choose_keys(path: Path, names: list[str], key: str, labels_key: str) -> tup
     return candidates[0], labels
 
 
-def _check_finite(array: np.ndarray, name: str) -> None:
-    array = np.atleast_1d(array)
-    with np.errstate(over="ignore"):  # a number too large for float32 is as bad as an infinite one
-        broken = ~np.isfinite(array.astype(np.float32)).reshape(len(array), -1).all(1)
-    if broken.any():
-        first = ", ".join(map(str, np.flatnonzero(broken)[:5].tolist()))
+def _finite_range(array: Stored) -> tuple[float, float]:
+    """The smallest and the largest value, as float32. ValueError where some are not finite."""
+    broken, ends, first = [], [], 0
+    for rows in array.pieces():
+        with np.errstate(over="ignore"):  # a number too large for float32 is as bad as an infinite one
+            some = rows.astype(np.float32).reshape(len(rows), -1)
+        broken += (first + np.flatnonzero(~np.isfinite(some).all(1))).tolist()
+        ends.append((float(some.min()), float(some.max())))
+        first += len(rows)
+    if broken:
         raise ValueError(
-            f"{name}: {int(broken.sum())} of {len(array)} examples hold NaN, infinite values or such beyond float32, "
-            f"the first at {first}: remove them"
+            f"{array.name}: {len(broken)} of {len(array)} examples hold NaN, infinite values or such beyond float32, "
+            f"the first at {', '.join(map(str, broken[:5]))}: remove them"
         )
-
-
-def _kind(array: np.ndarray) -> str:
-    span = f", values {array.min()} to {array.max()}" if array.dtype.kind in "iufb" and array.size else ""
-    return f"{array.dtype} of shape {array.shape}{span}"
+    return min(low for low, _ in ends), max(high for _, high in ends)

@@ -241,7 +241,6 @@ def _walked(
         pool = ThreadPoolExecutor()
         stack.callback(pool.shutdown, cancel_futures=True)  # at the limit, or interrupted: no more is decoded
         for position, result in enumerate(result for chunk in chunks for result in pool.map(attempt, chunk)):
-            advance()
             if isinstance(result, str):
                 bad.append((position, result))
                 continue
@@ -249,6 +248,7 @@ def _walked(
                 x[len(kept)] = result
             low, high = min(low, int(result.min())), max(high, int(result.max()))
             kept.append(position)
+            advance()
             if len(kept) == wanted:
                 break
     whole = len(kept) == len(chosen)

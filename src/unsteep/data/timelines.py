@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from unsteep.core.protocols import Split
-from unsteep.data.arrays import opened, plain_arrays
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
+from unsteep.data.streamed import Stored, opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,11 @@ class Timelines:
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise ValueError(f"data.path: expected a .npz file, found none at {path}: give the file")
-        with plain_arrays(path):
-            stored = opened(path)
-            arrays = {} if isinstance(stored, np.ndarray) else {name: stored[name] for name in stored.files}
+        stored, arrays = opened(path), {}
+        if not isinstance(stored, Stored):
+            arrays = {name: stored[name]().rows(None) for name in ("x", "lengths", "labels") if name in stored}
         if "x" not in arrays or "lengths" not in arrays:
-            there = ", ".join(arrays) or "one array without a name"
+            there = "one array without a name" if isinstance(stored, Stored) else ", ".join(stored) or "none"
             raise ValueError(f"{path}: expected arrays x (n, frames, features) and lengths (n,), got {there}")
         x, lengths, numbers = arrays["x"], arrays["lengths"], arrays.get("labels")
         if x.ndim != 3 or x.dtype.kind != "f" or not x.size:
