@@ -25,7 +25,7 @@ from unsteep.core.machine import peak_memory
 from unsteep.data import Array, Folder, Idx, pictures, streamed, survey
 from unsteep.data.decoding import reserved
 from unsteep.data.reading import vanishing
-from unsteep.data.streamed import Stored, opened
+from unsteep.data.streamed import Streamed, opened
 from unsteep.storage.manifest import write_manifest
 from unsteep.training import memory as estimate
 from unsteep.training.classifying import open_classifier
@@ -115,7 +115,7 @@ def test_rows_are_those_of_the_whole_however_they_are_stored(tmp_path: Path, ord
     path, n = tmp_path / f"x.{suffix}", len(x)
     np.save(path, x) if suffix == "npy" else np.savez_compressed(path, x=x, y=np.arange(n))
     found = opened(path)
-    stored = found if isinstance(found, Stored) else found["x"]()
+    stored = found if isinstance(found, Streamed) else found["x"]()
     assert np.array_equal(np.concatenate(list(stored.pieces())), x)
     assert np.array_equal(stored.rows(None), x)
     for some in ([0], [56], [3, 4, 30], range(10, 57), []):

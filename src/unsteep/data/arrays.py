@@ -18,7 +18,7 @@ from torch import Tensor
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose, shorten
 from unsteep.data.examples import BYTES, WORDS, Examples
-from unsteep.data.streamed import Stored, by_pieces, opened
+from unsteep.data.streamed import Streamed, by_pieces, opened
 from unsteep.storage.foreign import reading
 
 DATA_KEYS = ("images", "x", "data", "X", "x_train", "X_train", "train_images", "arr_0")
@@ -35,7 +35,7 @@ GRID = 1e-4  # how far from a whole number of 255ths a float may lie and still b
 class Understood:
     """What an array means: pictures or vectors, how many values they take, their range, and all that in words."""
 
-    stored: Stored
+    stored: Streamed
     levels: int | None
     range: tuple[float, float]
     meaning: str
@@ -112,11 +112,11 @@ def _classes(labels: np.ndarray, n: int, path: Path) -> tuple[np.ndarray, dict[i
             return whole.argmax(1).astype(np.int64), {i: str(i) for i in range(labels.shape[1])}
     raise ValueError(
         f"{path}: expected labels as whole numbers ({n},) or ({n}, 1), one-hot ({n}, classes), or texts, got "
-        f"{Stored.of(labels, str(path)).kind}: set data.labels_key, or data.labels_key=none for no labels"
+        f"{Streamed.of(labels, str(path)).kind}: set data.labels_key, or data.labels_key=none for no labels"
     )
 
 
-def understood(array: Stored, tensor: bool = False) -> Understood:
+def understood(array: Streamed, tensor: bool = False) -> Understood:
     """What an array of examples means; `tensor`: it is one of torch, which puts channels first. ValueError where it
     means nothing."""
     name, axes = array.name, len(array.shape)
@@ -164,7 +164,7 @@ def understood(array: Stored, tensor: bool = False) -> Understood:
     return Understood(array, None, ends, meaning, laid, lambda rows: rows.clip(*ends).astype(np.float32))
 
 
-def _channels_last(array: Stored, tensor: bool) -> bool:
+def _channels_last(array: Streamed, tensor: bool) -> bool:
     """Whether pictures (n, ., ., .) have their channels last, not first. A `tensor` of torch has them first, but for
     square pictures of one or three last, and for more channels than there can be. Elsewhere, where both ends could be
     channels, grey and colour go before others, and then the last axis before the second."""
@@ -197,7 +197,7 @@ def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory", *, a
         frames = torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
         valid = torch.ones(frames.shape[:2], dtype=torch.bool)
         return Examples(frames, levels=None, valid=valid, source=f"{source}, sequences of one length")
-    found = understood(Stored.of(array, source), isinstance(x, Tensor))
+    found = understood(Streamed.of(array, source), isinstance(x, Tensor))
     return Examples(
         torch.from_numpy(np.require(found.at(), requirements=["C", "W"])),
         levels=found.levels,
@@ -206,12 +206,12 @@ def examples_of(x: Tensor | np.ndarray, source: str = "an array in memory", *, a
     )
 
 
-def _load(path: Path, key: str, labels_key: str) -> tuple[Stored, np.ndarray | None, str]:
+def _load(path: Path, key: str, labels_key: str) -> tuple[Streamed, np.ndarray | None, str]:
     """The array of examples, that of labels if there is one, and which are not read."""
     if not path.is_file():
         raise ValueError(f"data.path: expected a .npy or .npz file, found none at {path}: give the file")
     content = opened(path)
-    if isinstance(content, Stored):
+    if isinstance(content, Streamed):
         if key or labels_key:
             raise ValueError(f"{path} is one array without a name: leave data.key and data.labels_key empty")
         return content, None, ""
@@ -240,7 +240,7 @@ def _choose_keys(path: Path, names: list[str], key: str, labels_key: str) -> tup
     return candidates[0], labels
 
 
-def _finite_range(array: Stored) -> tuple[float, float]:
+def _finite_range(array: Streamed) -> tuple[float, float]:
     """The smallest and the largest value, as float32. ValueError where some are not finite."""
     broken, ends, first = [], [], 0
     for rows in array.pieces():

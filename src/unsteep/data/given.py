@@ -23,7 +23,7 @@ from unsteep.data.arrays import examples_of, understood
 from unsteep.data.choosing import shorten, split_index
 from unsteep.data.examples import minds, shaped
 from unsteep.data.reading import shape_of, some
-from unsteep.data.streamed import Stored
+from unsteep.data.streamed import Streamed
 
 LOOKED_AT = 256  # items that decide what float pictures mean
 
@@ -261,7 +261,7 @@ class Items:
             return None, (0.0, 1.0), []
         if len({one.shape for one in found}) > 1:
             raise ValueError("data: expected pictures of one size, got several; resize them")
-        told = understood(Stored.of(torch.cat(found).numpy(), "data"))
+        told = understood(Streamed.of(torch.cat(found).numpy(), "data"))
         x = told.at()
         odd = minds(x.min().item(), x.max().item(), told.levels, told.range)
         if told.levels is None or not found[0].is_floating_point():

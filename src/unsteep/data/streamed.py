@@ -23,7 +23,7 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class Streamed:
     """An array of `shape` (n, ...). `pieces` walks over its rows, in order; `rows` are those at positions that rise, or
     all, of None."""
 
@@ -55,14 +55,14 @@ class Stored:
         return f"{self.dtype} of shape {self.shape}{span}"
 
 
-def at_once(array: np.ndarray | Stored) -> int:
+def at_once(array: np.ndarray | Streamed) -> int:
     """How many rows are held at once."""
     return max(1, share(AT_ONCE) // max(1, prod(array.shape[1:]) * array.dtype.itemsize))
 
 
 def by_pieces(of: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
     """What a function makes of each row of x (n, ...), n >= 1, where what it holds meanwhile is much larger than x."""
-    parts = map(of, Stored.of(x, "").pieces())
+    parts = map(of, Streamed.of(x, "").pieces())
     first = next(parts)
     found, have = np.empty((len(x), *first.shape[1:]), first.dtype), len(first)
     found[:have] = first
@@ -84,16 +84,16 @@ def plain_arrays(path: Path) -> Iterator[None]:
             raise
 
 
-def opened(path: Path) -> Stored | dict[str, Callable[[], Stored]]:
+def opened(path: Path) -> Streamed | dict[str, Callable[[], Streamed]]:
     """The array of a .npy, which is mapped, or those of a .npz by their names, of which none is read yet."""
     with plain_arrays(path):
         if not zipfile.is_zipfile(path):
-            return Stored.of(np.load(path, mmap_mode="c", allow_pickle=False), str(path))
+            return Streamed.of(np.load(path, mmap_mode="c", allow_pickle=False), str(path))
         with np.load(path, allow_pickle=False) as archive:
             return {key: partial(_packed, path, key) for key in archive.files}
 
 
-def _packed(path: Path, key: str) -> Stored:
+def _packed(path: Path, key: str) -> Streamed:
     """The array called `key` in a .npz."""
     name = f"{path}[{key}]"
     with plain_arrays(path), zipfile.ZipFile(path) as archive:
@@ -106,7 +106,7 @@ def _packed(path: Path, key: str) -> Stored:
     if not shape or by_columns or dtype.hasobject or size - start < prod(shape) * dtype.itemsize:
         fits(size, f"{name}", "save it as .npy, which is read where it lies")
         with plain_arrays(path), np.load(path, allow_pickle=False) as archive:
-            return Stored.of(np.asarray(archive[key]), name)
+            return Streamed.of(np.asarray(archive[key]), name)
 
     def pieces() -> Iterator[np.ndarray]:
         with plain_arrays(path), zipfile.ZipFile(path) as archive, archive.open(member) as file:
@@ -131,5 +131,5 @@ def _packed(path: Path, key: str) -> Stored:
                 break
         return found
 
-    stored = Stored(name, shape, dtype, pieces, rows)
+    stored = Streamed(name, shape, dtype, pieces, rows)
     return stored

@@ -13,7 +13,7 @@ import torch
 from unsteep.core.protocols import Split
 from unsteep.data.choosing import choose
 from unsteep.data.examples import Examples
-from unsteep.data.streamed import Stored, opened
+from unsteep.data.streamed import Streamed, opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,10 @@ class Timelines:
         if not path.is_file():
             raise ValueError(f"data.path: expected a .npz file, found none at {path}: give the file")
         stored, arrays = opened(path), {}
-        if not isinstance(stored, Stored):
+        if not isinstance(stored, Streamed):
             arrays = {name: stored[name]().rows(None) for name in ("x", "lengths", "labels") if name in stored}
         if "x" not in arrays or "lengths" not in arrays:
-            there = "one array without a name" if isinstance(stored, Stored) else ", ".join(stored) or "none"
+            there = "one array without a name" if isinstance(stored, Streamed) else ", ".join(stored) or "none"
             raise ValueError(f"{path}: expected arrays x (n, frames, features) and lengths (n,), got {there}")
         x, lengths, numbers = arrays["x"], arrays["lengths"], arrays.get("labels")
         if x.ndim != 3 or x.dtype.kind != "f" or not x.size:
