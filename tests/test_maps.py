@@ -105,7 +105,7 @@ def test_two_steps_make_one(schedule: Schedule) -> None:
     second = EXACT.to(first.moved(mid), mid, nxt)
     w = share_of_first(now, mid, nxt)[:, None]
     assert bool(((w >= 0) & (w <= 1)).all())
-    close(w * first.x0 + (1 - w) * second.x0, EXACT.to(x, now, nxt).x0, atol=2e-6)  # eps where levels are close
+    close(w * first.x0 + (1 - w) * second.x0, EXACT.to(x, now, nxt).x0, atol=1e-9)
 
 
 @each_schedule
@@ -113,7 +113,7 @@ def test_a_step_that_ends_where_it_begins_is_the_plain_estimate(schedule: Schedu
     (now,) = falling(schedule, 50, 1)
     now = schedule(now.t.clamp(min=0.01))
     x = randn(50, 3)
-    close(EXACT.to(x, now, now).x0, EXACT(x, now).x0)
+    close(EXACT.to(x, now, now).x0, EXACT(x, now).x0, atol=1e-12)
     near = schedule(now.t - 1e-4)
     assert float((EXACT.to(x, now, near).x0 - EXACT(x, now).x0).abs().max()) < 0.01 * float(now.scale.max())
 

@@ -31,6 +31,7 @@ from unsteep.networks.checks import check_at_least, check_depth, check_filled
 from unsteep.networks.cross_attention import AnyText, CrossAttention, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.fitting import sizes_for_pictures
+from unsteep.networks.forward_mode import attended
 from unsteep.networks.initialization import initialized
 
 WAVES = 256  # sines and cosines of the noise label
@@ -130,7 +131,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         query, key, value = self.to_qkv(h).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.to_out(attended(query, key, value).transpose(1, 2).flatten(2))
 
 
 class DiTBlock(nn.Module):

@@ -26,6 +26,7 @@ from unsteep.networks.checks import check_at_least, check_depth, check_filled, c
 from unsteep.networks.cross_attention import AnyText, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.fitting import axes_of, check_heard, labels_of, text_of
+from unsteep.networks.forward_mode import attended
 from unsteep.networks.initialization import initialized
 
 
@@ -91,7 +92,7 @@ class SequenceBlock(nn.Module):
 
     def forward(self, h: Tensor, looks_at: Tensor | None) -> Tensor:
         query, key, value = self.to_qkv(self.norm1(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=looks_at)
+        heard = attended(query, key, value, looks_at)
         h = h + self.dropout(self.to_out(heard.transpose(1, 2).flatten(2)))
         return h + self.dropout(self.narrow(F.gelu(self.widen(self.norm2(h)))))
 
