@@ -65,6 +65,8 @@ class DiTConfig:
     """Channels of an aligned picture that the network is given beside x; 0: none."""
     nxt: bool = False
     """Whether it hears where a step ends, as a map does; filled from the objective."""
+    scale: bool = False
+    """Whether it hears the scale of guidance; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -168,6 +170,7 @@ class DiT(ConditionedNetwork):
             text=config.text,
             picture_channels=config.picture_channels,
             nxt=config.nxt,
+            scale=config.scale,
         )
         self.config = config
         text_width = config.text.width if config.text else 0
@@ -189,12 +192,13 @@ class DiT(ConditionedNetwork):
         picture: Tensor | None = None,
         picture_logsnr: Tensor | None = None,
         noise_label_nxt: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
         patch = self.config.patch
         if x.shape[2] % patch or x.shape[3] % patch:
             raise ValueError(f"x: expected a height and width in multiples of patch={patch}, got {tuple(x.shape[2:])}")
         rows, columns = x.shape[2] // patch, x.shape[3] // patch
-        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt)
+        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt, scale)
         assert condition is not None
         tokens = self.tokens(text, text_valid, len(x))
         h = self.enter(patches(self.beside(x, picture), patch))
@@ -202,8 +206,8 @@ class DiT(ConditionedNetwork):
         h = h + positions(rows, columns, self.config.width, x)
         for block in self.blocks:
             h = block(h, condition, tokens)
-        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)
-        return from_patches(self.leave(modulated(h, shift, scale)), patch, rows)
+        shift, factor = self.modulation(condition)[:, None].chunk(2, dim=2)
+        return from_patches(self.leave(modulated(h, shift, factor)), patch, rows)
 
     def recomputable(self) -> Iterator[nn.Module]:
         """The blocks (see `recomputing`)."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -14,23 +13,23 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-_INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
+_inside = [0]  # levels; no context variable, which a compiler could not look at
 
 
 @contextmanager
 def forward_mode() -> Iterator[None]:
     """Inside it tensors may be dual numbers, of `torch.autograd.forward_ad`."""
-    before = _INSIDE.set(True)
+    _inside[0] += 1
     try:
         with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):  # the second is for networks of one's own
             yield
     finally:
-        _INSIDE.reset(before)
+        _inside[0] -= 1
 
 
 def in_forward_mode() -> bool:
     """Whether a network is being differentiated so."""
-    return _INSIDE.get()
+    return _inside[0] > 0
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
