@@ -1,5 +1,6 @@
 """What students learn from: exact maps plugged in have nothing to learn, on every schedule, by every method."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import unsteep
 from command_line import made, unsteep_
+from every_verb import small_features
 from test_maps import EXACT, MEAN, NETWORKS, SCHEDULES, VARIANCES, Exact, close, each_schedule, randn
 from unsteep.core.condition import SCALE, Condition
 from unsteep.core.estimate import Estimate, Prediction
@@ -24,6 +26,7 @@ from unsteep.core.schedules import Cosine, Flow, Schedule
 from unsteep.data.batch import Batch
 from unsteep.denoiser import Conditioned, Denoiser
 from unsteep.distill import Consistency, DistributionMatching, FlowMap, MeanFlow, Progressive, consistency
+from unsteep.distill.laws import errors
 from unsteep.distill.matching import Samples
 from unsteep.distill.teaching import asked, second_order
 from unsteep.guidance import ClassifierFree
@@ -410,3 +413,37 @@ def test_what_a_student_cannot_be(flow: Path, tmp_path: Path, monkeypatch: pytes
         code, _, err = unsteep_(*words)
         assert (code, err.count("\n"), expected in err) == (2, 1, True), err
     assert not Path("x").exists()
+
+
+def test_the_study_finds_students_beside_a_run(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(flow, "flow")
+    for name, *how in (("a", "--steps", 2), ("b", "--steps", 2, "--method", "consistency")):
+        made("distill", "flow", *how, "--out", name, *setting("train.steps=2"))
+    with small_features():
+        said = made("study", "few-steps", "flow", "--calls", 1, 2, "--samples", 10, "--out", "study")
+    told = json.loads(Path("study/results.json").read_text())
+    names = [row["cell"] for row in told["rows"]]
+    teachers = [f"teacher-{name}" for name in ("default", "ddim", "unipc")]
+    one, two = ([f"{name}-{calls}" for name in teachers] for calls in (1, 2))
+    assert names == [*one, "shortcut-1", *two, "shortcut-2", "consistency-2", "teacher-default-50"]
+    assert all(set(row["values"]) >= {"fid", "energy", "recall", "intra-class"} for row in told["rows"])
+    assert [round(row["facts"]["network calls"]) for row in told["rows"]][3:8] == [1, 2, 2, 2, 2]
+    assert "energy at 2 calls" in said
+    page = Path("study/index.html").read_text()
+    assert "its end moves with the flow" in page
+    for words, expected in (
+        (("study", "few-steps", "a", "--out", "x"), "this run has none beside it"),
+        (("study", "few-steps", "flow", "--students", "flow", "--out", "x"), "flow is no student"),
+        (("study", "solvers", "flow", "--students", "a", "--out", "x"), "only few-steps"),
+    ):
+        with small_features():
+            code, _, err = unsteep_(*words)
+        assert (code, err.count("\n"), expected in err) == (2, 1, True), err
+
+
+@each_schedule
+def test_the_laws_hold(schedule: Schedule) -> None:
+    found = errors(schedule)
+    assert len(found) == 5
+    assert max(found.values()) < 1e-8 * max(1.0, float(schedule(1.0).scale))

@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from unsteep.core.arguments import MOST_STEPS, choice, number, whole
 from unsteep.core.arguments import path as path_of
 from unsteep.core.open import settings_of
 from unsteep.core.schedules import levels_of
-from unsteep.distill import Consistency, DistributionMatching, FlowMap, MeanFlow, Progressive
-from unsteep.objectives import Shortcut
+from unsteep.distill import METHODS, Method
 from unsteep.starting import based, carried_out, check_how, configured, text_of, texts
 from unsteep.storage.config import override
 from unsteep.training import run as runs
 from unsteep.training.denoising import Run
 
-Method = Literal["shortcut", "progressive", "flow-map", "consistency", "meanflow", "dmd"]
-METHODS: dict[str, Any] = {
-    "shortcut": Shortcut,
-    "progressive": Progressive,
-    "flow-map": FlowMap,
-    "consistency": Consistency,
-    "meanflow": MeanFlow,
-    "dmd": DistributionMatching,
-}
 TURN = 8  # times the reach of the average is a turn
 
 

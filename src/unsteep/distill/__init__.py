@@ -1,6 +1,6 @@
 """Distillation: a model of many steps taught to another of few. Here, too, is the list of all objectives of a run."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from unsteep.core.open import Components
 from unsteep.distill.consistency import Consistency
@@ -16,5 +16,23 @@ AnyObjective = Annotated[
         Simple, Bound, Hybrid, Motion, Shortcut, Progressive, FlowMap, Consistency, MeanFlow, DistributionMatching
     ),
 ]
+Method = Literal["shortcut", "progressive", "flow-map", "consistency", "meanflow", "dmd"]
+METHODS: dict[Method, Any] = {
+    "shortcut": Shortcut,
+    "progressive": Progressive,
+    "flow-map": FlowMap,
+    "consistency": Consistency,
+    "meanflow": MeanFlow,
+    "dmd": DistributionMatching,
+}
 
-__all__ = ["AnyObjective", "Consistency", "DistributionMatching", "FlowMap", "MeanFlow", "Progressive"]
+__all__ = [
+    "METHODS",
+    "AnyObjective",
+    "Consistency",
+    "DistributionMatching",
+    "FlowMap",
+    "MeanFlow",
+    "Method",
+    "Progressive",
+]

@@ -72,6 +72,10 @@ class Taught:
         found: Denoiser = self._kept["module"]
         return found
 
+    def follow(self, teacher: Callable[..., Estimate]) -> None:
+        """Learns from another teacher than the student's beginning, as an exact field, which no checkpoint keeps."""
+        self._kept.update(turn=0, module=teacher, weights={})
+
     def state_dict(self) -> dict[str, Tensor]:
         """The teacher, as a checkpoint keeps it."""
         if "turn" not in self._kept:
