@@ -93,7 +93,7 @@ class Whole(nn.Module):
         return EXACT.to(x, now, nxt)
 
 
-def test_neither_recomputing_nor_compiling_stands_in_the_way() -> None:
+def test_neither_recomputing_nor_compiling_nor_half_precision_stands_in_the_way() -> None:
     denoiser, shape = shaken("modulated")
     x = randn(3, *shape)
 
@@ -107,7 +107,9 @@ def test_neither_recomputing_nor_compiling_stands_in_the_way() -> None:
     plain = found()
     recomputing(denoiser)
     compile_in(denoiser, Taken(True))
+    denoiser.precision = "bf16"
     assert denoiser.network._compiled_call_impl is not None
-    again = found()
+    with torch.autocast("cpu", torch.bfloat16):
+        again = found()
     assert denoiser.network._compiled_call_impl is not None
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))

@@ -24,7 +24,7 @@ from unsteep.core.maps import Maps
 from unsteep.core.noise import Draw, Purpose
 from unsteep.data.batch import Batch
 from unsteep.denoiser import estimate, unwrapped
-from unsteep.distill.teaching import Taught, asked
+from unsteep.distill.teaching import Taught, asked, resting
 from unsteep.objectives.loss import Loss, Objective
 from unsteep.objectives.mse import Simple
 from unsteep.objectives.weights import AnyWeight, Native
@@ -71,8 +71,8 @@ class DistributionMatching(Taught):
         t = LOW + (HIGH - LOW) * draw.uniform(Purpose.TIME)
         level = denoiser.schedule(t)
         x_t = add_noise(x.detach(), draw.normal(x, Purpose.NOISE), level)
-        with torch.no_grad():
-            fake = self._kept["fake"](x_t, level, condition)
+        with torch.no_grad(), resting(self._kept["fake"]) as other:
+            fake = other(x_t, level, condition)
             true = asked(self.teacher(denoiser), condition)(x_t, level)
             apart = masked.mean((x - true.x0).abs(), fake.valid, batch.weight).clamp(min=1e-6)
             aim = x - (fake.x0 - true.x0) / like(apart, x)
@@ -93,8 +93,8 @@ class Samples:
         self._kept["model"] = modules["model"]
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
-        with torch.no_grad():
-            x = made(self._kept["model"], batch, draw, self.calls)
+        with torch.no_grad(), resting(self._kept["model"]) as student:
+            x = made(student, batch, draw, self.calls)
         return Simple(weight=self.weight)(module, Batch(x, batch.condition, batch.index), draw)
 
 

@@ -8,12 +8,13 @@ the teacher is guided at that of each example, and one call of the student stand
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsteep.core.condition import SCALE, Condition
 from unsteep.core.estimate import Estimate
@@ -123,6 +124,17 @@ def check_learns(objective: Any) -> None:
     """ValueError where one that learns from the data is to be guided."""
     if not objective.starts and objective.guidance != 1:
         raise ValueError("guidance: it is the teacher that is guided, and the data are none; leave it at 1")
+
+
+@contextmanager
+def resting(module: nn.Module) -> Iterator[nn.Module]:
+    """A module that others are trained by: inside it has no dropout."""
+    training = module.training
+    module.eval()
+    try:
+        yield module
+    finally:
+        module.train(training)
 
 
 def second_order(denoise: Denoise, x: Tensor, now: NoiseLevel, nxt: NoiseLevel, schedule: Schedule) -> Estimate:

@@ -1,6 +1,6 @@
 """What networks do otherwise while they are differentiated in forward mode (see `objectives.derivative`): compiled ones
-run as they are, nothing is computed again for the gradient, and attention is its plain formula. The faster ways have no
-such derivative, or none that a gradient can be taken of."""
+run as they are, in float32, nothing is computed again for the gradient, and attention is its plain formula. The faster
+ways have no such derivative, or none that a gradient can be taken of."""
 
 from __future__ import annotations
 

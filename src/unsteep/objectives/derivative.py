@@ -2,7 +2,8 @@
 
     d x0 / dh    of the map's x0 at x + h x', for a step from t + h t' to r + h r', at h = 0
 
-Estimate and derivative come from one pass of the network, so that they have one dropout; both carry gradients.
+Estimate and derivative come from one pass of the network, so that they have one dropout; both carry gradients. The
+pass is in float32 at least, half precision having no such derivative.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.autograd import forward_ad
 from unsteep.core.condition import Condition
 from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
+from unsteep.core.precision import arithmetic
 from unsteep.core.schedules import Schedule
 from unsteep.networks.forward_mode import forward_mode
 
@@ -36,7 +38,7 @@ def along(
 ) -> tuple[Estimate, Tensor]:
     """What the map `module` says at x (b, ...) of steps from t to r (b,), float64, on a schedule that is smooth, and
     the derivative of its x0, (b, ...). `x_rate`, `t_rate` and `r_rate`: x', t' and r'."""
-    with forward_mode():
+    with forward_mode(), arithmetic():
         moving = x if x_rate is None else forward_ad.make_dual(x, x_rate)
         now, nxt = (
             schedule(forward_ad.make_dual(one, torch.full_like(one, rate)) if rate else one)
