@@ -140,11 +140,11 @@ def test_students_of_an_exact_field_come_nearer_to_where_it_leads() -> None:
 
 
 @pytest.mark.long
-def test_every_method_comes_nearer_on_digits() -> None:
+def test_every_method_comes_nearer_to_where_the_flow_leads_on_digits() -> None:
     import few_steps
 
     of = few_steps.digits(steps=300)
     found = dict(few_steps.rows(of, 1, 400, list(few_steps.METHODS), lambda said: None))
-    near = {name: each[1][0] for name, each in found.items()}
-    assert near["floor"][0] < 0.005
-    assert all(near[name][0] < near["exact field"][0] for name in few_steps.METHODS)
+    assert found["floor"][1][0][0] < 0.005
+    apart = {name: each[1][0][1] for name, each in found.items()}
+    assert all(apart[name] < 0.95 * apart["as long again"] for name in few_steps.METHODS)

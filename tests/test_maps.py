@@ -451,7 +451,7 @@ def test_distilling_is_one_command_and_one_call(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     sets = [word for one in (*TINY, "train.steps=9") for word in ("--set", one)]
     made("train", "digits", *sets, "--out", "flow")
-    said = made("distill", "flow", "--steps", 2)
+    said = made("distill", "flow", "--method", "shortcut", "--steps", 2)
     assert "starts from  flow" in said
     student = unsteep.load("flow-2", device="cpu")
     assert (student.default_steps, student.description.plain) == (2, True)
@@ -464,7 +464,10 @@ def test_distilling_is_one_command_and_one_call(tmp_path: Path, monkeypatch: pyt
     assert (objective.finest, objective.each, objective.guidance) == (16, 1, 2.0)
     assert alone.sample(2, label=3).shape == (2, 1, 8, 8)
     for words, expected in (
-        (("distill", "flow", "--guidance", 2, "--out", "x"), "--guidance: a shortcut learns from data"),
+        (
+            ("distill", "flow", "--method", "shortcut", "--guidance", 2, "--out", "x"),
+            "--guidance: a shortcut learns from data",
+        ),
         (("distill", "one", "--method", "progressive", "--out", "x"), "a map for 1 call by"),
         (("distill", "nowhere", "--out", "x"), "nowhere is not a run"),
         (("distill", "flow", "--steps", 0, "--out", "x"), "--steps: expected"),

@@ -24,7 +24,7 @@ def train_student(
     run: str | Path,
     *,
     out: str | Path,
-    method: Method = "shortcut",
+    method: Method = "consistency",
     steps: int = 4,
     guidance: float = 1.0,
     data: Any = None,
@@ -38,8 +38,8 @@ def train_student(
     """Trains a student of the model of a run, which samples in `steps` calls of its network, in the folder `out`, and
     opens it.
 
-    `method`: "shortcut", from the run's data (see `objectives.shortcut`), or from what the model says: "progressive",
-    "flow-map", "consistency", "meanflow" or "dmd" (see the files of `distill`), and then `guidance`, the largest scale
+    `method`: "shortcut", from the run's data (see `objectives.shortcut`), or from what the model says: "consistency",
+    "dmd", "progressive", "flow-map" or "meanflow" (see the files of `distill`), and then `guidance`, the largest scale
     of guidance that the student is to know, at one call a step. The student learns on the run's data, or on `data`, and
     as the run did, for fewer steps, so that it costs no more; `settings` and further keywords change that, as for
     `train`, and it goes on by `train(..., resume=True)`. ValueError as there.
@@ -52,7 +52,7 @@ def train_student(
 
 def student_of(
     run: str | Path,
-    method: Method = "shortcut",
+    method: Method = "consistency",
     steps: int = 4,
     *,
     guidance: float = 1.0,

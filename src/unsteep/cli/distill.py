@@ -14,7 +14,7 @@ def distill(
     /,
     *,
     steps: int = 4,
-    method: Literal["shortcut", "progressive", "flow-map", "consistency", "meanflow", "dmd"] = "shortcut",
+    method: Literal["shortcut", "progressive", "flow-map", "consistency", "meanflow", "dmd"] = "consistency",
     guidance: float = 1.0,
     data: str = "",
     options: RunOptions = USUAL,
@@ -31,10 +31,10 @@ def distill(
     steps
         Calls of the network that a sample of the student takes.
     method
-        shortcut learns from the data that a long step is two short ones. The others learn from the teacher:
-        progressive halves its steps again and again; flow-map and meanflow follow its flow by a derivative;
-        consistency learns where it ends; dmd learns its samples as a whole. shortcut, flow-map and meanflow stay
-        models of any number of steps, by any solver; the others know this number of steps alone.
+        consistency learns where the teacher's flow ends; dmd learns its samples as a whole; progressive halves its
+        steps again and again; flow-map and meanflow follow its flow by a derivative; shortcut learns from the data that
+        a long step is two short ones. shortcut, flow-map and meanflow stay models of any number of steps, by any
+        solver; the others know this number of steps alone.
     guidance
         The largest scale of guidance that the student is to know, not for shortcut: unsteep sample --guidance then
         takes one call a step, and not two.
