@@ -168,7 +168,7 @@ def _trained(verb: str, words: list[str]) -> list[str]:
         classifier = ["--set", "train.steps=2", "--set", "network.width=8", "--set", "network.groups=4"]
         return [*words, *(_settings(list(SETTINGS)[:3]) if verb == "distill" else classifier)]
     if verb in ("study", "ablate"):
-        if verb == "study" and words[0] in ("solvers", "guidance"):
+        if verb == "study" and words[0] in ("solvers", "guidance", "few-steps"):
             return words
         words = _with(_without(words, "--budget"), "--steps", ["2"])
         chain = ("schedule", "schedule.steps") if verb == "ablate" else ()

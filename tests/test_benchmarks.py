@@ -122,3 +122,29 @@ def test_peers_are_pinned() -> None:
     lines = [line for line in (BENCHMARKS / "peers.txt").read_text().splitlines() if not line.startswith("#")]
     assert all("==" in line for line in lines)
     assert not any(line.startswith(("torch", "torchvision")) for line in lines)
+
+
+def test_students_of_an_exact_field_come_nearer_to_where_it_leads() -> None:
+    """In little; every method, and digits, in `benchmarks/few_steps.py`."""
+    import few_steps
+
+    of = few_steps.plane(steps=100)
+    found = dict(few_steps.rows(of, 1, 200, ["progressive", "flow-map"], lambda said: None))
+    energy = {name: each[1][0][0] for name, each in found.items()}
+    apart = {name: each[1][0][1] for name, each in found.items()}
+    assert energy["floor"] < 0.01
+    assert energy["exact field"] > 0.4  # whose one step is no map's
+    assert energy["progressive"] < 0.7 * energy["as long again"]
+    assert all(apart[name] < 0.9 * apart["as long again"] for name in ("progressive", "flow-map"))
+    assert all(found["flow-map"][4][0][i] < found["flow-map"][1][0][i] for i in (0, 1))
+
+
+@pytest.mark.long
+def test_every_method_comes_nearer_to_where_the_flow_leads_on_digits() -> None:
+    import few_steps
+
+    of = few_steps.digits(steps=300)
+    found = dict(few_steps.rows(of, 1, 400, list(few_steps.METHODS), lambda said: None))
+    assert found["floor"][1][0][0] < 0.005
+    apart = {name: each[1][0][1] for name, each in found.items()}
+    assert all(apart[name] < 0.95 * apart["as long again"] for name in few_steps.METHODS)

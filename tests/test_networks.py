@@ -245,9 +245,9 @@ def test_attention_is_the_same_by_products_and_by_the_fused_kernel(monkeypatch: 
     called = []
     fused = F.scaled_dot_product_attention
 
-    def counted(*args: Tensor) -> Tensor:
+    def counted(*args: Tensor, **how: Any) -> Tensor:
         called.append(args)
-        return fused(*args)
+        return fused(*args, **how)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
     torch.testing.assert_close(network(x, NOISE), by_products, rtol=0, atol=1e-5)

@@ -60,7 +60,7 @@ _WHERE = {
     "sample": "unsteep.sampling",
     "solver_named": "unsteep.sampling",
     "train": "unsteep.starting",
-    "train_student": "unsteep.starting",
+    "train_student": "unsteep.distilling",
     "trajectory": "unsteep.sampling",
     "tune_grid": "unsteep.model.tuned_grid",
 }
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from unsteep.data import Examples
     from unsteep.data.batch import Batch
     from unsteep.denoiser import Denoiser
+    from unsteep.distilling import train_student
     from unsteep.evaluation.evaluating import evaluate
     from unsteep.guidance.setting import Guidance
     from unsteep.model import Model, ModelConfig
@@ -92,7 +93,7 @@ if TYPE_CHECKING:
     from unsteep.opening import load
     from unsteep.sampling import DDIM, Adaptive, Ancestral, Heun, UniPC, grid, sample, solver_named, trajectory
     from unsteep.spaces import Pixels, Sequences, Vectors
-    from unsteep.starting import train, train_student
+    from unsteep.starting import train
     from unsteep.training.run import Run
 
 __all__ = [

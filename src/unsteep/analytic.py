@@ -244,9 +244,12 @@ class GaussianMap:
         return to.alpha * self.mean + spread * (wide(x_t) - at.alpha * self.mean)
 
     def to(self, x_t: Tensor, level: NoiseLevel, nxt: NoiseLevel, condition: Condition | None = None) -> Estimate:
-        """For a step that ends at `nxt`; where the two are one, the posterior mean."""
-        at, end = (one.like(wide(x_t)) for one in (level, nxt))
-        turn = end.alpha * at.sigma - at.alpha * end.sigma
-        same = turn == 0
-        x0 = (at.sigma * self.moved(x_t, level, nxt) - end.sigma * wide(x_t)) / torch.where(same, 1.0, turn)
-        return Estimate("x0", torch.where(same, wide(self(x_t, level).value), x0).to(x_t), x_t, level)
+        """For a step that ends at `nxt`, in a form that loses no digits where the two are close:
+
+        x0 = m + c (sigma alpha_nxt + sigma_nxt alpha) / (sigma sqrt(V V_nxt) + sigma_nxt V) (x - alpha m)
+        """
+        x, at, end = wide(x_t), level.like(wide(x_t)), nxt.like(wide(x_t))
+        now, then = (one.alpha**2 * self.variances + one.sigma**2 for one in (at, end))
+        crossed = at.sigma * end.alpha + end.sigma * at.alpha
+        gain = self.variances * crossed / (at.sigma * (now * then).sqrt() + end.sigma * now)
+        return Estimate("x0", (self.mean + gain * (x - at.alpha * self.mean)).to(x_t), x_t, level)

@@ -21,6 +21,7 @@ A map (see `core.maps`) hears the level that a step ends at by a second number o
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
@@ -34,6 +35,7 @@ from unsteep.core.gaussian import posterior_weights
 from unsteep.core.level import NoiseLevel, level_of, like
 from unsteep.core.precision import Precision, running
 from unsteep.core.schedules import Schedule, schedule_of, steps_of
+from unsteep.networks.forward_mode import in_forward_mode
 
 NoiseLabel = Literal["step", "time", "logsnr"]
 InputScale = Literal["none", "unit"]
@@ -148,7 +150,7 @@ class Denoiser(nn.Module):
             if not self.maps:
                 raise ValueError("nxt: this network does not hear where a step ends; train one with a map's objective")
             others["noise_label_nxt"] = self._label(level_of("nxt", nxt), x_t)
-        with running(x_t.device, self.precision):
+        with nullcontext() if in_forward_mode() else running(x_t.device, self.precision):
             output = self.network(scaled, heard, **others)
         output = output.to(x_t.dtype)  # which may be in half precision; the algebra is not done in it
         value, raw = output.chunk(2, dim=1) if self.learn_variance else (output, None)

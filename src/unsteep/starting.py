@@ -6,18 +6,15 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
-from unsteep.core.arguments import MOST_STEPS, choice, flag, number, shown, whole
+from unsteep.core.arguments import flag, shown
 from unsteep.core.arguments import path as path_of
-from unsteep.core.schedules import levels_of
 from unsteep.data import Given
-from unsteep.distill import Progressive
 from unsteep.evaluation.on_the_way import fid_on_the_way
 from unsteep.networks.presets import Preset
-from unsteep.objectives import Shortcut
 from unsteep.opening import chosen_device, load
 from unsteep.recipes import RECIPES
 from unsteep.recipes.sizing import ASKS_MUCH, duration, following, network_of, shape_of, sized, within
@@ -56,8 +53,8 @@ def train(
     written. On Ctrl-C it saves and raises KeyboardInterrupt; with `resume=True` it goes on.
     """
     out, where = path_of("out", out), chosen_device(device)
-    _check_how(say, resume=resume, force=force, trust=trust)
-    keys = [*texts(settings), *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
+    check_how(say, resume=resume, force=force, trust=trust)
+    keys = [*texts(settings), *(f"train.{name}={text_of(name, value)}" for name, value in train.items())]
     if resume:
         if force or start_from is not None:
             raise ValueError("resume: goes on with a run as it is; leave out force and start_from")
@@ -78,11 +75,11 @@ def train(
         run = configured(
             recipe_or_run, data, keys, start_from, trust=trust or "typed", preset=preset, budget=budget, device=where
         )
-        return _trained(run, out, force=force, trust=trust, device=where, say=say)
+        return carried_out(run, out, force=force, trust=trust, device=where, say=say)
     return _ended(finished, out, where)
 
 
-def _check_how(say: Any, **switches: Any) -> None:
+def check_how(say: Any, **switches: Any) -> None:
     """ValueError where what a call is told by, or a switch of it, is none."""
     for name, value in switches.items():
         flag(name, value)
@@ -90,7 +87,7 @@ def _check_how(say: Any, **switches: Any) -> None:
         raise ValueError(f"say: expected a function of a text, as print, got {shown(say)}; give one")
 
 
-def _trained(run: Any, out: Path, *, force: bool, trust: bool, device: str, say: Callable[[str], None]) -> Any:
+def carried_out(run: Any, out: Path, *, force: bool, trust: bool, device: str, say: Callable[[str], None]) -> Any:
     """Trains a run to its end, and opens what it trained."""
     where, how = chosen_device(device), trust or "typed"
     finished = runs.start(run, out, force=force, device=where, say=say, trust=how, measures=fid_on_the_way)
@@ -101,81 +98,6 @@ def _ended(finished: bool, out: Path, where: str) -> Any:
     if not finished:
         raise KeyboardInterrupt(f"stopped and saved; go on with resume=True, out={str(out)!r}")
     return opened(out, where)
-
-
-def train_student(
-    run: str | Path,
-    *,
-    out: str | Path,
-    method: Method = "shortcut",
-    steps: int = 4,
-    guidance: float = 1.0,
-    data: Any = None,
-    settings: Iterable[str] = (),
-    force: bool = False,
-    trust: bool = False,
-    device: str = "auto",
-    say: Callable[[str], None] = print,
-    **train: Any,
-) -> Any:
-    """Trains a student of the model of a run, which samples in `steps` calls of its network, in the folder `out`, and
-    opens it.
-
-    `method`: "shortcut", from the run's data (see `objectives.shortcut`), or "progressive", from what the model says
-    (see `distill.progressive`), and then `guidance`, the scale at which its teacher is guided. The student learns on
-    the run's data, or on `data`, and as the run did, for fewer steps, so that it costs no more; `settings` and further
-    keywords change that, as for `train`, and it goes on by `train(..., resume=True)`. ValueError as there.
-    """
-    _check_how(say, force=force, trust=trust)
-    keys = [*texts(settings), *(f"train.{name}={_text(name, value)}" for name, value in train.items())]
-    student = student_of(run, method, steps, guidance=guidance, data=data, settings=keys, trust=trust or "file")
-    return _trained(student, path_of("out", out), force=force, trust=trust, device=device, say=say)
-
-
-Method = Literal["shortcut", "progressive"]
-TURN = 8  # times the reach of the average is a turn
-COSTS = {"shortcut": 1.25, "progressive": 1.8}  # of a step of training, in steps of the plain one
-
-
-def student_of(
-    run: str | Path,
-    method: Method = "shortcut",
-    steps: int = 4,
-    *,
-    guidance: float = 1.0,
-    data: Any = None,
-    settings: Iterable[str] = (),
-    trust: Any = "file",
-) -> Any:
-    """The run of a student of the model of a run (see `train_student`). ValueError where they do not fit."""
-    choice("method", method, get_args(Method))
-    whole("steps", steps, 1, MOST_STEPS)
-    guidance = number("guidance", guidance)
-    teacher = runs.read_run(path_of("run", run), trust)
-    if not isinstance(teacher, Run):
-        raise ValueError(f"run: expected one of a model, got a {type(teacher).__name__}; give another")
-    parts = {key: getattr(teacher.objective, key) for key in ("weight", "times") if hasattr(teacher.objective, key)}
-    trained = max(1, round(teacher.train.steps / COSTS[method]))
-    if method == "shortcut":
-        if guidance != 1:
-            raise ValueError("guidance: a shortcut learns from data, and is guided when it is sampled; leave it out")
-        objective: Any = Shortcut(calls=steps, **parts)
-    else:
-        parts.pop("times", None)
-        most = levels_of(teacher.schedule) or MOST_STEPS
-        times = next((n for n in (16, 8, 4) if n * steps <= most), 2)
-        of = Progressive(calls=steps, finest=times * steps, guidance=guidance, **parts)
-        each = max(1, trained // of.halvings)
-        objective = replace(of, each=each)
-        # Every turn trains alike, and the average does not reach back into the one before.
-        ema = min(teacher.train.ema, max(0.0, 1 - TURN / each))
-        teacher = replace(teacher, train=replace(teacher.train, final_learning_rate=None, ema=ema))
-    if data is not None:
-        teacher = _based(teacher, str(data), False)
-    plain = replace(teacher, objective=objective, start_from="")
-    keys = texts(settings)
-    asked = override(replace(plain, train=replace(plain.train, steps=trained)), keys, trust=trust)
-    return configured(plain, None, [*keys, f"train.steps={asked.train.steps}"], run, trust=trust)
 
 
 def configured(
@@ -192,7 +114,7 @@ def configured(
     """The run that a recipe or a run, data and settings make together, of the size of a preset, or that fits a budget,
     or this device. ValueError where they do not fit."""
     path = "" if data is None or not isinstance(data, str | Path) else str(data)
-    run = _based(recipe_or_run, path, data is not None and not path)
+    run = based(recipe_or_run, path, data is not None and not path)
     held = None
     if data is not None and not path:
         kind = run.data if getattr(run, "space", None) is None else run.space
@@ -212,7 +134,7 @@ def configured(
     return run if held is None else replace(run, data=run.data.holding(held.data))  # which no setting can say
 
 
-def _based(recipe_or_run: Any, path: str, in_memory: bool) -> Any:
+def based(recipe_or_run: Any, path: str, in_memory: bool) -> Any:
     """The run of a recipe, or a run itself, on the data at a path. ValueError for another thing."""
     if isinstance(recipe_or_run, str):
         if recipe_or_run not in RECIPES:
@@ -279,7 +201,7 @@ def texts(settings: Iterable[str]) -> list[str]:
 HELD = "given"  # where a recipe would read from, had its data not been given
 
 
-def _text(name: str, value: Any) -> str:
+def text_of(name: str, value: Any) -> str:
     """A keyword as --set takes it. ValueError for one that is no key of `train.`."""
     known = [f.name for f in fields(TrainConfig)]
     if name not in known:

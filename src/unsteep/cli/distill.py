@@ -14,7 +14,7 @@ def distill(
     /,
     *,
     steps: int = 4,
-    method: Literal["shortcut", "progressive"] = "shortcut",
+    method: Literal["shortcut", "progressive", "flow-map", "consistency", "meanflow", "dmd"] = "consistency",
     guidance: float = 1.0,
     data: str = "",
     options: RunOptions = USUAL,
@@ -31,17 +31,19 @@ def distill(
     steps
         Calls of the network that a sample of the student takes.
     method
-        shortcut learns from the data that a long step is two short ones, and stays a model of any number of steps, by
-        any solver; progressive halves the steps of the teacher again and again, and knows this number of steps alone.
+        consistency learns where the teacher's flow ends; dmd learns its samples as a whole; progressive halves its
+        steps again and again; flow-map and meanflow follow its flow by a derivative; shortcut learns from the data that
+        a long step is two short ones. shortcut, flow-map and meanflow stay models of any number of steps, by any
+        solver; the others know this number of steps alone.
     guidance
-        The scale at which the teacher is guided, for progressive: the student's samples are then guided at one call a
-        step.
+        The largest scale of guidance that the student is to know, not for shortcut: unsteep sample --guidance then
+        takes one call a step, and not two.
     data
         Where the data are, if not where the run has them.
     """
     from unsteep.data import cache
+    from unsteep.distilling import student_of
     from unsteep.evaluation.on_the_way import fid_on_the_way
-    from unsteep.starting import student_of
     from unsteep.training.run import start
 
     cache.allow(options.cache)

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from unsteep.studies.study import Study
     from unsteep.training.run import Run
 
-Question = Literal["schedules", "solvers", "architecture", "scale", "guidance"]
-OF_A_MODEL = ("solvers", "guidance")
+Question = Literal["schedules", "solvers", "architecture", "scale", "guidance", "few-steps"]
+OF_A_MODEL = ("solvers", "guidance", "few-steps")
 TRAINING = ("schedules", "architecture", "scale")
 USED_BY = {
     **dict.fromkeys(("recipe", "budget", "steps", "images", "set"), TRAINING),
-    **{"calls": ("solvers",), "solvers": ("solvers",), "scales": ("guidance",)},
+    **{"calls": ("solvers", "few-steps"), "solvers": ("solvers",), "scales": ("guidance",)},
+    "students": ("few-steps",),
 }
 """The questions that use an option which not all do."""
 
@@ -38,6 +39,7 @@ def study(
     calls: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     solvers: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     scales: Annotated[list[float] | None, Parameter(consume_multiple=True, negative=())] = None,
+    students: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     seed: int = 0,
     out: Path | None = None,
@@ -54,9 +56,10 @@ def study(
     ----------
     question
         schedules: which noise schedule; architecture: what matters in the network; scale: how large, and how long;
-        solvers: which one for how many network calls; guidance: how strong.
+        solvers: which one for how many network calls; guidance: how strong; few-steps: how good are the students of a
+        model at 1, 2 and 4 calls.
     run
-        For solvers and guidance: a trained run.
+        For solvers, guidance and few-steps: a trained run.
     data
         The data to train on, or where those of the run lie now; default: the digits of scikit-learn.
     recipe
@@ -71,11 +74,13 @@ def study(
     images
         Unseen pictures whose bits/dim are measured by those that train; default 128, 0: not.
     calls
-        For solvers: network calls; default 5 10 20.
+        For solvers: network calls; default 5 10 20. For few-steps: default 1 2 4.
     solvers
         For solvers: which, as ddim or mine:Straight of your own; default: all of ours.
     scales
         For guidance: default 0 1 1.5 2 3 5.
+    students
+        For few-steps: runs of students; default: those beside the run that began as it.
     settings
         Change one setting of all runs, as in --set model.network.width=32; may be repeated.
     seed
@@ -96,13 +101,14 @@ def study(
     from unsteep.evaluation.subjects import weights_at
     from unsteep.opening import load
     from unsteep.recipes.sizing import duration
-    from unsteep.studies.questions import sampling, training
+    from unsteep.studies.questions import training
     from unsteep.studies.questions.examiner import Counts, Examiner
     from unsteep.studies.study import run as conduct
     from unsteep.studies.trained import steps_for
 
     given = {"recipe": recipe, "budget": budget, "steps": steps, "images": images, "set": settings}
-    _used(question, {**given, "calls": calls, "solvers": solvers, "scales": scales})
+    of_its_own = {"calls": calls, "solvers": solvers, "scales": scales, "students": students}
+    _used(question, {**given, **of_its_own})
     if steps is not None and steps < 1:
         raise ValueError(f"--steps: expected at least 1, got {steps}")
     where = chosen_device(device)
@@ -115,17 +121,10 @@ def study(
             raise ValueError(f"study {question}: name a trained run, as in unsteep study {question} runs/demo")
         words += [str(run), *([] if data is None else ["--data", str(data)])]
         counts = Counts(samples=of_each, images=0, seed=seed)
-        examiner, model = (
-            Examiner(source_of(run, data, trust), counts, where, weights_at(run)),
-            load(run, device=where, trust=trust),
-        )
-        if question == "solvers":
-            asked = sampling.solvers(examiner, model, calls or sampling.CALLS, _solvers(solvers or []))
-            words += [*(["--calls", *map(str, calls)] if calls else []), *(["--solvers", *solvers] if solvers else [])]
-        else:
-            asked = sampling.guidance(examiner, model, scales or sampling.SCALES)
-            words += ["--scales", *map(str, scales)] if scales else []
-        words += ["--samples", str(counts.samples)]
+        examiner = Examiner(source_of(run, data, trust), counts, where, weights_at(run))
+        model = load(run, device=where, trust=trust)
+        asked, own = _of_a_model(question, examiner, model, run, of_its_own, trust)
+        words += [*own, "--samples", str(counts.samples)]
     else:
         if run is not None:
             raise ValueError(f"study {question}: trains its own runs; name data with --data DIR, not a run")
@@ -145,6 +144,26 @@ def study(
     say("\n" + "\n".join(conclusions(asked, done)))
     say(f"\nlook at  {out / 'index.html'}")
     return 0
+
+
+def _of_a_model(
+    question: Question, examiner: Any, model: Any, run: Path, given: Mapping[str, Any], trust: bool
+) -> tuple[Study, list[str]]:
+    """The study of a trained run, and what its command has of its own."""
+    from unsteep.studies.questions import few_steps, sampling
+
+    calls, where = given["calls"], examiner.device
+    if question == "few-steps":
+        named = given["students"]
+        pupils = few_steps.opened(named, where, trust) if named else few_steps.found(run, where, trust)
+        asked = few_steps.few_steps(examiner, model, pupils, calls or few_steps.CALLS)
+        given = {**given, "students": [one.run for one in pupils]}
+    elif question == "solvers":
+        asked = sampling.solvers(examiner, model, calls or sampling.CALLS, _solvers(given["solvers"] or []))
+    else:
+        asked = sampling.guidance(examiner, model, given["scales"] or sampling.SCALES)
+    own = [word for name, values in given.items() if values for word in (f"--{name}", *map(str, values))]
+    return asked, own
 
 
 def _used(question: Question, given: Mapping[str, object]) -> None:

@@ -29,6 +29,7 @@ from unsteep.core.level import on_device
 
 NULL_LABEL = -1
 VALID, WEIGHT = "valid", "weight"
+SCALE = "scale"  # of guidance, which a student hears
 MASK, LOGSNR = "_valid", "_logsnr"
 
 

@@ -219,6 +219,8 @@ class Purpose(IntEnum):
     PICTURE_NOISE = 6
     PART = 7
     STEP = 8
+    START = 9
+    SCALE = 10
 
 
 class Draw:

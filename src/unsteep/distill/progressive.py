@@ -12,51 +12,43 @@ the student then is becomes the teacher.
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from unsteep.core.condition import Condition
-from unsteep.core.level import NoiseLevel, add_noise, like
+from unsteep.core.level import add_noise
 from unsteep.core.maps import Maps, mean_x0
 from unsteep.core.noise import Draw, Purpose
-from unsteep.core.schedules import Schedule, levels_of
+from unsteep.core.schedules import levels_of
 from unsteep.data.batch import Batch
-from unsteep.denoiser import Conditioned, Denoise, Denoiser, estimate, unwrapped
-from unsteep.guidance import ClassifierFree
+from unsteep.denoiser import Conditioned, Denoiser, estimate, unwrapped
+from unsteep.distill.teaching import Taught, asked, second_order
 from unsteep.objectives.loss import Graded, Loss
 from unsteep.objectives.mse import weighed
-from unsteep.objectives.weights import AnyWeight, Native
-
-TEACHER = "teacher."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progressive:
+class Progressive(Taught):
     """Halves the steps of the model that a run starts from until `calls` are left."""
 
-    weight: AnyWeight = field(default_factory=Native)
-    """Of each noise level in the loss."""
     finest: int = 64
     """Steps of the grid that the first teacher walks: `calls` times a power of two."""
     calls: int = 4
     """Steps that are left at the end."""
     each: int = 500
     """Steps of training before the next halving."""
-    guidance: float = 1.0
-    """Of the first teacher: the student is then guided so, at one call a step."""
-    starts: ClassVar[bool] = True
-    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    cost: ClassVar[float] = 1.8
+    alike: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        times = self.finest // max(1, self.calls)
-        if self.calls < 1 or self.finest % self.calls or times < 2 or times & (times - 1):
+        super().__post_init__()
+        times = self.finest // self.calls
+        if self.finest % self.calls or times < 2 or times & (times - 1):
             raise ValueError(
                 f"finest: expected calls times a power of two, got {self.finest} for {self.calls}; take "
-                f"{16 * max(1, self.calls)}"
+                f"{16 * self.calls}"
             )
         if self.each < 1:
             raise ValueError(f"each: expected at least 1 step of training, got {self.each}")
@@ -65,6 +57,13 @@ class Progressive:
     def maps(self) -> Maps:
         """Which steps it trains: at the end only those of one grid."""
         return Maps(calls=self.calls, grids=(self.calls,), diagonal=False)
+
+    @classmethod
+    def suited(cls, calls: int, steps: int, levels: int | None, **how: Any) -> Self:
+        """One whose turns take all the steps of training there are."""
+        times = next((n for n in (16, 8, 4) if levels is None or n * calls <= levels), 2)
+        of = cls(calls=calls, finest=times * calls, **how)
+        return replace(of, each=max(1, steps // of.halvings))
 
     @property
     def halvings(self) -> int:
@@ -84,64 +83,20 @@ class Progressive:
 
     def __call__(self, module: nn.Module, batch: Batch, draw: Draw) -> Loss:
         schedule, turn = unwrapped(module).schedule, min(draw.step // self.each, self.halvings - 1)
-        teacher = self._teacher(unwrapped(module), turn)
+        teacher = self.teacher(unwrapped(module), turn)
         steps = self.finest >> (turn + 1)
         place = (draw.uniform(Purpose.TIME) * steps).ceil().clamp(min=1)
         t = place / steps
         now, mid, nxt = (schedule(t - share / steps) for share in (0, 0.5, 1))
         x_t = add_noise(batch.x, draw.normal(batch.x, Purpose.NOISE), now)
         with torch.no_grad():
-            denoise = self._guided(teacher, batch.condition, turn)
+            first = asked(teacher, batch.condition)
+            later = Conditioned(teacher, batch.condition)
             x = x_t
             for start, end in ((now, mid), (mid, nxt)):
-                x = second_order(denoise, x, start, end, schedule) if turn == 0 else moved(denoise, x, start, end)
+                step = second_order(first, x, start, end, schedule) if turn == 0 else estimate(later, x, start, end)
+                x = step.moved(end)
             x0 = mean_x0(x_t, x, now, nxt)
         told = module(x_t, now, batch.condition, nxt)
         error = weighed(unwrapped(module), told, told.replace_x0(x0).as_(told.kind).detach(), self.weight, batch.weight)
         return Loss(error, t, {f"of {steps} steps": error})
-
-    def _guided(self, teacher: Denoiser, condition: Condition | None, turn: int) -> Denoise:
-        if turn == 0 and self.guidance != 1 and condition is not None:
-            return ClassifierFree(teacher, condition, self.guidance)
-        return Conditioned(teacher, condition)
-
-    def _teacher(self, student: Denoiser, turn: int) -> Denoiser:
-        """The student as it was when this turn began."""
-        if self._kept.get("turn") != turn or "module" not in self._kept:
-            module = copy.deepcopy(student).eval().requires_grad_(False)
-            if self._kept.get("turn") == turn:  # a run that goes on
-                module.load_state_dict(self._kept["weights"])
-            self._kept.update(turn=turn, module=module, weights=module.state_dict())
-        found: Denoiser = self._kept["module"]
-        return found
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The teacher, as a checkpoint keeps it."""
-        if "turn" not in self._kept:
-            return {}
-        return {"turn": torch.tensor(self._kept["turn"])} | {TEACHER + k: v for k, v in self._kept["weights"].items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores one."""
-        self._kept.clear()
-        if state:
-            weights = {name.removeprefix(TEACHER): one for name, one in state.items() if name.startswith(TEACHER)}
-            self._kept.update(turn=int(state["turn"]), weights=weights)
-
-
-def moved(denoise: Denoise, x: Tensor, now: NoiseLevel, nxt: NoiseLevel) -> Tensor:
-    """Where one step of a map leads."""
-    return estimate(denoise, x, now, nxt).moved(nxt)
-
-
-def second_order(denoise: Denoise, x: Tensor, now: NoiseLevel, nxt: NoiseLevel, schedule: Schedule) -> Tensor:
-    """Where a step of a plain denoiser leads, by x0 at the middle in log-SNR; where one end has no middle, at no signal
-    or no noise, as DDIM. Two calls, levels of shape (b,)."""
-    first = denoise(x, now)
-    half = (now.logsnr + nxt.logsnr) / 2
-    finite = half.isfinite()
-    if not bool(finite.any()):
-        return first.moved(nxt)
-    mid = schedule.inverse(torch.where(finite, half, schedule(torch.full_like(half, 0.5)).logsnr))
-    second = denoise(first.moved(mid), mid)
-    return first.replace_x0(torch.where(like(finite, x).bool(), second.x0, first.x0)).moved(nxt)

@@ -19,6 +19,7 @@ from unsteep.hearing.label import Label
 from unsteep.hearing.length import Length
 from unsteep.hearing.picture import Noised, Picture
 from unsteep.hearing.prompt import Prompt
+from unsteep.hearing.scale import Scale
 
 if TYPE_CHECKING:
     from unsteep.core.noise import Draw
@@ -32,7 +33,7 @@ ELSEWHERE = {  # what is asked for in other ways than conditions
         "guidance=unsteep.Guidance(scale=2, ...)",
     ),
 }
-AnyHears = Annotated[Hears, Components(Label, Prompt, Picture, Length)]
+AnyHears = Annotated[Hears, Components(Label, Prompt, Picture, Length, Scale)]
 
 
 def condition_of(hears: Sequence[Hears], rows: Rows, draw: Draw | None = None) -> Condition | None:
@@ -85,4 +86,4 @@ def _deaf(name: str, hears: Sequence[Hears]) -> str:
     return f"no keyword of this call, and no condition of this model; {told}"
 
 
-__all__ = ["AnyHears", "Label", "Length", "Noised", "Picture", "Prompt", "asked", "condition_of"]
+__all__ = ["AnyHears", "Label", "Length", "Noised", "Picture", "Prompt", "Scale", "asked", "condition_of"]

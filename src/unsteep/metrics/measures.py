@@ -100,6 +100,7 @@ BETTER: dict[str, Better] = {
     "accuracy": "higher",
     "bits-per-dim": "lower",
     "distance": "lower",
+    "energy": "lower",
     "nearest": "lower",
 }
 
@@ -108,6 +109,7 @@ SAYS = {
     **{name: measure.says for name, measure in MEASURES.items()},
     "fid-infinity": "the same, extrapolated to infinitely many samples (Chong & Forsyth 2020)",
     "nearest": "root mean square difference, 0 to 255, to the nearest real picture",
+    "energy": "energy distance of pixels (Szekely & Rizzo 2013)",
     "lpips": "distance of random pairs (Zhang et al. 2018)",
     "clip-score": "how well pictures fit their prompts (Hessel et al. 2021)",
     "accuracy": "of a classifier trained on the samples, on real pictures (Ravuri & Vinyals 2019)",

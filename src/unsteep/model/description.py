@@ -94,7 +94,7 @@ class Description:
     @property
     def beyond_classes(self) -> bool:
         """Whether it hears what only examples have, and not classes alone, which can be drawn."""
-        return any(one.name not in ("label", "length") for one in self.hears)
+        return any(one.name not in ("label", "length", "guidance") for one in self.hears)
 
     @property
     def language(self) -> tuple[object, ...]:

@@ -6,7 +6,6 @@ ignored. It moves to a device, and is cut into batches, as a whole.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from unsteep.core.condition import LOGSNR, MASK, VALID, WEIGHT, Condition
 from unsteep.core.level import NoiseLevel, on_device
 from unsteep.guidance.setting import Guidance, as_condition, guidance_of
 from unsteep.hearing import Label, asked
+from unsteep.model.students import check_map, taught
 from unsteep.sampling import SPACINGS, Driver, Grid, called, is_solver, solver_named
 
 if TYPE_CHECKING:
@@ -92,11 +92,12 @@ def request(
     clip = clip if clip is None else flag("clip", clip)
     values = {name: value for name, value in (asks or {}).items() if value is not None}
     guided = _guidance(model, n, drawn, guidance_of(guidance), values)
+    guided, condition, values = taught(model, guided, as_condition(condition), values)
     if condition is not None and values:
         raise ValueError(
             f"condition: it says all that is asked, and {', '.join(values)} would be ignored; give one of the two"
         )
-    given = as_condition(condition)
+    given = condition
     if given is not None:
         check_condition(model, given)
     without: list[str] = []
@@ -120,7 +121,7 @@ def request(
     check_solver(chosen, steps, asked_for)
     _check_guidance(model, guided, given, without, clip)
     taken = None if isinstance(chosen, Driver) else _steps(model, steps, asked_for)
-    _check_map(model, chosen, guided, taken)
+    check_map(model, chosen, guided, taken)
     if start is not None and tuple(floats("start", start).shape) != (n, *model.space.shape):
         raise ValueError(f"start: expected latents of shape {(n, *model.space.shape)}, got {tuple(start.shape)}")
     if start is not None and not bool(start.isfinite().all()):
@@ -135,24 +136,6 @@ def request(
         clip=clip,
         start=start,
     ).to(model.device)
-
-
-def takes_whole(solver: Any) -> bool:
-    """Whether a solver takes the whole steps of a map (see `core.maps`); the default one of a map does."""
-    return solver is None or bool(getattr(solver, "whole", False))
-
-
-def _check_map(model: Sampled, solver: Any, guided: Guidance, steps: int | None) -> None:
-    """ValueError for what a map cannot be asked for; a warning where it was not trained for so many steps."""
-    maps = model.description.maps
-    if maps is None:
-        return
-    if not (takes_whole(solver) and guided.plain):
-        model.description.check_plain()
-    elif steps is not None and not maps.knows(steps):
-        known = ", ".join(map(str, maps.grids))
-        said = f"steps: this map was trained for {known} calls, and with {steps} it guesses; take one of these"
-        warnings.warn(said, stacklevel=3)
 
 
 def _steps(model: Sampled, steps: int | None, grid: Grid | None) -> int:

@@ -26,7 +26,8 @@ from unsteep.model.description import Description
 from unsteep.model.finite import check_finite
 from unsteep.model.old import counted
 from unsteep.model.placed import Placed
-from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request, takes_whole
+from unsteep.model.request import Request, check_condition, check_solver, grid_asked, request
+from unsteep.model.students import takes_whole
 from unsteep.networks import compiling
 from unsteep.networks.precision import Decision
 from unsteep.pages.progress import bar

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unsteep.networks.cross_attention import CrossAttention, Tokens
+from unsteep.networks.forward_mode import attended, in_forward_mode
 from unsteep.networks.initialization import initialized
 from unsteep.networks.recomputing import cheap
 
@@ -121,10 +122,10 @@ BLOCKS = {"ddpm": ResidualBlock, "modulated": ModulatedBlock}
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(query key^T / sqrt(c)) value, one head: (b, positions, c) each and out."""
-    if query.device.type == "cpu" and query.shape[1] <= PRODUCTS_UP_TO:
+    if query.device.type == "cpu" and query.shape[1] <= PRODUCTS_UP_TO and not in_forward_mode():
         scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)
         return scores.softmax(dim=2) @ value
-    return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+    return attended(query[:, None], key[:, None], value[:, None])[:, 0]
 
 
 class Attention(nn.Module):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unsteep.core.arguments import choice
+from unsteep.networks.forward_mode import in_forward_mode
 from unsteep.networks.wrapping import networks_in
 
 Asked = Literal["off", "auto", "on"]
@@ -97,7 +98,7 @@ class Compiled:
 
     def __call__(self, *given: Any, **named: Any) -> Tensor:
         network, began = self.network, time.perf_counter()
-        if network.training != self.training:
+        if network.training != self.training or in_forward_mode():
             return network._call_impl(*given, **named)
         try:
             answer: Tensor = self._call(*given, **named)

@@ -15,10 +15,10 @@ frozen one, which stays outside; of that the network knows the width alone.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unsteep.networks.checks import check_at_least, check_filled
+from unsteep.networks.forward_mode import attended
 from unsteep.networks.initialization import initialized
 from unsteep.networks.text import NullText, TextEncoderConfig
 
@@ -97,5 +97,5 @@ class CrossAttention(nn.Module):
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in (self.to_q(self.norm(h)), self.to_k(tokens), self.to_v(tokens))
         )
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        heard = attended(query, key, value, mask[:, None, None, :])
         return h + self.to_out(heard.transpose(1, 2).flatten(2))

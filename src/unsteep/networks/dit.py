@@ -31,6 +31,7 @@ from unsteep.networks.checks import check_at_least, check_depth, check_filled
 from unsteep.networks.cross_attention import AnyText, CrossAttention, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.fitting import sizes_for_pictures
+from unsteep.networks.forward_mode import attended
 from unsteep.networks.initialization import initialized
 
 WAVES = 256  # sines and cosines of the noise label
@@ -64,6 +65,8 @@ class DiTConfig:
     """Channels of an aligned picture that the network is given beside x; 0: none."""
     nxt: bool = False
     """Whether it hears where a step ends, as a map does; filled from the objective."""
+    scale: bool = False
+    """Whether it hears the scale of guidance; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -130,7 +133,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         query, key, value = self.to_qkv(h).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.to_out(attended(query, key, value).transpose(1, 2).flatten(2))
 
 
 class DiTBlock(nn.Module):
@@ -167,6 +170,7 @@ class DiT(ConditionedNetwork):
             text=config.text,
             picture_channels=config.picture_channels,
             nxt=config.nxt,
+            scale=config.scale,
         )
         self.config = config
         text_width = config.text.width if config.text else 0
@@ -188,12 +192,13 @@ class DiT(ConditionedNetwork):
         picture: Tensor | None = None,
         picture_logsnr: Tensor | None = None,
         noise_label_nxt: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
         patch = self.config.patch
         if x.shape[2] % patch or x.shape[3] % patch:
             raise ValueError(f"x: expected a height and width in multiples of patch={patch}, got {tuple(x.shape[2:])}")
         rows, columns = x.shape[2] // patch, x.shape[3] // patch
-        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt)
+        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt, scale)
         assert condition is not None
         tokens = self.tokens(text, text_valid, len(x))
         h = self.enter(patches(self.beside(x, picture), patch))
@@ -201,8 +206,8 @@ class DiT(ConditionedNetwork):
         h = h + positions(rows, columns, self.config.width, x)
         for block in self.blocks:
             h = block(h, condition, tokens)
-        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)
-        return from_patches(self.leave(modulated(h, shift, scale)), patch, rows)
+        shift, factor = self.modulation(condition)[:, None].chunk(2, dim=2)
+        return from_patches(self.leave(modulated(h, shift, factor)), patch, rows)
 
     def recomputable(self) -> Iterator[nn.Module]:
         """The blocks (see `recomputing`)."""

@@ -1,7 +1,7 @@
 """How a network hears its conditions: one vector per sample, tokens to look at, a picture beside its input.
 
-The vector is a sum of embeddings, of the noise label, of that of the end of a step, the class label and the noise level
-of the picture.
+The vector is a sum of embeddings, of the noise label, of that of the end of a step, the class label, the noise level of
+the picture and 20 times the scale of guidance.
 
 The noise label n is spread over sines and cosines of geometrically spaced frequencies (Vaswani et al. 2017),
 
@@ -72,8 +72,8 @@ class ConditionedNetwork(nn.Module):
 
     width: how many sines and cosines; features: length of the vector; labels: number of classes, 0 for none;
     time_embedding=False: deaf to the noise label; text: the kind of tokens, None for no text; picture_channels:
-    channels of the aligned picture, 0 for none; nxt: it hears the noise label of the end of a step, too, at first not
-    at all, so that it answers as the network that it was started from.
+    channels of the aligned picture, 0 for none; nxt: it hears the noise label of the end of a step, too, and scale: the
+    scale of guidance; both at first not at all, so that it answers as the network that it was started from.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class ConditionedNetwork(nn.Module):
         text: AnyText | None = None,
         picture_channels: int = 0,
         nxt: bool = False,
+        scale: bool = False,
     ) -> None:
         super().__init__()
         self.picture_channels = picture_channels
@@ -93,8 +94,9 @@ class ConditionedNetwork(nn.Module):
         self.class_embedding = LabelEmbedding(labels, features) if labels else None
         self.picture_embedding = TimeEmbedding(width, features) if picture_channels else None
         self.nxt_embedding = TimeEmbedding(width, features, gain=0.0) if nxt else None
+        self.scale_embedding = TimeEmbedding(width, features, gain=0.0) if scale else None
         self.text = TextInput(text) if text else None
-        heard = time_embedding or labels or picture_channels or nxt
+        heard = time_embedding or labels or picture_channels or nxt or scale
         self.condition_features = features if heard else 0  # 0: there is nothing to hear
 
     def condition(
@@ -104,11 +106,12 @@ class ConditionedNetwork(nn.Module):
         picture: Tensor | None = None,
         picture_logsnr: Tensor | None = None,
         noise_label_nxt: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor | None:
         """SiLU of the summed embeddings, (b, features), ready for each block's projection; None if nothing to hear.
 
-        A picture without a level is a clean one; a step without an end ends where it begins. Raises ValueError for a
-        label, a picture or an end given to a network that takes none.
+        A picture without a level is a clean one; a step without an end ends where it begins; no scale is 1. Raises
+        ValueError for a label, a picture, an end or a scale given to a network that takes none.
         """
         parts = []
         if self.time_embedding is not None:
@@ -132,6 +135,10 @@ class ConditionedNetwork(nn.Module):
             parts.append(self.nxt_embedding(noise_label if noise_label_nxt is None else noise_label_nxt))
         elif noise_label_nxt is not None:
             raise ValueError("noise_label_nxt: this network has nxt=false and takes none; leave it out")
+        if self.scale_embedding is not None:
+            parts.append(self.scale_embedding(20 * (torch.ones_like(noise_label) if scale is None else scale)))
+        elif scale is not None:
+            raise ValueError("scale: this network has scale=false and takes none; leave it out")
         return F.silu(sum(parts[1:], parts[0])) if parts else None
 
     def beside(self, x: Tensor, picture: Tensor | None) -> Tensor:

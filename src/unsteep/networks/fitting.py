@@ -23,7 +23,7 @@ def check_heard(heard: Mapping[str, Hears], known: Collection[str], network: str
     """ValueError for a condition that a network does not know."""
     for name, one in heard.items():
         if name not in known:
-            able = ", ".join(one for one in known if one != "nxt") or "no condition"  # which an objective asks for
+            able = ", ".join(one for one in known if one not in ("nxt", "guidance")) or "no condition"  # what is asked
             raise ValueError(
                 f"model.network: {network} hears {able}, and not the {one.describe()} ({name}); take another network, "
                 "or leave the condition out"
@@ -53,7 +53,7 @@ def sizes_for_pictures(
     """The sizes of a network for pictures (c, h, w), and for classes, text and aligned pictures that are heard. `text`:
     its own encoder; `network`: in words, for errors."""
     channels, height, width = axes_of(space, 3, f"{network} takes pictures")
-    check_heard(heard, ("label", "prompt", "picture", "nxt"), network)
+    check_heard(heard, ("label", "prompt", "picture", "nxt", "guidance"), network)
     return {
         "channels": channels,
         "size": max(height, width),
@@ -62,4 +62,5 @@ def sizes_for_pictures(
         "text": text_of(text, heard),
         "picture_channels": heard["picture"].beside if "picture" in heard else 0,
         "nxt": "nxt" in heard,
+        "scale": "guidance" in heard,
     }

@@ -37,6 +37,8 @@ class MLPConfig:
     """Number of residual blocks."""
     nxt: bool = False
     """Whether it hears where a step ends, as a map does; filled from the objective."""
+    scale: bool = False
+    """Whether it hears the scale of guidance; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -46,10 +48,10 @@ class MLPConfig:
 
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For examples of any shape, flattened, and their classes."""
-        check_heard(heard, ("label", "nxt"), "an MLP")
+        check_heard(heard, ("label", "nxt", "guidance"), "an MLP")
         features = prod(space.shape)
         sizes = {"features": features, "out_features": outputs * features, "labels": labels_of(heard)}
-        return replace(self, **sizes, nxt="nxt" in heard)
+        return replace(self, **sizes, nxt="nxt" in heard, scale="guidance" in heard)
 
     def build(self) -> "MLP":
         """The untrained network; ValueError if `features` is still to be filled from the data."""
@@ -76,7 +78,9 @@ class MLP(ConditionedNetwork):
     joined along their first axis as out_features are."""
 
     def __init__(self, config: MLPConfig) -> None:
-        super().__init__(width=config.width, features=config.width, labels=config.labels, nxt=config.nxt)
+        super().__init__(
+            width=config.width, features=config.width, labels=config.labels, nxt=config.nxt, scale=config.scale
+        )
         self.config = config
         self.enter = initialized(nn.Linear(config.features, config.width))
         self.blocks = nn.ModuleList(VectorBlock(config.width) for _ in range(config.depth))
@@ -84,9 +88,15 @@ class MLP(ConditionedNetwork):
         self.leave = initialized(nn.Linear(config.width, config.out_features or config.features), gain=0.0)
 
     def forward(
-        self, x: Tensor, noise_label: Tensor, *, label: Tensor | None = None, noise_label_nxt: Tensor | None = None
+        self,
+        x: Tensor,
+        noise_label: Tensor,
+        *,
+        label: Tensor | None = None,
+        noise_label_nxt: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
-        condition = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt)
+        condition = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt, scale=scale)
         h = self.enter(x.flatten(1))
         for block in self.blocks:
             h = block(h, condition)

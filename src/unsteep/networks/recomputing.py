@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unsteep.networks.forward_mode import in_forward_mode
+
 LEAST = 2**20  # bytes of an input below which the bookkeeping costs more than they do
 
 
@@ -25,7 +27,7 @@ def cheap(of: nn.Module, function: Callable[..., Tensor], *inputs: Tensor) -> Te
     all before it is computed again, and that one is not. What is cheap within it is computed once more, after the
     gradient of the convolution was taken, and not held meanwhile."""
     large = sum(x.numel() * x.element_size() for x in inputs) >= LEAST
-    if not (large and of.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not (large and _again_later(of)):
         return function(*inputs)  # a compiler decides itself what it keeps
     again: Tensor = checkpoint(function, *inputs, use_reentrant=False)
     return again
@@ -47,6 +49,11 @@ def recomputing(module: nn.Module) -> None:
 def _again(block: nn.Module, *inputs: Any, **named: Any) -> Any:
     """The forward pass of a block, of whose inside nothing is kept for the gradient of a training step."""
     forward = partial(type(block).forward, block)
-    if not (block.training and torch.is_grad_enabled()):
+    if not _again_later(block):
         return forward(*inputs, **named)
     return checkpoint(forward, *inputs, use_reentrant=False, **named)
+
+
+def _again_later(module: nn.Module) -> bool:
+    """Whether it is asked in a training step, of which not all is to be kept."""
+    return module.training and torch.is_grad_enabled() and not in_forward_mode()

@@ -26,6 +26,7 @@ from unsteep.networks.checks import check_at_least, check_depth, check_filled, c
 from unsteep.networks.cross_attention import AnyText, Tokens
 from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.fitting import axes_of, check_heard, labels_of, text_of
+from unsteep.networks.forward_mode import attended
 from unsteep.networks.initialization import initialized
 
 
@@ -51,6 +52,8 @@ class SequenceConfig:
     """Share of features dropped in each branch while training."""
     nxt: bool = False
     """Whether it hears where a step ends, as a map does; filled from the objective."""
+    scale: bool = False
+    """Whether it hears the scale of guidance; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -66,9 +69,9 @@ class SequenceConfig:
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For sequences (frames, features) of any length, and their classes."""
         _, features = axes_of(space, 2, "a transformer for sequences takes (frames, features)")
-        check_heard(heard, ("label", "prompt", "length", "nxt"), "a transformer for sequences")
+        check_heard(heard, ("label", "prompt", "length", "nxt", "guidance"), "a transformer for sequences")
         sizes = {"features": features, "outputs": outputs, "labels": labels_of(heard)}
-        return replace(self, **sizes, text=text_of(self.text, heard), nxt="nxt" in heard)
+        return replace(self, **sizes, text=text_of(self.text, heard), nxt="nxt" in heard, scale="guidance" in heard)
 
     def build(self) -> SequenceTransformer:
         """The untrained network; ValueError if `features` is still to be filled from the data."""
@@ -91,7 +94,7 @@ class SequenceBlock(nn.Module):
 
     def forward(self, h: Tensor, looks_at: Tensor | None) -> Tensor:
         query, key, value = self.to_qkv(self.norm1(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=looks_at)
+        heard = attended(query, key, value, looks_at)
         h = h + self.dropout(self.to_out(heard.transpose(1, 2).flatten(2)))
         return h + self.dropout(self.narrow(F.gelu(self.widen(self.norm2(h)))))
 
@@ -102,7 +105,14 @@ class SequenceTransformer(ConditionedNetwork):
 
     def __init__(self, config: SequenceConfig) -> None:
         width = config.width
-        super().__init__(width=width, features=width, labels=config.labels, text=config.text, nxt=config.nxt)
+        super().__init__(
+            width=width,
+            features=width,
+            labels=config.labels,
+            text=config.text,
+            nxt=config.nxt,
+            scale=config.scale,
+        )
         self.config = config
         self.enter = initialized(nn.Linear(config.features, width))
         self.read = None if self.text is None else initialized(nn.Linear(self.text.width, width))
@@ -120,8 +130,9 @@ class SequenceTransformer(ConditionedNetwork):
         text_valid: Tensor | None = None,
         valid: Tensor | None = None,
         noise_label_nxt: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
-        condition = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt)
+        condition = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt, scale=scale)
         assert condition is not None
         if valid is not None:
             x = torch.where(valid[..., None], x, 0)  # even a number that is none, times a weight of 0, would be one

@@ -84,6 +84,8 @@ class UNetConfig:
     """Channels of an aligned picture that the network is given beside x; 0: none."""
     nxt: bool = False
     """Whether it hears where a step ends, as a map does; filled from the objective."""
+    scale: bool = False
+    """Whether it hears the scale of guidance; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -169,6 +171,7 @@ class UNet(ConditionedNetwork):
             text=config.text,
             picture_channels=config.picture_channels,
             nxt=config.nxt,
+            scale=config.scale,
         )
         self.config = config
         block = partial(
@@ -225,8 +228,9 @@ class UNet(ConditionedNetwork):
         picture: Tensor | None = None,
         picture_logsnr: Tensor | None = None,
         noise_label_nxt: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
-        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt)
+        condition = self.condition(noise_label, label, picture, picture_logsnr, noise_label_nxt, scale)
         tokens = self.tokens(text, text_valid, len(x))
         h = self.conv_in(F.pixel_unshuffle(mirrored(self.beside(x, picture), self.config.multiple), self.config.stem))
         skips = [h]

@@ -6,7 +6,7 @@ neither, and what was saved goes back into either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -29,11 +29,11 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return {plain: tensor for plain, _, tensor in _named(module)}
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], anew: str = "") -> None:
-    """Puts a state dict without wrappers' names into a module, wrapped or not; of what it lacks, names that hold `anew`
-    stay as they are. RuntimeError where it does not fit."""
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], anew: Collection[str] = ()) -> None:
+    """Puts a state dict without wrappers' names into a module, wrapped or not; of what it lacks, names that hold one
+    of `anew` stay as they are. RuntimeError where it does not fit."""
     actual = {plain: name for plain, name, _ in _named(module)}
-    stay = {plain: tensor for plain, _, tensor in _named(module) if anew and anew in plain}
+    stay = {plain: tensor for plain, _, tensor in _named(module) if any(one in plain for one in anew)}
     module.load_state_dict({actual.get(name, name): tensor for name, tensor in {**stay, **tensors}.items()})
 
 

@@ -11,6 +11,7 @@ in the head's own kind and weighed as L_simple is. Steps are those of even grids
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,8 @@ class Shortcut(WithTimes):
     """Steps of the finest grid, a power of two: one step of it is taken for the plain estimate."""
     calls: int = 4
     """Of a sample, where nobody says how many."""
+    cost: ClassVar[float] = 1.25
+    """Of a step of training, in steps of the plain one."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -50,6 +53,11 @@ class Shortcut(WithTimes):
             raise ValueError(f"finest: expected a power of two, got {self.finest}; take 64 or 128")
         if self.calls < 1:
             raise ValueError(f"calls: expected at least 1, got {self.calls}")
+
+    @classmethod
+    def suited(cls, calls: int, steps: int, levels: int | None, **how: Any) -> Self:
+        """One for samples of so many calls."""
+        return cls(calls=calls, **how)
 
     @property
     def maps(self) -> Maps:

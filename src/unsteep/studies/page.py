@@ -47,6 +47,9 @@ def write_page(study: Study, done: Mapping[str, Outcome], out: Path, command: st
     if samples:
         page.section("Samples", "The first of each cell, none chosen by eye; equal seeds by column.")
         page.figure(strip(samples, out / "samples.png"))
+    for title, words, header, lines in study.tables:
+        page.section(title, words)
+        page.table(lines, header)
     total = sum(outcome.seconds for outcome in done.values())
     page.section("How it was measured").facts([*study.facts, ("total cost", f"{total / 60:.1f} min")])
     page.section("To repeat it", "The same command goes on where it was interrupted.")

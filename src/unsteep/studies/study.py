@@ -95,6 +95,8 @@ class Study:
     page: Callable[[Study, Mapping[str, Outcome], Path, str], object]
     protocol: Mapping[str, Fact] = field(default_factory=dict)
     plots: Sequence[Plot] = ()
+    tables: Sequence[tuple[str, str, Sequence[str], Sequence[Sequence[str]]]] = ()
+    """Others for the page, each with title, words, header and rows."""
     floors: Values = field(default_factory=dict)
     repeat: tuple[str, str] | None = None
     group: Callable[[str], str] = lambda name: name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from unsteep.core.chains import LinearBetas
 from unsteep.core.maps import Maps
-from unsteep.core.protocols import DataSet
+from unsteep.core.protocols import DataSet, Hears
 from unsteep.core.schedules import AnySchedule
 from unsteep.data import AnyData
 from unsteep.data.reading import shape_of
 from unsteep.denoiser import Denoiser
 from unsteep.distill import AnyObjective
+from unsteep.hearing import Scale
 from unsteep.model import Description, Model, ModelConfig
 from unsteep.model.kept import read_description
 from unsteep.networks.checks import check_hears
@@ -36,6 +38,8 @@ from unsteep.training.report import preview, report
 from unsteep.training.settings import TrainConfig
 from unsteep.training.statistics import measure, probe
 from unsteep.training.tasks import parameters, seeded
+
+HEARD_ANEW = ("nxt_embedding.", "scale_embedding.")  # what a student hears beside its teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class Run:
             raise ValueError(f"train.flip: these data are {space.describe()}, not pictures; set train.flip=false")
         if self.train.flip and not getattr(self.data, "mirrors", True):
             raise ValueError("train.flip: the captions say left and right, and a mirror would make them untrue")
-        hears = self.condition.hears(data, self.model.network)
+        hears = self._hears(self.condition.hears(data, self.model.network))
         plain = Description(
             model=self.model,
             schedule=self.schedule,
@@ -92,6 +96,11 @@ class Run:
     def _maps(self) -> Maps | None:
         """Which steps it trains, where its objective makes a map."""
         return getattr(self.objective, "maps", None)
+
+    def _hears(self, hears: tuple[Hears, ...]) -> tuple[Hears, ...]:
+        """With the scale of guidance, where its objective teaches one."""
+        most = getattr(self.objective, "guidance", 1.0)
+        return hears if most == 1 else (*(one for one in hears if one.name != Scale.name), Scale(most=most))
 
     def started_from(self, model: Model) -> Run:
         """This run with all that stays as it is in a model that it starts from."""
@@ -113,16 +122,24 @@ class Run:
         with seeded(self.train.seed):
             denoiser = description.build()
         if first is not None:
-            load_weights(denoiser, weights_of(first.denoiser), anew="nxt_embedding." if denoiser.maps else "")
+            load_weights(denoiser, weights_of(first.denoiser), anew=HEARD_ANEW)
         denoiser = denoiser.to(device)
         objective = fitted(self.objective, description.space, denoiser)
-        state = State(denoiser, self.train, objective, description.space.shape)
-        return DenoisingTask(self, data, description, state, device)
+        states = {"model": State(denoiser, self.train, objective, description.space.shape)}
+        for name, own in getattr(objective, "beside", {}).items():
+            states[name] = State(copy.deepcopy(denoiser), self.train, own, description.space.shape)
+        for state in states.values():
+            if hasattr(state.objective, "meets"):
+                state.objective.meets({name: one.module for name, one in states.items()})
+        return DenoisingTask(self, data, description, states, device)
 
     def _continued(self, first: Model, data: DataSet) -> Description:
         """The description of the model that it starts from, for these data. ValueError for other classes, another
         size, or a configuration that would change what stays."""
-        of, where = replace(first.description, maps=self._maps).filled(), f"start_from: {self.start_from}"
+        hears, where = self._hears(first.description.hears), f"start_from: {self.start_from}"
+        if hears != first.description.hears:
+            _check_guided(first.description, where)
+        of = replace(first.description, maps=self._maps, hears=hears).filled()
         drawn = replace(of, model=self.model)
         with contextlib.suppress(ValueError):  # where it does not fit, it is another one, too
             drawn = drawn.filled()
@@ -154,16 +171,32 @@ class Run:
         return replace(of, drop=self.condition.drop)
 
 
+def _check_guided(teacher: Description, where: str) -> None:
+    """ValueError where a teacher cannot be guided."""
+    if not teacher.heard:
+        raise ValueError(f"objective.guidance: {where} hears nothing to be guided by; leave it at 1")
+    if teacher.drop == 0:
+        raise ValueError(
+            f"objective.guidance: {where} was trained with condition.drop=0, and never learned to go without its "
+            f"{teacher.heard}, as guidance asks for; leave it at 1, or train a teacher with condition.drop=0.1"
+        )
+
+
 class DenoisingTask:
     """A denoiser on its way."""
 
     kind = "Run"
 
     def __init__(
-        self, run: Run, data: DataSet, description: Description, state: State, device: torch.device | str
+        self,
+        run: Run,
+        data: DataSet,
+        description: Description,
+        states: Mapping[str, State],
+        device: torch.device | str,
     ) -> None:
-        self.run, self.data, self.description, self.state, self.step = run, data, description, state, 0
-        self.trained: Mapping[str, State] = {"model": state}
+        self.run, self.data, self.description, self.step = run, data, description, 0
+        self.trained, self.state = states, states["model"]
         self.batches = Batches(
             data, description.space, description.hears, run.train, drop=run.condition.drop, device=device
         )
@@ -183,7 +216,8 @@ class DenoisingTask:
         return Model(denoiser, self.description, self.statistics, f"after {self.step:,} steps, averaged weights")
 
     def turn(self, step: int) -> str:
-        return "model"
+        turn = getattr(self.state.objective, "turn", None)
+        return "model" if turn is None else str(turn(step))
 
     def parts(self, step: int) -> Parts:
         return self.batches(step)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unsteep.networks.checks import check_at_least, check_depth, check_filled
+from unsteep.networks.forward_mode import attended
 from unsteep.networks.initialization import initialized
 
 
@@ -65,7 +66,7 @@ class TextBlock(nn.Module):
     def forward(self, h: Tensor, looks_at: Tensor) -> Tensor:
         """`looks_at` bool (b, 1, length, length): which position (column) a position (row) looks at."""
         query, key, value = self.to_qkv(self.norm1(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=looks_at)
+        heard = attended(query, key, value, looks_at)
         h = h + self.to_out(heard.transpose(1, 2).flatten(2))
         return h + self.narrow(F.gelu(self.widen(self.norm2(h))))
 
