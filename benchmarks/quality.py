@@ -2,6 +2,7 @@
 
 Fashion-MNIST: the recipe of unsteep and those of diffusers', azula's and smalldiffusion's own examples, each trained on
 one thread for the same CPU seconds, and sampled at the same number of calls; FID, KID and recall by unsteep's protocol.
+Or pictures without classes, an .npz as `python -m quality.colours FOLDER` makes of a folder: a fifth is held out.
 What is done is kept in results.jsonl, and the same command goes on where it was interrupted. Writes index.html, prints
 the table. The libraries need an environment of their own, see benchmarks/peers.txt.
 
@@ -23,12 +24,13 @@ import numpy as np
 import torch
 from PIL import Image
 from quality import page
+from quality.recipes import HELD_OUT
 from rich.console import Console
 from speed.rounds import environment
 
 import unsteep
 from unsteep.core.machine import machine
-from unsteep.data import Idx
+from unsteep.data import Array, Idx
 from unsteep.evaluation.evaluate import Evaluation
 from unsteep.pages import grid, save
 from unsteep.pages.ours import check_folder
@@ -42,7 +44,9 @@ SHOWN = 30
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of Fashion-MNIST's idx files")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder of Fashion-MNIST's idx files, or an .npz of pictures"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
     parser.add_argument("--ours", nargs="+", action="append", default=[], metavar=("NAME", "KEY=VALUE"))
@@ -68,6 +72,7 @@ def asked(chosen: argparse.Namespace) -> list[dict[str, Any]]:
             "calls": chosen.calls,
             "threads": chosen.threads,
             "data": str(chosen.data),
+            "pictures": chosen.data.stem,
         }
         for seed in chosen.seeds
         for name, library, settings in named
@@ -79,12 +84,12 @@ def main() -> None:
     check_folder(chosen.out)
     console = Console(width=None if sys.stdout.isatty() else 140)
     torch.set_num_threads(chosen.threads)
-    source, kept = Idx(path=str(chosen.data)), chosen.out / "results.jsonl"
+    source, kept = source_of(str(chosen.data)), chosen.out / "results.jsonl"
     training = source.read("train")
     work = chosen.out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    assert training.labels is not None
-    np.savez(work / "data.npz", x=training.x.numpy(), label=training.labels.numpy())
+    labels = torch.zeros(len(training), dtype=torch.int64) if training.labels is None else training.labels
+    np.savez(work / "data.npz", x=training.x.numpy(), label=labels.numpy())
     done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     cells = asked(chosen)
     for cell in cells:
@@ -115,12 +120,17 @@ def main() -> None:
     console.print(f"wrote {page.write(rows, sheets, facts, command, chosen.out)}")
 
 
+def source_of(path: str) -> Array | Idx:
+    """The pictures at a path, with some of them held out."""
+    return Array(path=path, holdout=HELD_OUT) if path.endswith(".npz") else Idx(path=path)
+
+
 def is_of(kept: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
     """Whether what was kept is of this cell."""
-    return all(kept[key] == value for key, value in cell.items() if key != "data")  # they may have moved
+    return all(kept.get(key, value) == value for key, value in cell.items() if key != "data")  # which may have moved
 
 
-def measured(cell: Mapping[str, Any], work: Path, source: Idx, out: Path) -> dict[str, Any]:
+def measured(cell: Mapping[str, Any], work: Path, source: Array | Idx, out: Path) -> dict[str, Any]:
     """Trains a cell in a process of its own, and measures its samples. Exits with what the process said if it fails."""
     command = [sys.executable, "-m", "quality.worker", json.dumps(cell), str(work)]
     finished = subprocess.run(command, env=environment(cell["threads"]), capture_output=True, text=True, check=False)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from unsteep.benchmarks.machine import Rate
 from unsteep.core.machine import machine
@@ -92,6 +94,21 @@ def test_what_is_kept_is_found_again_wherever_the_data_lie() -> None:
     assert script.is_of({**asked, "data": "there", "steps": 3}, asked)
     assert not script.is_of({**asked, "seed": 1}, asked)
     assert not script.is_of({**asked, "settings": []}, asked)
+
+
+def test_coloured_squares_are_cut_from_what_shows_something(tmp_path: Path) -> None:
+    from quality.colours import EACH, SIDE, squares
+
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, (96, 80, 4), dtype=np.uint8)
+    for name, alpha, wanted in (("whole", 255, EACH), ("clear", 0, 0)):
+        Image.fromarray(np.dstack([noise[..., :3], np.full((96, 80), alpha, np.uint8)])).save(tmp_path / f"{name}.png")
+        found = squares(tmp_path / f"{name}.png", np.random.default_rng(1))
+        assert len(found) == wanted
+        assert all((one.shape, one.dtype) == ((SIDE, SIDE, 3), np.uint8) for one in found)
+    for name, picture in (("flat", np.full((96, 80, 3), 90, np.uint8)), ("small", noise[:40, :, :3])):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        assert squares(tmp_path / f"{name}.png", generator) == []
 
 
 def kept(name: str, library: str, fid: float, seed: int = 0) -> dict[str, Any]:

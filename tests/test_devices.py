@@ -1,8 +1,10 @@
 """On a device without float64, and on one that only refuses to mix: all that a model does there is as on the CPU."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from test_model import COUNTS, NAMES, TINY, model_of, pictures
 from test_wrapped import X as VECTORS
 from test_wrapped import bare
 from unsteep.core.chains import LinearBetas
+from unsteep.core.machine import machine, memory_now, memory_of, peak_memory, settled
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Cosine
 from unsteep.data import Examples, Given, Shapes
@@ -28,15 +31,19 @@ from unsteep.likelihood import flow_log_prob
 from unsteep.metrics.seen import Seen
 from unsteep.model import Model, ModelConfig
 from unsteep.networks import TextEncoderConfig
+from unsteep.networks.blocks import attend
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.objectives import Bound, Hybrid, Simple
 from unsteep.objectives.classification import Classification
 from unsteep.objectives.times import Importance, LogitNormal
+from unsteep.opening import chosen_device
 from unsteep.sampling import SOLVERS, Adaptive
 from unsteep.spaces import Pixels
+from unsteep.training import memory
 from unsteep.training.classifying import ClassifierRun
 from unsteep.training.conditioning import Conditioning
-from unsteep.training.loop import TrainConfig, train
+from unsteep.training.loop import TrainConfig, seeded_part, train
+from unsteep.training.memory import check_memory
 from unsteep.training.run import Run, start
 
 CPU = torch.device("cpu")
@@ -327,3 +334,107 @@ def test_sequences_with_lengths(device: torch.device, tmp_path: Path) -> None:
         return [torch.as_tensor(one) for one in (*told, *more, rows.bits_per_dim())]
 
     same(drawn, device, rtol=1e-2, atol=1e-2)
+
+
+# What only an accelerator is asked. CUDA graphs are in test_compiling, half precision and scaled losses in
+# test_precision, what a GPU trains in test_sizing.
+
+
+class Module:
+    """A device's module of torch, whose generator counts up."""
+
+    def __init__(self) -> None:
+        self.waited, self.state = 0, torch.tensor([7])
+
+    def synchronize(self) -> None:
+        self.waited += 1
+
+    def get_rng_state(self) -> Tensor:
+        return self.state.clone()
+
+    def set_rng_state(self, state: Tensor) -> None:
+        self.state = state
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Module:
+    of = Module()
+    monkeypatch.setattr(torch, "get_device_module", lambda device: of)
+    return of
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps", "xpu"])
+def test_a_device_is_waited_for_before_time_is_taken(name: str, module: Module) -> None:
+    settled("cpu")
+    assert module.waited == 0
+    settled(name)
+    settled(torch.device(name))
+    assert module.waited == 2
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "mps"])
+def test_its_generator_is_left_as_it_was(name: str, module: Module) -> None:
+    here = torch.get_rng_state()
+    with seeded_part(3, 5, 1, torch.device(name)):
+        module.state = torch.tensor([8])  # as dropout there would leave it
+        torch.rand(2)
+    assert module.state == 7
+    assert torch.equal(torch.get_rng_state(), here)
+
+
+def test_memory_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU as torch counts it; elsewhere nobody tells, and no training is refused for it."""
+    found = {"memory_allocated": 3, "max_memory_allocated": 5}
+    for name, size in found.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, size=size: size)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=9))
+    for name, told in (("cuda", (3, 5, 9)), ("mps", (None, None, None))):
+        assert (memory_now(name), peak_memory(name), memory_of(name)) == told
+    with StandIn("mps", float64=False) as device:
+        task = run().made(DATA, device)
+        assert check_memory(task, run().train) == ""
+
+
+def test_a_step_is_expected_to_take_there_what_its_tensors_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the kernels, and the copies in another order, of a CPU."""
+    task: Any = run().made(DATA, CPU)
+    here = memory.expected_memory(task)
+    assert here is not None
+    monkeypatch.setattr(memory, "memory_now", lambda device: 0)
+    on_cpu = memory.expected_memory(task)
+    task.trained[task.turn(task.step)].device = torch.device("cuda")
+    monkeypatch.setattr(memory, "running", lambda device, precision: nullcontext())
+    there = memory.expected_memory(task)
+    assert there is not None
+    assert on_cpu is not None
+    assert on_cpu - there == memory.KERNELS
+
+
+@pytest.mark.parametrize(("cuda", "mps", "wanted"), [(1, 1, "cuda"), (0, 1, "mps"), (0, 0, "cpu")])
+def test_the_first_accelerator_that_is_there(cuda: int, mps: int, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
+    assert chosen_device("auto") == wanted
+    assert chosen_device("cpu") == "cpu"
+
+
+def test_a_gpu_says_its_name_and_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card of {device}")
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        assert (machine("cuda:1").device, machine("cuda:1").bf16) == ("cuda:1 (Card of cuda:1)", has)
+    assert (machine("mps").device, machine("mps").bf16) == ("mps", False)
+
+
+def test_attention_there_is_torchs_own(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> None:
+    """The two products are for a CPU, on which they are quicker."""
+    asked, plain = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *of: asked.append(len(of)) or plain(*of)
+    )
+    x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    here = attend(x, x, x)
+    assert asked == []
+    there = attend(*[x.to(device)] * 3)
+    assert asked == [3]
+    torch.testing.assert_close(there.cpu(), here)

@@ -3,8 +3,8 @@
 `fixtures/0.1` holds a run, a classifier and three saved models as release 0.1 wrote them: digits by class; vectors;
 pictures after what is left of them at 2 x 2; drawn shapes by caption (both without their frames, for size).
 `golden.npz` holds
-what they gave then. Where a default changes a golden is added here, and none is edited. Drawn again on the processor
-and with the torch that drew them they are equal bit for bit, elsewhere to rounding.
+what they gave then. Where a default changes, or the last bits of an answer, a golden is added here, and none is edited.
+Drawn again on the processor and with the torch that drew them they are equal bit for bit, elsewhere to rounding.
 """
 
 import json
@@ -103,12 +103,19 @@ CASES: dict[str, Callable[[], Tensor]] = {
 }
 
 
+AGAIN = "{}, in other bits"
+"""A golden today whose last bits have changed since it was drawn: the frame's steps are summed in another order."""
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_what_was_drawn_is_drawn_still(name: str) -> None:
     with np.load(GOLDEN) as stored:
-        golden, drawn_on = torch.from_numpy(stored[name]), str(stored["processor"])
+        drawn_on, again = str(stored["processor"]), AGAIN.format(name) in stored
+        first = torch.from_numpy(stored[name])
+        golden = torch.from_numpy(stored[AGAIN.format(name)]) if again else first
     got = CASES[name]()
-    torch.testing.assert_close(got, golden, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(got, golden, rtol=1e-6, atol=2e-6 if again else 1e-6)
+    torch.testing.assert_close(got, first, rtol=1e-6, atol=4e-6 if again else 1e-6)
     if drawn_on == processor():
         assert torch.equal(got, golden)
 
@@ -156,7 +163,7 @@ def test_what_a_later_release_wrote_is_told(tmp_path: Path, name: str) -> None:
 
 
 def test_old_folders_are_small() -> None:
-    assert sum(path.stat().st_size for path in FIXTURES.rglob("*") if path.is_file()) < 300_000
+    assert sum(path.stat().st_size for path in FIXTURES.rglob("*") if path.is_file()) < 320_000
 
 
 if __name__ == "__main__":  # only ever to add a golden: one that is there stays

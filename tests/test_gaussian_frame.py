@@ -17,8 +17,8 @@ from unsteep.core.estimate import Estimate
 from unsteep.core.level import NoiseLevel
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import VP, Cosine, Flow, Karras, Laplace, Schedule
-from unsteep.sampling import DDIM, DEIS, Frame, GaussianFrame, gaussian_frame, sample, trajectory
-from unsteep.sampling.frame_weights import step_weights
+from unsteep.sampling import DDIM, DEIS, Frame, GaussianFrame, frame_weights, sample, trajectory
+from unsteep.sampling.frame_weights import StepWeights, step_weights
 
 SCHEDULES: dict[str, Any] = {
     "chain": LinearBetas(),
@@ -367,17 +367,59 @@ class TestWeights:
             x, _, memory = solver.step(MIXTURE, x, levels[i], levels[i + 1], NOISE, memory, schedule.inverse)
         close(x, walk(solver, schedule, 7, MIXTURE, START)[1], atol=1e-12)
 
+    @pytest.mark.parametrize("inference", [False, True])
+    @both_starts
+    def test_what_is_written_into_x_on_the_way_counts(self, start: Any, inference: bool) -> None:
+        """A step goes on from where the one before came to, unless x is another since: in place or not."""
+        solver, schedule = GaussianFrame(frame=TRUE, start=start, end="smooth"), VP()
+        levels, ends = solver.levels(schedule, 6), []
+        for how in ("left", "copied", "written", "replaced"):
+            x, memory = START, None
+            with torch.inference_mode(inference):
+                for i in range(len(levels) - 1):
+                    x, _, memory = solver.step(MIXTURE, x, levels[i], levels[i + 1], NOISE, memory, schedule.inverse)
+                    if i == 3 and how == "written":
+                        x[:, 0] += 0.1
+                    elif i == 3 and how != "left":
+                        x = x + torch.tensor([0.1 * (how == "replaced"), 0.0], dtype=x.dtype)
+            ends.append(x.clone())
+        close(ends[1], ends[0], atol=1e-12)
+        close(ends[3], ends[2], atol=1e-12)
+        assert float((ends[2] - ends[0]).abs().max()) > 1e-3
+
     def test_once_for_each_class_and_once_for_a_walk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of 64 samples of two classes two rows are weighed, in one plan."""
         found = []
 
-        def counting(frame: Frame, levels: NoiseLevel, *how: Any) -> Any:
-            plan = step_weights(frame, levels, *how)
-            found.append(plan(3).predictor[0].shape)
-            return plan
+        class Counting(frame_weights._Weighing):
+            def of(self, places: range) -> list[StepWeights]:
+                made = super().of(places)
+                found.extend(one.predictor[0].shape for one in made)
+                return made
 
-        monkeypatch.setattr(gaussian_frame, "step_weights", counting)
+        monkeypatch.setattr(frame_weights, "_Weighing", Counting)
         std = torch.tensor([[0.5, 0.2, 0.1], [0.4, 0.3, 0.2]]).double()[torch.arange(64) % 2]
         frame = Frame(torch.zeros(4), std, spread=0.3, reach=0.5, basis=rotation(4)[:, :2])
         walk(GaussianFrame(frame=frame), VP(), 8, Mixture(normal(3, 4), torch.full((3,), 0.04)), normal(64, 4))
-        assert found == [(2, 3)]
+        assert found == [(2, 3)] * 8
+
+    @both_starts
+    @pytest.mark.parametrize("schedule", [LinearBetas(), Flow()], ids=["linear", "flow"])
+    def test_of_many_directions_are_those_of_each(self, schedule: Schedule, start: Any) -> None:
+        """Interpolated between few: a frame of 200 directions, two rows of them, and one of each alone."""
+        std = torch.logspace(-2.5, 1, 200, dtype=torch.float64)
+        frame = Frame(torch.zeros(400), torch.stack([std, std.flip(0)]), 0.5, 1.0, torch.eye(400)[:, :199].double())
+        solver, x = GaussianFrame(frame=frame, start=start, end="smooth"), normal(2, 400)
+        levels = solver.levels(schedule, 5)
+        plan = step_weights(frame, levels, 3, start == "free", x)
+        for k in (0, 57, 198, 199):
+            alone = Frame(torch.zeros(1), std[k : k + 1], 0.5, 1.0)
+            each = step_weights(alone, levels, 3, start == "free", x[:1, :1])
+            for i in range(len(levels) - 1):
+                many, one = plan(i), each(i)
+                assert len(many.predictor) == len(one.predictor) > 0
+                for a, b in zip((*many.corrector, *many.predictor), (*one.corrector, *one.predictor), strict=True):
+                    close(a[0, k] * std[k], b[0] * std[k], atol=1e-11)
+                    close(a[1, 199 - k] * std[k], b[0] * std[k], atol=1e-11)
+                for name in ("scale", "scale_nxt", "told", "own"):
+                    close(getattr(many, name)[0, k], getattr(one, name)[0], rtol=1e-14)

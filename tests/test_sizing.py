@@ -51,6 +51,14 @@ def test_a_recipe_fits_its_device(photos: Path) -> None:
     assert set(ASKS_MUCH) <= set(RECIPES)
 
 
+@pytest.mark.parametrize("name", ASKS_MUCH)
+def test_what_asks_for_a_gpu_has_the_network_of_a_preset(name: str) -> None:
+    """The medium one, for the size that it reads, as its own dropout has it: one family, on a CPU and on a GPU."""
+    run = RECIPES[name]("" if name == "emoji" else "x")
+    side = getattr(run.data, "size", 0) or 32
+    assert replace(run.model.network, dropout=0.0) == preset("medium", side)  # type: ignore[type-var]
+
+
 def test_a_preset_is_of_pictures(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="preset: sizes are of networks of pictures, and this recipe has MLPConfig"):
         configured("vectors", "x.npy", preset="small")

@@ -86,7 +86,7 @@ def write(
     found: Sequence[Row], sheets: Mapping[str, Image.Image], facts: Sequence[tuple[str, str]], command: str, out: Path
 ) -> Path:
     """The page in the folder `out`. `sheets`: samples by name."""
-    page = Page("Quality for equal time", "FID on Fashion-MNIST after the same CPU seconds of training")
+    page = Page("Quality for equal time", "FID after the same CPU seconds of training")
     page.section("What follows", verdict(found)).text(INTRODUCTION).facts(facts)
     page.section("The numbers").table([row.line for row in found], HEADER)
     brackets = {f"{row.name}, {row.sampler}": row.metric("fid") for row in found}

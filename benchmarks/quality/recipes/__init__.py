@@ -1,5 +1,5 @@
-"""One file for each library: how its own example trains on Fashion-MNIST, and how it samples. Each is imported in a
-process of its own.
+"""One file for each library: how its own example trains on Fashion-MNIST, or on other pictures, and how it samples.
+Each is imported in a process of its own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from speed.libraries import LIBRARIES, stand_in
 from torch import Tensor, nn
 
 Sampler = Callable[[int, int], Tensor]
-"""(n, calls) -> pictures (n, 1, 28, 28), uint8 or in [-1, 1]."""
+"""(n, calls) -> pictures (n, c, h, w), uint8 or in [-1, 1]."""
+
+HELD_OUT = 0.2  # of pictures that come in one file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is trained: the recipe of a library, on pictures in [-1, 1] (n, 1, 28, 28) with classes (n,). `settings`: of
+    """What is trained: the recipe of a library, on square pictures in [-1, 1] (n, c, h, w) with classes (n,),
+    all 0 where there are none. `settings`: of
     unsteep alone, as --set takes them, whose recipe reads the files at `data` itself."""
 
     library: str
@@ -30,6 +33,16 @@ class Asked:
     pictures: Tensor
     labels: Tensor
     settings: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a picture."""
+        return tuple(self.pictures.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return int(self.labels.max()) + 1
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Pictures and classes drawn at random."""

@@ -22,10 +22,10 @@ BATCH, RATE, FEATURES = 64, 3e-4, 64
 class Labelled(nn.Module):
     """The network of the tutorial."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        self.unet = UNet(1, 1, hid_channels=[16, 32, 64], hid_blocks=[2, 2, 2], mod_features=FEATURES)
-        self.label_embedding = nn.Embedding(10, FEATURES)
+        self.unet = UNet(channels, channels, hid_channels=[16, 32, 64], hid_blocks=[2, 2, 2], mod_features=FEATURES)
+        self.label_embedding = nn.Embedding(classes, FEATURES)
         self.time_embedding = nn.Sequential(nn.Linear(1, FEATURES), nn.SiLU(), nn.Linear(FEATURES, FEATURES))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class Made:
     """See `Recipe`."""
 
     def __init__(self, asked: Asked) -> None:
-        self.asked, self.network = asked, Labelled()
+        self.asked, self.network = asked, Labelled(asked.shape[0], asked.classes)
         self.denoiser = KarrasDenoiser(self.network, VPSchedule())
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=RATE)
 
@@ -54,6 +54,6 @@ class Made:
         torch.manual_seed(self.asked.seed)
         solver, parts = kind(self.denoiser.eval(), steps=calls, silent=True), []
         for size in (min(64, n - first) for first in range(0, n, 64)):
-            label = torch.randint(10, (size,))
-            parts.append(solver(solver.init((size, 1, 28, 28)), label=label))
+            label = torch.randint(self.asked.classes, (size,))
+            parts.append(solver(solver.init((size, *self.asked.shape)), label=label))
         return torch.cat(parts)

@@ -24,9 +24,9 @@ class Made:
     def __init__(self, asked: Asked) -> None:
         self.asked, self.done = asked, 0
         self.network = UNet2DModel(
-            sample_size=28,
-            in_channels=1,
-            out_channels=1,
+            sample_size=asked.shape[1],
+            in_channels=asked.shape[0],
+            out_channels=asked.shape[0],
             layers_per_block=2,
             block_out_channels=(32, 64, 64),
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
@@ -64,7 +64,7 @@ class Made:
         self.network.eval()
         solver = kind.from_config(self.schedule.config)
         solver.set_timesteps(calls)
-        x = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(self.asked.seed))
+        x = torch.randn(n, *self.asked.shape, generator=torch.Generator().manual_seed(self.asked.seed))
         for t in solver.timesteps:
             said = torch.cat([self.network(part, t).sample for part in solver.scale_model_input(x, t).split(64)])
             x = solver.step(said, t, x).prev_sample

@@ -1,5 +1,5 @@
-"""unsteep: its recipe fashion-mnist, by class, with the annealing, the warm-up and the average of as many steps as fit;
-its default solver, and DDIM."""
+"""unsteep: its recipe fashion-mnist, by class, or array, as on a CPU; with the annealing, the warm-up and the average
+of as many steps as fit; its default solver, and DDIM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from quality.recipes import Asked, Sampler
+from quality.recipes import HELD_OUT, Asked, Sampler
 from unsteep.model import Model
 from unsteep.starting import configured
 from unsteep.training.loop import train
@@ -38,7 +38,11 @@ class Made:
     """See `Recipe`."""
 
     def __init__(self, asked: Asked) -> None:
-        run = configured("fashion-mnist", asked.data, [*asked.settings, f"train.seed={asked.seed}"])
+        settings = [*asked.settings, f"train.seed={asked.seed}"]
+        if asked.data.endswith(".npz"):
+            run = configured("array", asked.data, [f"data.holdout={HELD_OUT}", *settings])
+        else:
+            run = configured("fashion-mnist", asked.data, settings)
         self.task: Any = run.made(run.data.read("train"), "cpu")
         self.network = self.task.state.module.network
         self.spent, self.seed, self.decay = 0.0, asked.seed, run.train.ema

@@ -36,7 +36,9 @@ class Made:
     def __init__(self, asked: Asked) -> None:
         self.asked, self.done = asked, 0
         self.schedule = ScheduleLogLinear(sigma_min=0.01, sigma_max=20, N=800)
-        self.network = Scaled(Unet)(28, 1, 1, ch=64, ch_mult=(1, 1, 2), attn_resolutions=(14,))
+        self.network = Scaled(Unet)(
+            asked.shape[1], asked.shape[0], asked.shape[0], ch=64, ch_mult=(1, 1, 2), attn_resolutions=(14,)
+        )
         self.average = copy.deepcopy(self.network)
         loader = DataLoader(Mirrored(asked.pictures), batch_size=BATCH, shuffle=True)
         self._steps = training_loop(loader, self.network, self.schedule, lr=RATE)

@@ -110,34 +110,34 @@ class Estimate:
         return like(nxt.alpha, self.x_t) * self.x0 + like(nxt.sigma, self.x_t) * self.eps
 
     def _x0(self) -> Tensor:
-        x, at = self.x_t, self.level.like(self.x_t)
+        x, alpha, sigma = self.x_t, like(self.level.alpha, self.x_t), like(self.level.sigma, self.x_t)
         match self.kind:
             case "x0":
                 return self.value
             case "v":
                 scale = like(self.level.scale, x)
-                return (at.alpha * x - at.sigma * scale * self.value) / scale**2
+                return (alpha * x - sigma * scale * self.value) / scale**2
             case "flow":
-                return (x - at.sigma * self.value) / like(self.level.alpha + self.level.sigma, x)
+                return (x - sigma * self.value) / like(self.level.alpha + self.level.sigma, x)
             case _:
                 self._defined("x0", self.level.alpha, "alpha")
-                return (x - at.sigma * self._eps()) / at.alpha
+                return (x - sigma * self._eps()) / alpha
 
     def _eps(self) -> Tensor:
-        x, at = self.x_t, self.level.like(self.x_t)
+        x, alpha, sigma = self.x_t, like(self.level.alpha, self.x_t), like(self.level.sigma, self.x_t)
         match self.kind:
             case "eps":
                 return self.value
             case "score":
-                return -at.sigma * self.value
+                return -sigma * self.value
             case "v":
                 scale = like(self.level.scale, x)
-                return (at.sigma * x + at.alpha * scale * self.value) / scale**2
+                return (sigma * x + alpha * scale * self.value) / scale**2
             case "flow":
-                return (x + at.alpha * self.value) / like(self.level.alpha + self.level.sigma, x)
+                return (x + alpha * self.value) / like(self.level.alpha + self.level.sigma, x)
             case _:
                 self._defined("eps", self.level.sigma, "sigma")
-                return (x - at.alpha * self.value) / at.sigma
+                return (x - alpha * self.value) / sigma
 
     def _defined(self, wanted: str, divisor: Tensor, name: str) -> None:
         if bool((divisor == 0).any()):

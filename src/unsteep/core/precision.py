@@ -25,7 +25,8 @@ _CALLER: ContextVar[dict[str, torch.dtype] | None] = ContextVar("caller", defaul
 @contextmanager
 def arithmetic() -> Iterator[None]:
     """Out of the caller's autocast, to which networks go back."""
-    on = {kind: torch.get_autocast_dtype(kind) for kind in KINDS if torch.is_autocast_enabled(kind)}
+    some = torch._C._is_any_autocast_enabled()  # the way without, which each step of a walk takes, is short
+    on = {kind: torch.get_autocast_dtype(kind) for kind in KINDS if torch.is_autocast_enabled(kind)} if some else {}
     if not on:
         yield
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,7 +46,7 @@ class Request:
         """How many samples."""
         return len(self.seeds)
 
-    @property
+    @cached_property
     def driven(self) -> bool:
         """Whether the solver lays its own levels as it goes."""
         return isinstance(self.solver, Driver)

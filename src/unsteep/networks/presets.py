@@ -18,7 +18,8 @@ SIZES = {"small": (32, 1), "medium": (64, 1), "large": (128, 2)}  # width, and b
 def preset(name: Preset, side: int) -> UNetConfig:
     """The network of this size for pictures whose longer side has so many pixels.
 
-    small: minutes of a CPU; medium: hours of a CPU, minutes of a GPU; large: a GPU. ValueError for another name.
+    small: minutes of a CPU; medium: hours of a CPU, and what recipes take on a GPU; large: a GPU. ValueError for
+    another name.
     """
     width, blocks = SIZES[choice("name", name, get_args(Preset))]
     side = whole("side", side, 1)

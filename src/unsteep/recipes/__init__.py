@@ -6,6 +6,7 @@ A recipe is a starting point that was tried, not a framework: copy one to make a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from unsteep.core.chains import CosineBetas
 from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Poses, Shapes, Signer, Timelines
@@ -63,9 +64,7 @@ def folder(path: str = "") -> Run:
         raise ValueError("this recipe reads a folder of pictures: give it with data=DIR")
     return Run(
         data=Folder(path=path),
-        model=ModelConfig(
-            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention="auto", dropout=0.1), prediction="v"
-        ),
+        model=ModelConfig(network=replace(preset("medium", 64), dropout=0.1), prediction="v"),
         train=TrainConfig(steps=50_000, batch=32, flip=True),
     )
 
@@ -76,7 +75,7 @@ def array(path: str = "") -> Run:
         raise ValueError("this recipe reads a .npy or .npz file: give it with data=FILE")
     return Run(
         data=Array(path=path),
-        model=ModelConfig(network=UNetConfig(width=64, multipliers=(1, 2, 2), attention=()), prediction="v"),
+        model=ModelConfig(network=preset("medium", 32), prediction="v"),
         train=TrainConfig(steps=20_000, batch=64),
     )
 
@@ -98,11 +97,10 @@ def captions(path: str = "") -> Run:
     """Your own pictures with captions: a.png with a.txt, a CSV or JSON lines; resized to 64x64."""
     if not path:
         raise ValueError("this recipe reads pictures with captions: give their folder with data=DIR")
-    network = UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention="auto", dropout=0.1)
     return Run(
         data=Captions(path=path),
         condition=Conditioning(text="bpe", drop=0.1),
-        model=ModelConfig(network=network, prediction="v"),
+        model=ModelConfig(network=replace(preset("medium", 64), dropout=0.1), prediction="v"),
         train=TrainConfig(steps=50_000, batch=32),
     )
 
@@ -114,20 +112,17 @@ def upscale(path: str = "") -> Run:
     return Run(
         data=Folder(path=path),
         condition=Conditioning(picture="low-resolution:16", drop=0.1),
-        model=ModelConfig(
-            network=UNetConfig(width=64, multipliers=(1, 2, 2, 2), attention="auto", dropout=0.1), prediction="v"
-        ),
+        model=ModelConfig(network=replace(preset("medium", 64), dropout=0.1), prediction="v"),
         train=TrainConfig(steps=50_000, batch=32, flip=True),
     )
 
 
 def emoji(path: str = "") -> Run:
     """The emoji of Noto Color Emoji by their Unicode names, at 32x32; --data gives another font file."""
-    network = UNetConfig(width=64, multipliers=(1, 2, 2), attention="auto", dropout=0.1)
     return Run(
         data=Emoji(path=path, size=32) if path else Emoji(size=32),
         condition=Conditioning(text="bpe", drop=0.1),
-        model=ModelConfig(network=network, prediction="v"),
+        model=ModelConfig(network=replace(preset("medium", 32), dropout=0.1), prediction="v"),
         train=TrainConfig(steps=20_000, batch=64, learning_rate=5e-4, final_learning_rate=1e-5, ema=0.999),
     )
 

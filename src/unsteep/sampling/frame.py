@@ -64,23 +64,27 @@ class Frame:
         return (rows[0], None) if len(rows) == 1 else (rows, which)
 
     @arithmetic()
-    def project(self, x: Tensor, alpha: Tensor) -> Tensor:
-        """x - alpha mean in the frame: (b, k + d) for x (b, *shape)."""
-        centred = (x - like(alpha, x) * self.mean.to(x)).flatten(1)
+    def project(self, x: Tensor, alpha: Tensor | None = None) -> Tensor:
+        """x - alpha mean in the frame: (b, k + d) for x (b, *shape). `alpha`: 1 where none is given."""
+        centred = (x - self._mean(x, alpha)).flatten(1)
         if self.basis is None:
             return centred
         basis = self.basis.to(x)
         coefficients = centred @ basis
         # Where k = d the rest is what rounding of the basis leaves: without it, restoring would not undo this.
-        return torch.cat([coefficients, centred - coefficients @ basis.T], 1)
+        return torch.cat([coefficients, torch.addmm(centred, coefficients, basis.T, alpha=-1)], 1)
 
     @arithmetic()
-    def restore(self, coordinates: Tensor, x: Tensor, alpha: Tensor) -> Tensor:
+    def restore(self, coordinates: Tensor, x: Tensor, alpha: Tensor | None = None) -> Tensor:
         """The inverse of `project`, in the shape of x."""
         if self.basis is not None:
             k = self.basis.shape[1]
-            coordinates = coordinates[:, k:] + coordinates[:, :k] @ self.basis.to(x).T
-        return like(alpha, x) * self.mean.to(x) + coordinates.reshape(x.shape)
+            coordinates = torch.addmm(coordinates[:, k:], coordinates[:, :k], self.basis.to(x).T)
+        return self._mean(x, alpha) + coordinates.reshape(x.shape)
+
+    def _mean(self, x: Tensor, alpha: Tensor | None) -> Tensor:
+        mean = self.mean.to(x)
+        return mean if alpha is None else like(alpha, x) * mean
 
     def wide(self, factor: Tensor, x: Tensor) -> Tensor:
         """A factor for each direction, (..., k + 1), for the coordinates of x: (..., k + d), in its dtype."""

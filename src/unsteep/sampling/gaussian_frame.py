@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -44,14 +44,21 @@ from unsteep.sampling.known import Known
 from unsteep.sampling.loop import At
 
 
-@dataclass(frozen=True)
-class FrameStep:
+class FrameStep(NamedTuple):
     """The last step: from `z` at the last of the `levels` seen, with the `values` of G that it was made from, oldest
-    first."""
+    first; to `x_nxt`, after so many `changes` in place, which is
+    `z_nxt` there."""
 
     z: Tensor
     levels: tuple[NoiseLevel, ...]
     values: tuple[Tensor, ...]
+    z_nxt: Tensor
+    x_nxt: Tensor
+    changes: int | None
+
+    def is_at(self, x: Tensor) -> bool:
+        """Whether x is what the step ended with, and nobody has written into it since."""
+        return x is self.x_nxt and self.changes is not None and self.changes == _changes(x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +75,6 @@ class GaussianFrame:
     start: Literal["call", "free"] = "call"
     end: Literal["denoiser", "smooth"] = "denoiser"
     frame: Frame | None = field(default=None, metadata={"setting": False})
-    plan: Callable[[int], StepWeights] | None = field(
-        default=None, metadata={"setting": False}, compare=False, repr=False
-    )
     flows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -110,48 +114,71 @@ class GaussianFrame:
         at: At | None,
     ) -> tuple[Tensor, Estimate, FrameStep | None]:
         seen = (*(memory.levels if memory else ()), now)
-        plan = self.plan or self._weights(_row(*seen, nxt))
-        weights = plan(len(seen) - 1).wide(self._frame, x)
-        z = self._frame.project(x, now.alpha) / weights.scale
-        free = memory is None and self.start == "free" and bool(nxt.sigma > 0)
-        estimate = self._gaussian(z, x, now) if free else denoise(x, now)
-        if bool(nxt.sigma == 0) and (memory is None or self.end == "denoiser"):
-            return like(nxt.alpha, x) * estimate.x0, estimate, None
-        if free:
-            beyond = torch.zeros_like(z)
-        else:
-            told = self._frame.project(estimate.x0, torch.ones_like(now.alpha))
-            beyond = weights.told * told - weights.own * z
-        values = (*(memory.values if memory else ()), beyond)
-        if memory and self.corrector:
-            z = _walked(memory.z, weights.corrector, values)
-        z_nxt = _walked(z, weights.predictor, values)
-        x_nxt = self._frame.restore(z_nxt * weights.scale_nxt, x, nxt.alpha)
-        return x_nxt, estimate, FrameStep(z, seen, values[-self.order :])
+        return self.planned(_row(*seen, nxt), x).step(denoise, x, now, nxt, noise, memory, at)
 
-    def planned(self, levels: NoiseLevel) -> Self:
+    def planned(self, levels: NoiseLevel, x: Tensor) -> Planned:
         """With the weights of every step over `levels`."""
-        return replace(self, plan=self._weights(levels))
-
-    def _weights(self, levels: NoiseLevel) -> Callable[[int], StepWeights]:
-        return step_weights(self._frame, levels, self.order, self.start == "free")
+        weights = step_weights(self._frame, levels, self.order, self.start == "free", x)
+        return Planned(self, self._frame, weights)
 
     @property
     def _frame(self) -> Frame:
         return SCALAR if self.frame is None else self.frame
 
+
+@dataclass(frozen=True)
+class Planned:
+    """The steps of a `GaussianFrame` over levels that are known, with the `weights` of each."""
+
+    solver: GaussianFrame
+    frame: Frame
+    weights: Callable[[int], StepWeights]
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        now: NoiseLevel,
+        nxt: NoiseLevel,
+        noise: NoiseSource,
+        memory: FrameStep | None,
+        at: At | None,
+    ) -> tuple[Tensor, Estimate, FrameStep | None]:
+        solver, frame, seen = self.solver, self.frame, (*(memory.levels if memory else ()), now)
+        weights, last = self.weights(len(seen) - 1), bool(nxt.sigma == 0)
+        free = memory is None and solver.start == "free" and not last
+        z = memory.z_nxt if memory and memory.is_at(x) else frame.project(x, now.alpha) / weights.scale
+        if free:
+            estimate, beyond = self._gaussian(z, x, now), torch.zeros_like(z)
+        else:
+            estimate = denoise(x, now)
+            if last and (memory is None or solver.end == "denoiser"):
+                return like(nxt.alpha, x) * estimate.x0, estimate, None
+            beyond = torch.addcmul(weights.told * frame.project(estimate.x0), weights.own, z, value=-1)
+        values = (*(memory.values if memory else ()), beyond)
+        if memory and solver.corrector:
+            z = _walked(memory.z, weights.corrector, values)
+        z_nxt = _walked(z, weights.predictor, values)
+        x_nxt = frame.restore(z_nxt * weights.scale_nxt, x, nxt.alpha)
+        return x_nxt, estimate, FrameStep(z, seen, values[-solver.order :], z_nxt, x_nxt, _changes(x_nxt))
+
     def _gaussian(self, z: Tensor, x: Tensor, now: NoiseLevel) -> Estimate:
         """The estimate of the Gaussian itself."""
-        std = self._frame.rows[0]
+        std, frame = self.frame.rows[0], self.frame
         gain = now.alpha * std**2 / torch.hypot(now.alpha * std, now.sigma)
-        return Estimate("x0", self._frame.restore(self._frame.each(gain, z) * z, x, torch.ones_like(now.alpha)), x, now)
+        return Estimate("x0", frame.restore(frame.each(gain, x) * z, x), x, now)
 
 
 def _walked(z: Tensor, shares: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
     """z after a step, by the weights of the last values."""
     for share, value in zip(shares, values[len(values) - len(shares) :], strict=True):
-        z = z + share * value
+        z = torch.addcmul(z, share, value)
     return z
+
+
+def _changes(x: Tensor) -> int | None:
+    """How often x was written into; None where that is not counted."""
+    return None if x.is_inference() else x._version
 
 
 def _row(*levels: NoiseLevel) -> NoiseLevel:

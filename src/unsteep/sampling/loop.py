@@ -46,9 +46,10 @@ class Solver(Protocol):
 
 @runtime_checkable
 class Planning(Protocol):
-    """A solver that can do at once, before the first step, what depends on the levels of all steps alone."""
+    """A solver that can do at once, before the first step, what depends on the levels of all steps alone, and on the
+    shape, dtype and device of x."""
 
-    def planned(self, levels: NoiseLevel) -> Self: ...
+    def planned(self, levels: NoiseLevel, x: Tensor) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,23 @@ def _steps(
     denoise: Denoise, x: Tensor, levels: NoiseLevel, solver: Solver, noise: NoiseSource, at: At | None
 ) -> Iterator[Step]:
     memory = None
-    solver = solver.planned(levels) if isinstance(solver, Planning) else solver
+    solver = solver.planned(levels, x) if isinstance(solver, Planning) else solver
+    now = levels[0]
     for i in range(len(levels) - 1):
+        nxt = levels[i + 1]
         with torch.no_grad(), arithmetic():  # inside the loop: a generator must not leave them on in the caller's code
             try:
-                made = solver.step(denoise, x, levels[i], levels[i + 1], noise.at(i + 1), memory, at)
+                made = solver.step(denoise, x, now, nxt, noise.at(i + 1), memory, at)
             except (AttributeError, TypeError):
-                _check_denoise(denoise, x, levels[i])
+                _check_denoise(denoise, x, now)
                 raise
         if not isinstance(made, tuple) or len(made) != 3:
             raise ValueError(
                 f"solver: expected step() to return (x, estimate, memory), got {shown(made)}; return these"
             )
         x, estimate, memory = made
-        yield Step(x, estimate, levels[i + 1])
+        yield Step(x, estimate, nxt)
+        now = nxt
 
 
 def _check_denoise(denoise: Denoise, x: Tensor, level: NoiseLevel) -> None:
