@@ -38,6 +38,7 @@ from unsteep.evaluation import evaluating, on_the_way  # noqa: F401
 from unsteep.features import domain
 from unsteep.features.domain import DomainNet
 from unsteep.model import tuned_grid  # noqa: F401
+from unsteep.pages.ours import marked
 from unsteep.storage import checkpoint
 from unsteep.studies.questions import sampling, training  # noqa: F401
 
@@ -166,7 +167,7 @@ def _run(
     os.environ["UNSTEEP_CACHE"] = str(home / "cache")
     domain.DomainNet = lambda: DomainNet(steps=10, batch=32, width=4, dimension=4)  # type: ignore[misc,assignment]
     training.QUESTIONS["architecture"] = _two
-    Figure.savefig = lambda self, path, **_: Image.new("L", (1, 1)).save(path)  # type: ignore[method-assign]
+    Figure.savefig = lambda self, path, **_: Image.new("L", (1, 1)).save(path, **marked("PNG"))  # type: ignore[method-assign]
     listen(home, os.open(beside / "deeds", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), at, fault, lasting)
     for name, limit in limits.items():
         number = getattr(resource, name)
