@@ -11,8 +11,8 @@ numbers have the weight 0, and others the confidence of their point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
@@ -38,11 +38,12 @@ Bad = list[tuple[str, str]]
 @dataclass(frozen=True, eq=False)
 class PoseExamples(Examples):
     """Clips in memory, and what their numbers mean: of `skeleton`, at `fps` frames a second; `relative`: points of
-    hands relative to their wrists."""
+    hands relative to their wrists; `truths`: the true clip of every text there may be, where the data know it."""
 
     skeleton: Skeleton | None = None
     fps: float = 0.0
     relative: bool = False
+    truths: Mapping[str, PoseClip] = field(default_factory=dict)
 
     def clip(self, i: int) -> PoseClip:
         """Clip i as it is learned from, its hands where they are."""
