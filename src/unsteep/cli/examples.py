@@ -11,6 +11,7 @@ EXAMPLES = {
     "train-classifier": "unsteep train-classifier runs/fashion --data DIR",
     "sample": "unsteep sample runs/demo -n 64 --label all --guidance 2 --out samples.png",
     "view": "unsteep view clip.pose --out clip.gif",
+    "edit": "unsteep edit runs/signer clip.pose --keep 0:10,40:50",
     "fill": "unsteep fill runs/photos photo.jpg --mask mask.png -n 4",
     "redraw": "unsteep redraw runs/photos photo.jpg --strength 0.6",
     "interpolate": "unsteep interpolate runs/photos a.png b.png --frames 9",

@@ -38,11 +38,13 @@ Bad = list[tuple[str, str]]
 @dataclass(frozen=True, eq=False)
 class PoseExamples(Examples):
     """Clips in memory, and what their numbers mean: of `skeleton`, at `fps` frames a second; `relative`: points of
-    hands relative to their wrists; `truths`: the true clip of every text there may be, where the data know it."""
+    hands relative to their wrists; `normalised`: clips moved and scaled by their shoulders; `truths`: the true clip of
+    every text there may be, where the data know it."""
 
     skeleton: Skeleton | None = None
     fps: float = 0.0
     relative: bool = False
+    normalised: bool = True
     truths: Mapping[str, PoseClip] = field(default_factory=dict)
 
     def clip(self, i: int) -> PoseClip:
@@ -114,6 +116,7 @@ class Poses:
             skeleton=clips[0].skeleton,
             fps=clips[0].fps,
             relative=self.relative,
+            normalised=self.normalise,
         )
 
     def _files(self) -> dict[str, Path]:

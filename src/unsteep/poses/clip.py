@@ -78,16 +78,25 @@ class PoseClip:
     def normalised(self) -> PoseClip:
         """With the middle of the shoulders, on average over the frames in which both are known, at 0, and their
         distance, on average, 1. ValueError where they are never known together, or one point."""
+        middle, width = self.seat()
+        return self._moved((self.data - middle) / width)
+
+    def seat(self) -> tuple[np.ndarray, float]:
+        """Where the middle of the shoulders is, (axes,), and their distance, as `normalised` takes them: 0 and 1 for a
+        skeleton without shoulders. ValueError as there."""
         if not self.skeleton.shoulders:
-            return self
+            return np.zeros(self.data.shape[2]), 1.0
         a, b = map(self.skeleton.place, self.skeleton.shoulders)
         both = self.known[:, a] & self.known[:, b]
         one, other = (self.data[both, place].astype(np.float64) for place in (a, b))
         width = float(np.linalg.norm(one - other, axis=1).mean()) if both.any() else 0.0
         if not width > 0:
             raise ValueError(f"no frame shows both {' and '.join(self.skeleton.shoulders)}, by which it is normalised")
-        middle = ((one + other) / 2).mean(0)
-        return self._moved((self.data - middle) / width)
+        return ((one + other) / 2).mean(0), width
+
+    def seated(self, middle: np.ndarray, width: float) -> PoseClip:
+        """A normalised clip where the shoulders of another are: the inverse of `normalised`."""
+        return self._moved(self.data * width + middle)
 
     def resampled(self, fps: float) -> PoseClip:
         """At so many frames a second, between two frames linearly. Its first frame stays, and it takes as long, to
