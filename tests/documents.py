@@ -83,7 +83,7 @@ LONG = (
     r"rate-distortion runs",
     r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further|tuned|cosine|fours)$",
 )
-CLIPS = ("signer", "poses")  # recipes whose loss asks for a head that predicts x0
+CLIPS = ("signer", "fingerspelling", "poses")  # recipes whose loss asks for a head that predicts x0
 FEW_STEPS = 3  # of a solver, where a command says how many
 TAKES_STEPS = {
     "train",

@@ -41,6 +41,7 @@ RECIPES = {
     "vectors": "rows of numbers",
     "sequences": "series of different lengths",
     "signer": "a synthetic signer, by words; nothing to download",
+    "fingerspelling": "letters of 19 sign languages; a tiny corpus",
     "poses": "your own .pose files: hands, faces and bodies that move",
 }
 

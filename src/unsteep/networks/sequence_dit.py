@@ -3,8 +3,9 @@ nothing; with text, cross-attention to its tokens in every block (Chen et al. 20
 
 Each frame becomes a token through one linear layer, plus sines and cosines of its place, and those of which share of
 the sequence lies before it, through another. The blocks are those of `dit`; what modulates them is the sum of the
-embeddings of noise label, class, the number of frames, and the mean of the text's tokens. So every frame hears at once
-how noisy it is and what is asked for, where a `SequenceTransformer` has to look for it.
+embeddings of noise label, class, the number of frames, and the mean of the text's tokens, and what two layers make of
+an overview of the sequence beside these: the mean of its frames about each of `views` places along it. So every frame
+hears at once how noisy it is, what is asked for, and what all frames have in common, which noise hides in each of them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class SequenceDiTConfig:
     """Number of blocks."""
     heads: int = 4
     """Heads of attention."""
+    views: int = 8
+    """Places along the sequence about which the means of its frames are taken, at least 2."""
     mlp_ratio: int = 4
     """Features of the hidden layer of each block's MLP, in units of `width`."""
     text: AnyText | None = None
@@ -55,6 +58,7 @@ class SequenceDiTConfig:
         checked(self)
         check_at_least(0, features=self.features, labels=self.labels)
         check_at_least(1, outputs=self.outputs, heads=self.heads, mlp_ratio=self.mlp_ratio)
+        check_at_least(2, views=self.views)
         check_depth(depth=self.depth)
         check_width(self.width)
         if self.width % self.heads:
@@ -85,6 +89,8 @@ class SequenceDiT(ConditionedNetwork):
         self.enter = initialized(nn.Linear(config.features, width))
         self.share = initialized(nn.Linear(width, width))
         self.length = TimeEmbedding(WAVES, width)
+        self.overview = initialized(nn.Linear(config.views * config.features, width))
+        self.recall = initialized(nn.Linear(width, width))
         self.read = initialized(nn.Linear(text_width, width)) if text_width else None
         self.blocks = nn.ModuleList(
             DiTBlock(width, config.heads, config.mlp_ratio, text_width) for _ in range(config.depth)
@@ -108,8 +114,11 @@ class SequenceDiT(ConditionedNetwork):
         counts, tokens = there.sum(1), self.tokens(text, text_valid, len(x))
         heard = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt)
         assert heard is not None
-        condition = F.silu(heard + self.length(counts) + self._said(tokens))
-        h = self.enter(x) + self._places(counts, x.shape[1])
+        share = self._share(counts, x.shape[1])
+        condition = heard + self.length(counts) + self._said(tokens)
+        seen = self.overview(self._views(x, share, there))
+        condition = F.silu(condition + self.recall(F.silu(seen + condition)))
+        h = self.enter(x) + self._places(share)
         looks_at = None if valid is None else valid[:, None, None, :]
         for block in self.blocks:
             h = block(h, condition, tokens, looks_at)
@@ -125,14 +134,26 @@ class SequenceDiT(ConditionedNetwork):
         mean = (told * there[..., None]).sum(1) / there.sum(1, keepdim=True)
         return self.read(mean.to(self.read.weight.dtype))
 
-    def _places(self, counts: Tensor, frames: int) -> Tensor:
+    def _share(self, counts: Tensor, frames: int) -> Tensor:
+        """Of the other frames, how many lie before each: (b, frames), from 0 to 1."""
+        exact = torch.promote_types(self.enter.weight.dtype, torch.float32)
+        place = torch.arange(frames, dtype=exact, device=counts.device)
+        return (place / counts[:, None].clamp(min=2).sub(1)).clamp(max=1)
+
+    def _places(self, share: Tensor) -> Tensor:
         """Of each frame, by its number and by the share of the frames before it: (b, frames, width)."""
-        like = self.enter.weight
-        exact = torch.promote_types(like.dtype, torch.float32)
-        place = torch.arange(frames, dtype=exact, device=like.device)
-        share = 1000 * (place / counts[:, None].clamp(min=2).sub(1)).clamp(max=1)
-        along = sinusoidal(share.flatten(), self.config.width).unflatten(0, share.shape)
-        return sinusoidal(place, self.config.width).to(like) + self.share(along.to(like))
+        like, width = self.enter.weight, self.config.width
+        along = sinusoidal(1000 * share.flatten(), width).unflatten(0, share.shape)
+        place = torch.arange(share.shape[1], dtype=share.dtype, device=share.device)
+        return sinusoidal(place, width).to(like) + self.share(along.to(like))
+
+    def _views(self, x: Tensor, share: Tensor, there: Tensor) -> Tensor:
+        """The means of frames about evenly spaced places, each less the farther it is: (b, views * features)."""
+        last = self.config.views - 1
+        near = (1 - (last * share[..., None] - torch.arange(last + 1, device=share.device)).abs()).clamp(min=0)
+        near = near * there[..., None]
+        means = near.transpose(1, 2).to(x) @ x / near.sum(1)[..., None].to(x).clamp(min=1e-3)
+        return means.flatten(1)
 
     def recomputable(self) -> Iterator[nn.Module]:
         """The blocks (see `recomputing`)."""
