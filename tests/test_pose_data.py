@@ -113,6 +113,19 @@ def test_what_is_written_is_read_the_same(tmp_path: Path) -> None:
     assert np.allclose(back.clip(0).data, clip.normalised().data, atol=1e-4)
 
 
+def test_a_skeleton_whose_y_grows_up_comes_back_upright(tmp_path: Path) -> None:
+    """From a file, in which it stands in a picture."""
+    clip = clip_of("smpl-22", frames=4, seed=0)
+    clip.confidence[:] = 1
+    first = clip.normalised()
+    write_clip(first.placed(), tmp_path / "a.pose")
+    read = read_clip(tmp_path / "a.pose")
+    assert read.skeleton.y == "down"
+    assert clip.skeleton.y == "up"
+    again = read.reduced(clip.skeleton).normalised()
+    assert np.allclose(again.data, first.data, atol=1e-4)
+
+
 def test_left_out_is_counted_and_too_much_is_refused(folder: Path) -> None:
     clips, table = folder / "clips", folder / "texts.csv"
     table.write_text(table.read_text() + "xx/none.pose,none,xx\nxx/B.pose,again,xx\n")

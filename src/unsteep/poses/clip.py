@@ -60,11 +60,15 @@ class PoseClip:
         return known
 
     def reduced(self, skeleton: Skeleton) -> PoseClip:
-        """To the points of another skeleton, by their names. ValueError where it lacks one."""
+        """To the points of another skeleton, by their names, and its second axis turned as there. ValueError where it
+        lacks one."""
         places = skeleton.within(self.skeleton)
         if places is None:
             raise ValueError(f"skeleton: expected the points of {skeleton.describe()}, got {self.skeleton.describe()}")
-        return replace(self, data=self.data[:, places], confidence=self.confidence[:, places], skeleton=skeleton)
+        data = self.data[:, places]
+        if skeleton.y != self.skeleton.y:
+            data = data * np.where(np.arange(data.shape[2]) == 1, -1, 1).astype(np.float32)
+        return replace(self, data=data, confidence=self.confidence[:, places], skeleton=skeleton)
 
     def trimmed(self) -> PoseClip:
         """Without the frames before the first and after the last in which any point is known; as it is where none

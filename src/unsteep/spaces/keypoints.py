@@ -127,7 +127,8 @@ class Keypoints(Sequences):
         made = made.seated(*own.seat()) if self.normalised else made
         there = kept.numpy()
         data = np.where(there[..., None], own.data, made.data)
-        return replace(own, data=data, confidence=np.where(there, own.confidence, made.confidence))
+        found = replace(own, data=data, confidence=np.where(there, own.confidence, made.confidence))
+        return found.reduced(replace(self.of, y=clip.skeleton.y))  # turned as it was
 
     @property
     def parts(self) -> dict[str, Tensor]:
