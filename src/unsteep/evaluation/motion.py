@@ -115,7 +115,7 @@ def evaluate_motion(
         of = replace(of, named=namer(net, space))
     samples = list(subject.of(reference))
     values = _taken(wanted, of.of([real.track(one) for one in samples]))
-    pairs = reference.alike(others)
+    pairs = reference.alike(others)[: subject.n]
     floors: dict[str, Interval] = {}
     if len(pairs) >= FEWEST:
         floor = Danced(
@@ -126,7 +126,8 @@ def evaluate_motion(
         )
         floors = _taken([name for name in wanted if name != "diversity" or len(floor.repeats) > 1], floor)
     beside = {
-        name: _taken(wanted, of.of([tracks[i] for i in order])) for name, tracks in baselines(reference, known).items()
+        name: _taken(wanted, of.of([tracks[i % len(tracks)] for i in range(subject.n)]))
+        for name, tracks in baselines(reference.select(order[: len(reference)]), known).items()
     }
     notes = _notes(reference, known, pairs)
     for note in notes:
