@@ -49,7 +49,7 @@ def data_of(name: str, labelled: bool = True) -> Examples:
     if len(shape) == 2:
         return Examples(torch.randn(shape), levels=None, source="made up")
     if len(shape) == 3:
-        valid, captions = torch.ones(6, 9, dtype=torch.bool), ("HELLO", "NO") * 3 if name in CAPTIONED else ()
+        valid, captions = torch.ones(6, 9, dtype=torch.bool), ("HELLO fast", "NO slow") * 3 if name in CAPTIONED else ()
         x = torch.randn(shape)
         if name == "sequences":
             return Examples(x, levels=None, valid=valid, source="made up")

@@ -121,7 +121,9 @@ class MinSNR:
     noise as heavy as it was."""
 
     gamma: float = 5.0
+    """The most that a level weighs."""
     least: float = 0.0
+    """The least."""
 
     def __post_init__(self) -> None:
         _positive("gamma", self.gamma)

@@ -167,7 +167,7 @@ def signer(path: str = "") -> Run:
         model=ModelConfig(network=SequenceDiTConfig(), prediction="x0"),
         schedule=CosineBetas(),
         objective=MOVING,
-        train=TrainConfig(steps=2000, batch=32, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
+        train=TrainConfig(steps=4000, batch=32, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
     )
 
 
