@@ -107,4 +107,16 @@ def _deaf(name: str, hears: Sequence[Hears]) -> str:
     return f"no keyword of this call, and no condition of this model; {told}"
 
 
-__all__ = ["AnyHears", "Follows", "Label", "Length", "Noised", "Picture", "Prompt", "Says", "Scale", "asked", "condition_of"]
+__all__ = [
+    "AnyHears",
+    "Follows",
+    "Label",
+    "Length",
+    "Noised",
+    "Picture",
+    "Prompt",
+    "Says",
+    "Scale",
+    "asked",
+    "condition_of",
+]

@@ -53,6 +53,8 @@ class SequenceDiTConfig:
     """The text encoder; none: filled where text is heard."""
     nxt: bool = False
     """Whether it hears where a step ends, as a map does; filled from the objective."""
+    scale: bool = False
+    """Whether it hears the scale of guidance; filled from the objective."""
 
     def __post_init__(self) -> None:
         checked(self)
@@ -67,9 +69,9 @@ class SequenceDiTConfig:
     def fitted(self, space: Space, outputs: int, heard: Mapping[str, Hears]) -> Self:
         """For sequences (frames, features) of any length, their classes and texts."""
         _, features = axes_of(space, 2, "a transformer for sequences takes (frames, features)")
-        check_heard(heard, ("label", "prompt", "length", "nxt"), "a transformer for sequences")
+        check_heard(heard, ("label", "prompt", "length", "nxt", "guidance"), "a transformer for sequences")
         sizes = {"features": features, "outputs": outputs, "labels": labels_of(heard)}
-        return replace(self, **sizes, text=text_of(self.text, heard), nxt="nxt" in heard)
+        return replace(self, **sizes, text=text_of(self.text, heard), nxt="nxt" in heard, scale="guidance" in heard)
 
     def build(self) -> SequenceDiT:
         """The untrained network; ValueError if `features` is still to be filled from the data."""
@@ -83,7 +85,14 @@ class SequenceDiT(ConditionedNetwork):
 
     def __init__(self, config: SequenceDiTConfig) -> None:
         width = config.width
-        super().__init__(width=WAVES, features=width, labels=config.labels, text=config.text, nxt=config.nxt)
+        super().__init__(
+            width=WAVES,
+            features=width,
+            labels=config.labels,
+            text=config.text,
+            nxt=config.nxt,
+            scale=config.scale,
+        )
         self.config = config
         text_width = config.text.width if config.text else 0
         self.enter = initialized(nn.Linear(config.features, width))
@@ -108,11 +117,12 @@ class SequenceDiT(ConditionedNetwork):
         text_valid: Tensor | None = None,
         valid: Tensor | None = None,
         noise_label_nxt: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
         there = x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid
         x = torch.where(there[..., None], x, 0)  # even a number that is none, times a weight of 0, would be one
         counts, tokens = there.sum(1), self.tokens(text, text_valid, len(x))
-        heard = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt)
+        heard = self.condition(noise_label, label, noise_label_nxt=noise_label_nxt, scale=scale)
         assert heard is not None
         share = self._share(counts, x.shape[1])
         condition = heard + self.length(counts) + self._said(tokens)
@@ -122,8 +132,8 @@ class SequenceDiT(ConditionedNetwork):
         looks_at = None if valid is None else valid[:, None, None, :]
         for block in self.blocks:
             h = block(h, condition, tokens, looks_at)
-        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)
-        answer = torch.where(there[..., None], self.leave(modulated(h, shift, scale)), 0)
+        shift, grown = self.modulation(condition)[:, None].chunk(2, dim=2)
+        answer = torch.where(there[..., None], self.leave(modulated(h, shift, grown)), 0)
         return torch.cat(answer.chunk(self.config.outputs, 2), 1)
 
     def _said(self, tokens: Tokens | None) -> Tensor | float:
