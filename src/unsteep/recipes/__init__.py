@@ -177,8 +177,8 @@ def fingerspelling(path: str = "") -> Run:
     found = path or _installed("spoken_to_signed", "assets/fingerspelling_lexicon")
     if not found:
         raise ValueError(
-            "this recipe reads clips that the package spoken-to-signed 0.4.0 holds, which is not here; `make fingerspelling` "
-            "installs it, or: give their folder with data=DIR"
+            "this recipe reads clips that the package spoken-to-signed 0.4.0 holds, which is not here; "
+            "`make fingerspelling` installs it, or: give their folder with data=DIR"
         )
     return Run(
         data=Poses(
