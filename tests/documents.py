@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from unsteep.data.signer import Signed, signed
-from unsteep.poses import write_clip
+from unsteep.poses import PoseClip, skeleton_of, write_clip
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,6 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOT_RUN = {
     "source .venv/bin/activate": "is the shell's own",
     "pip ": "needs the internet",
+    "make fingerspelling": "needs the internet",
     "python -m venv": "makes an environment of other libraries",
     "../peers/bin/": "needs an environment of other libraries",
     "python benchmarks/": "takes minutes",
@@ -83,7 +84,7 @@ LONG = (
     r"rate-distortion runs",
     r"runs/(bf16|wide|medium|given|hybrid|cats|more|parts|twice|small|auto|slower|dark|further|tuned|cosine|fours)$",
 )
-CLIPS = ("signer", "poses")  # recipes whose loss asks for a head that predicts x0
+CLIPS = ("signer", "fingerspelling", "poses")  # recipes whose loss asks for a head that predicts x0
 FEW_STEPS = 3  # of a solver, where a command says how many
 TAKES_STEPS = {
     "train",
@@ -260,7 +261,21 @@ def furnish(folder: Path) -> None:
         write_clip(signed(Signed.of(text), frames=8).placed(), folder / f"{name}.pose")
         write_clip(signed(Signed.of(text), frames=8).placed(), folder / "clips" / f"{name}.pose")
     (folder / "clips.csv").write_text("file,text\nhello.pose,HELLO\nhouse.pose,HOUSE\n")
+    letters(folder / "lexicon", random)
     np.save(folder / "rows.npy", random.normal(size=(40, 2)).astype(np.float32))
+
+
+def letters(folder: Path, random: np.random.Generator) -> None:
+    """A dozen clips of two languages, as the package spoken-to-signed has them."""
+    skeleton = skeleton_of("mediapipe-586")
+    rows = ["path,spoken_language,signed_language,start,end,words,glosses,priority"]
+    for i in range(12):
+        language, letter = ("ase", "gsg")[i % 2], "ABCDEF"[i // 2]
+        data = random.normal(size=(5, len(skeleton), 3)).astype(np.float32)
+        clip = PoseClip(data, np.ones(data.shape[:2], np.float32), 25.0, skeleton)
+        write_clip(clip, folder / language / f"{letter}.pose")
+        rows.append(f"{language}/{letter}.pose,en,{language},0,0,{letter},{letter},0")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
 
 
 def idx_files(folder: Path, random: np.random.Generator) -> None:

@@ -10,15 +10,21 @@ from PIL import Image
 
 from command_line import made
 from unsteep.cli import VERBS
-from unsteep.data.signer import Signed, signed
+from unsteep.core.chains import CosineBetas
+from unsteep.data.signer import Signed, Signer, signed
 from unsteep.features import domain
 from unsteep.features.domain import DomainNet
+from unsteep.hearing import Length
+from unsteep.model import Description, Model, ModelConfig
+from unsteep.networks import SequenceConfig
 from unsteep.poses import write_clip
+from unsteep.spaces import Keypoints
 
 SETTINGS = [
     *("train.steps=2", "train.batch=2", "train.report=false", "data.limit=40"),
     *("model.network.width=8", "schedule.type=CosineBetas", "schedule.steps=4"),
 ]
+CHAIN = CosineBetas(steps=4)
 NAMES = [verb for verbs in VERBS.values() for verb in verbs]
 
 
@@ -47,6 +53,11 @@ def surroundings(folder: Path) -> Path:
         for i, one in enumerate(np.random.default_rng(seed).integers(0, 256, (40, 8, 8), dtype=np.uint8)):
             Image.fromarray(one).save(folder / name / f"{i}.png")
     write_clip(signed(Signed.of("HELLO fast left high")).placed(), folder / "hello.pose")
+    space = Keypoints().fitted(Signer(count=2).read())
+    hears = (Length(counts=(0,) * space.frames + (1,), frames=space.frames),)
+    network = SequenceConfig(width=8, depth=1, heads=2)
+    of = Description(model=ModelConfig(network=network, prediction="x0"), schedule=CHAIN, space=space, hears=hears)
+    Model(of.build(), of).save(folder / "clips")
     return folder
 
 
@@ -82,6 +93,16 @@ def cases(run: Path, beside: Path, out: Path) -> dict[str, list[object]]:
         "show": [run],
         "view": [beside / "hello.pose", "--out", out.with_suffix(".gif")],
         "verify": [run],
+        "edit": [
+            beside / "clips",
+            beside / "hello.pose",
+            "--keep",
+            "0:9",
+            "--steps",
+            2,
+            "--out",
+            out.with_suffix(".pose"),
+        ],
         "fill": [run, photo, "--mask", photo, "-n", 1, "--steps", 2, "--out", out.with_suffix(".png")],
         "redraw": [run, photo, "-n", 1, "--steps", 2, "--out", out.with_suffix(".png")],
         "interpolate": [run, photo, photo, "--frames", 2, "--out", out.with_suffix(".png")],

@@ -24,7 +24,7 @@ from command_line import unsteep_
 from documents import INSTEAD, NOT_RUN, PAGES, ROOT, SETTINGS, blocks, furnish, inline, is_long, lines_of, tiny, why_not
 from unsteep.cli import VERBS, app
 from unsteep.cli.examples import EXAMPLES
-from unsteep.features import domain
+from unsteep.features import domain, wording
 
 DOCS = ROOT / "docs"
 NAMES = [verb for verbs in VERBS.values() for verb in verbs]
@@ -64,6 +64,7 @@ def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_features(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The features of `evaluate` after two steps, kept where no other test finds them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setattr(wording, "WordingNet", partial(wording.WordingNet, steps=2, batch=8, width=8))
     monkeypatch.setattr(domain, "DomainNet", partial(domain.DomainNet, steps=2, batch=8, width=4, dimension=8))
 
 

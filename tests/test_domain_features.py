@@ -17,6 +17,7 @@ from unsteep.evaluation.accuracy import classification_accuracy_score
 from unsteep.features import domain
 from unsteep.features.domain import SMALLEST, TEMPERATURE, Domain, DomainNet, contrast, domain_features, views
 from unsteep.features.looking import gather
+from unsteep.features.stored import default_cache
 from unsteep.metrics.agreement import agreement
 
 FEW = DomainNet(steps=120, batch=64, width=8, dimension=16, learning_rate=0.01)
@@ -237,12 +238,12 @@ def test_of_two_processes_the_first_wins_and_nothing_is_left(
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("UNSTEEP_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
-    assert domain.default_cache() == tmp_path / "there" / "unsteep" / "features"
+    assert default_cache() == tmp_path / "there" / "unsteep" / "features"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert domain.default_cache() == tmp_path / ".cache" / "unsteep" / "features"
+    assert default_cache() == tmp_path / ".cache" / "unsteep" / "features"
     monkeypatch.setenv("UNSTEEP_CACHE", "off")
-    assert domain.default_cache() is None
+    assert default_cache() is None
 
 
 # Bad input.

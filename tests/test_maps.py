@@ -25,7 +25,7 @@ from unsteep.denoiser import Conditioned, Denoiser, estimate
 from unsteep.distill.progressive import Progressive
 from unsteep.distill.teaching import second_order
 from unsteep.guidance import ClassifierFree, Clip, Counted, DynamicThreshold, GuidanceInterval
-from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, UNetConfig
+from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, SequenceDiTConfig, UNetConfig
 from unsteep.networks.wrapping import load_weights
 from unsteep.objectives import Shortcut
 from unsteep.sampling import DDIM, Adaptive, grid, sample, solver_named
@@ -173,6 +173,7 @@ NETWORKS = {
     "dit": (DiTConfig(channels=1, size=8, width=16, depth=2, heads=2, nxt=True), (1, 8, 8)),
     "mlp": (MLPConfig(features=5, width=16, depth=2, nxt=True), (5,)),
     "sequence": (SequenceConfig(features=3, width=16, depth=2, heads=2, nxt=True), (6, 3)),
+    "sequence-dit": (SequenceDiTConfig(features=3, width=16, depth=2, heads=2, nxt=True), (6, 3)),
 }
 
 

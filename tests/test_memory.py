@@ -26,7 +26,7 @@ from unsteep.evaluation.held import KEPT, Real
 from unsteep.evaluation.subjects import BATCH
 from unsteep.metrics import manifold
 from unsteep.metrics.seen import Seen
-from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, UNetConfig, recomputing
+from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, SequenceDiTConfig, UNetConfig, recomputing
 from unsteep.networks.blocks import ResidualBlock
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.objectives import Simple
@@ -43,6 +43,7 @@ NETWORKS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "unet": (UNetConfig(**SMALL, multipliers=(1, 2), attention=(4,), dropout=0.3), PICTURE),
     "dit": (DiTConfig(channels=2, size=8, width=16, depth=3, heads=2), PICTURE),
     "sequence": (SequenceConfig(features=2, width=16, depth=3, dropout=0.3), (5, 2)),
+    "sequence-dit": (SequenceDiTConfig(features=2, width=16, depth=3), (5, 2)),
     "mlp": (MLPConfig(features=3, width=16, depth=3), (3,)),
 }  # fmt: skip
 each_network = pytest.mark.parametrize("name", NETWORKS)

@@ -10,6 +10,7 @@ import torch
 from test_pose_files import clip_of
 from unsteep.data import Poses
 from unsteep.data.signer import Signed, signed
+from unsteep.evaluation.examples import usual_split
 from unsteep.poses import PoseClip, read_clip, skeleton_of, write_clip
 from unsteep.spaces import Keypoints
 
@@ -52,6 +53,28 @@ def test_clips_and_what_they_say(folder: Path) -> None:
     assert by.labels.tolist() == [0, 0, 0, 1, 1, 1]  # type: ignore[union-attr]
 
 
+def test_a_language_is_held_out(folder: Path) -> None:
+    """All of its clips and no other's; the classes are those of both parts."""
+    how = {"path": str(folder / "clips"), "texts": str(folder / "texts.csv"), "classes": "language"}
+    source = Poses(**how, held=("xx",))
+    train, test = source.read("train"), source.read("test")
+    assert all(name.startswith("yy") for name in train.files)
+    assert all(name.startswith("xx") for name in test.files)
+    assert (len(train), len(test), len(source.read("all"))) == (3, 3, 6)
+    assert train.names == test.names == ("xx", "yy")
+    assert usual_split(source) == "test"
+    assert usual_split(Poses(**how)) == "train"
+    with pytest.raises(ValueError, match="held: expected some of xx, yy, got zz"):
+        Poses(**how, held=("zz",)).read()
+    with pytest.raises(ValueError, match="held: expected a table of texts with languages, and holdout=0"):
+        Poses(**how, held=("xx",), holdout=0.1)
+    again = (folder / "texts.csv").read_text() + "xx/B.pose,another text,zz\n"
+    (folder / "texts.csv").write_text(again)
+    twice = Poses(**how).read()
+    assert twice.names == ("xx", "yy")  # a file is one clip, of the language that names it first
+    assert ("xx/B.pose", "a further text of the same file") in twice.skipped
+
+
 def test_what_is_missing_may_hold_anything(folder: Path, tmp_path: Path) -> None:
     for i, path in enumerate(sorted((folder / "clips").rglob("*.pose"))):
         clip = read_clip(path)
@@ -88,6 +111,19 @@ def test_what_is_written_is_read_the_same(tmp_path: Path) -> None:
     back = Poses(path=str(tmp_path / "a")).read()
     assert back.skeleton == clip.skeleton
     assert np.allclose(back.clip(0).data, clip.normalised().data, atol=1e-4)
+
+
+def test_a_skeleton_whose_y_grows_up_comes_back_upright(tmp_path: Path) -> None:
+    """From a file, in which it stands in a picture."""
+    clip = clip_of("smpl-22", frames=4, seed=0)
+    clip.confidence[:] = 1
+    first = clip.normalised()
+    write_clip(first.placed(), tmp_path / "a.pose")
+    read = read_clip(tmp_path / "a.pose")
+    assert read.skeleton.y == "down"
+    assert clip.skeleton.y == "up"
+    again = read.reduced(clip.skeleton).normalised()
+    assert np.allclose(again.data, first.data, atol=1e-4)
 
 
 def test_left_out_is_counted_and_too_much_is_refused(folder: Path) -> None:

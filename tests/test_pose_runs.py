@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import unsteep
 from command_line import made, unsteep_
 from unsteep.core.condition import Condition
 from unsteep.data.signer import Signer
-from unsteep.networks import SequenceConfig, TextEncoderConfig
+from unsteep.networks import SequenceConfig, SequenceDiTConfig, TextEncoderConfig
 from unsteep.poses import read_clip
 from unsteep.spaces import Keypoints
 
@@ -83,21 +84,20 @@ def test_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (code, said in err) == (2, True), err
 
 
-def model_of() -> tuple[unsteep.Denoiser, int]:
+def model_of(kind: Any) -> tuple[unsteep.Denoiser, int]:
     """An untrained network whose weights are no zeros, and how many pieces its vocabulary has."""
     torch.manual_seed(0)
-    config = SequenceConfig(
-        features=6, width=16, depth=2, heads=2, text=TextEncoderConfig(pieces=9, limit=8, width=16, depth=1)
-    )
+    config = kind(features=6, width=16, depth=2, heads=2, text=TextEncoderConfig(pieces=9, limit=8, width=16, depth=1))
     network = config.build()
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     return network, 9
 
 
-def test_text_is_heard_and_padding_is_not() -> None:
+@pytest.mark.parametrize("kind", [SequenceConfig, SequenceDiTConfig])
+def test_text_is_heard_and_padding_is_not(kind: Any) -> None:
     """Of the frames and of the text; and no text is the same whatever stands in its place."""
-    network, pieces = model_of()
+    network, pieces = model_of(kind)
     x = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
     valid = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
     text = torch.randint(1, pieces, (3, 4), generator=torch.Generator().manual_seed(1))
@@ -125,7 +125,7 @@ def test_text_is_heard_and_padding_is_not() -> None:
         whole = network(x, label, text=text, text_valid=told)
         torch.testing.assert_close(whole[0], first[0], rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="text: this network has text=none"):
-        SequenceConfig(features=6, width=16, heads=2).build()(x, label, text=text)
+        kind(features=6, width=16, heads=2).build()(x, label, text=text)
 
 
 def test_a_sample_does_not_change_when_padding_grows(run: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from unsteep.data import Examples, PoseExamples
 from unsteep.model import Description
-from unsteep.networks import MLPConfig, UNetConfig
+from unsteep.networks import MLPConfig, SequenceDiTConfig, UNetConfig
 from unsteep.networks.sequence import SequenceConfig
 from unsteep.objectives import Bound, Hybrid
 from unsteep.poses import skeleton_of
@@ -32,11 +32,12 @@ SHAPES = {  # of the data that each recipe is for
     "vectors": (5,),
     "sequences": (9, 4),
     "signer": (9, 150),
+    "fingerspelling": (9, 534),
     "poses": (9, 150),
 }
 OF_THEIR_OWN = ("digits", "shapes", "signer")  # which need no --data
-CAPTIONED = ("shapes", "captions", "emoji", "signer")
-SEQUENCES = {"sequences": Sequences, "signer": Keypoints, "poses": Keypoints}
+CAPTIONED = ("shapes", "captions", "emoji", "signer", "fingerspelling")
+SEQUENCES = {"sequences": Sequences, **dict.fromkeys(("signer", "fingerspelling", "poses"), Keypoints)}
 
 
 def run_of(name: str) -> Run:
@@ -48,11 +49,13 @@ def data_of(name: str, labelled: bool = True) -> Examples:
     if len(shape) == 2:
         return Examples(torch.randn(shape), levels=None, source="made up")
     if len(shape) == 3:
-        valid, captions = torch.ones(6, 9, dtype=torch.bool), ("HELLO", "NO") * 3 if name in CAPTIONED else ()
+        valid, captions = torch.ones(6, 9, dtype=torch.bool), ("HELLO fast", "NO slow") * 3 if name in CAPTIONED else ()
         x = torch.randn(shape)
         if name == "sequences":
             return Examples(x, levels=None, valid=valid, source="made up")
         of = {"skeleton": skeleton_of("skels-50"), "fps": 25.0, "captions": captions}
+        if name == "fingerspelling":
+            of |= {"skeleton": skeleton_of("mediapipe-178"), "labels": torch.arange(6) % 2, "names": ("a", "b")}
         return PoseExamples(x, levels=None, valid=valid, source="made up", **of)  # type: ignore[arg-type]
     x = torch.zeros(shape, dtype=torch.uint8)
     if name in CAPTIONED:
@@ -85,7 +88,8 @@ def test_a_recipe_fits_the_data_it_is_for(name: str) -> None:
         assert (network.channels, network.size, network.labels) == (channels, size, len(names))
         assert set(network.attended) <= set(network.level_sizes)
     else:
-        assert isinstance(network, SequenceConfig if name in SEQUENCES else MLPConfig)
+        kind = MLPConfig if name not in SEQUENCES else SequenceConfig if name == "sequences" else SequenceDiTConfig
+        assert isinstance(network, kind)
         assert type(description.space) is SEQUENCES.get(name, Vectors)
         assert network.features == SHAPES[name][-1]
     assert (description.hearing("prompt") is not None) == (name in CAPTIONED)

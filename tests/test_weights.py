@@ -27,6 +27,7 @@ LITERATURE: list[tuple[Any, Callable[[float], float]]] = [
     (TruncatedSNR(), lambda s: max(1.0, 1 / s)),
     (MinSNR(), lambda s: min(1.0, 5 / s)),
     (MinSNR(gamma=0.5), lambda s: min(1.0, 0.5 / s)),
+    (MinSNR(least=1.0), lambda s: min(max(s, 1.0), 5.0) / s),
     (P2(), lambda s: 1 / (1 + s)),
     (P2(gamma=0.5, k=2.0), lambda s: (2 + s) ** -0.5),
     (Debiased(), lambda s: s**-0.5),

@@ -47,6 +47,7 @@ VERBS = {
     "Sampling": {
         "sample": "Draw samples from a trained model.",
         "view": "Draw a clip of moving points, as an animation or a page.",
+        "edit": "Keep some frames or parts of a clip, and make the rest fit.",
         "fill": "Fill in part of a picture.",
         "redraw": "Draw a picture again, from part of the way to noise.",
         "interpolate": "Show the way between two pictures, through a model's noise.",

@@ -58,7 +58,8 @@ def evaluate(
     metrics
         fid, kid, precision, recall, density, coverage, is, ms-ssim, intra-class, agreement, accuracy, lpips,
         clip-score and memorization; default: the first six, or, of fewer than 40 real pictures, how near samples come
-        to the nearest of them.
+        to the nearest of them. Of clips: dtw, disp-ratio, bone-drift, jerk, retrieval, frechet, asked and diversity;
+        default: all that the data have what it takes for.
     features
         domain: a small net trained once on the real pictures; inception=FILE: the canonical Inception weights;
         pretrained=FOLDER: a DINOv2 or CLIP model in the Hugging Face layout.
@@ -155,20 +156,21 @@ def show(result: Evaluation, console: Any) -> None:
     """The numbers as a table."""
     from rich.table import Table
 
-    from unsteep.evaluation.page import rows, shown
+    from unsteep.evaluation.page import beside, brief, kind, rows, shown
     from unsteep.metrics.measures import titled
 
     table = Table(box=None, header_style="bold")
-    for i, heading in enumerate(("", "samples", "floor: real pictures")):
+    for i, heading in enumerate(("", "samples", f"floor: real {kind(result)}", *result.beside)):
         table.add_column(heading, justify="right" if i else "left", no_wrap=True)
     for name, value, floor in rows(result):
-        table.add_row(titled(name), shown(value), shown(floor))
+        said = brief if result.beside else shown  # for more columns
+        table.add_row(titled(name), said(value), said(floor), *beside(result, name))
     if result.copies is not None:
         near = result.copies.pixels.near
         table.add_row("too near", (near * 100).bracketed("%"), "1%")
     console.print(table, highlight=False, markup=False)
     of = result.protocol
     count = of["reference pictures"]
-    real = "1 real picture" if count == 1 else f"{count} real pictures"
+    real = "1 real picture" if count == 1 else f"{count} real {kind(result)}"
     say(f"\n{of['samples']} samples, {real}, {of['features']} features; 95% intervals")
     say(f"floor: {of['floor']}")

@@ -11,6 +11,7 @@ EXAMPLES = {
     "train-classifier": "unsteep train-classifier runs/fashion --data DIR",
     "sample": "unsteep sample runs/demo -n 64 --label all --guidance 2 --out samples.png",
     "view": "unsteep view clip.pose --out clip.gif",
+    "edit": "unsteep edit runs/signer clip.pose --keep 0:10,40:50",
     "fill": "unsteep fill runs/photos photo.jpg --mask mask.png -n 4",
     "redraw": "unsteep redraw runs/photos photo.jpg --strength 0.6",
     "interpolate": "unsteep interpolate runs/photos a.png b.png --frames 9",
@@ -40,6 +41,7 @@ RECIPES = {
     "vectors": "rows of numbers",
     "sequences": "series of different lengths",
     "signer": "a synthetic signer, by words; nothing to download",
+    "fingerspelling": "letters of 19 sign languages; a tiny corpus",
     "poses": "your own .pose files: hands, faces and bodies that move",
 }
 

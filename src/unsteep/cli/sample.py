@@ -28,7 +28,7 @@ def sample(
     prompt: Annotated[list[str] | None, Parameter(negative=())] = None,
     picture: Path | None = None,
     augment: float = 0.0,
-    length: int | None = None,
+    length: Annotated[int | None, Parameter(name=["--length", "--frames"])] = None,
     ask: Annotated[list[str] | None, Parameter(negative=())] = None,
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
@@ -74,7 +74,7 @@ def sample(
     augment
         The time to which noise is added to --picture, as in training: more hides its flaws, and its detail.
     length
-        Frames of each sample, for a model of sequences; default: as the data have them.
+        Frames of each sample, for a model of sequences; default: as many as the data have of what is asked for.
     ask
         Another condition that the model hears, as NAME=VALUE; may be repeated.
     guidance

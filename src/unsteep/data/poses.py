@@ -11,8 +11,8 @@ numbers have the weight 0, and others the confidence of their point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
@@ -38,11 +38,14 @@ Bad = list[tuple[str, str]]
 @dataclass(frozen=True, eq=False)
 class PoseExamples(Examples):
     """Clips in memory, and what their numbers mean: of `skeleton`, at `fps` frames a second; `relative`: points of
-    hands relative to their wrists."""
+    hands relative to their wrists; `normalised`: clips moved and scaled by their shoulders; `truths`: the true clip of
+    every text there may be, where the data know it."""
 
     skeleton: Skeleton | None = None
     fps: float = 0.0
     relative: bool = False
+    normalised: bool = True
+    truths: Mapping[str, PoseClip] = field(default_factory=dict)
 
     def clip(self, i: int) -> PoseClip:
         """Clip i as it is learned from, its hands where they are."""
@@ -61,8 +64,8 @@ class Poses:
     or a TOML file, to whose points clips are reduced, else that of the first file; fps: frames a second, 0: those of
     the first file; trim, normalise: whether that is done; relative: points of hands relative to their wrists; classes:
     what the class of a clip is; longest: clips with more frames are left out; limit: keep the first so many; holdout:
-    the fraction kept for testing; max_bad: the fraction that is tolerated of clips that will not do, and of texts
-    without a clip."""
+    the fraction kept for testing; held: languages whose clips are kept for testing in its place; max_bad: the fraction
+    that is tolerated of clips that will not do, and of texts without a clip."""
 
     path: str
     texts: str = ""
@@ -75,6 +78,7 @@ class Poses:
     longest: int = 0
     limit: int = 0
     holdout: float = 0.0
+    held: tuple[str, ...] = ()
     max_bad: float = 0.1
     axes: ClassVar[int] = 2  # of one example
     mirrors: ClassVar[bool] = False
@@ -85,17 +89,22 @@ class Poses:
             raise ValueError(f"fps, longest: expected numbers of at least 0, got {self.fps}, {self.longest}")
         if self.classes != "none" and not self.texts:
             raise ValueError(f"classes: expected a table of texts to take the {self.classes} from; set texts")
+        if self.held and (self.holdout or not self.texts):
+            raise ValueError(
+                "held: expected a table of texts with languages, and holdout=0; set these, or leave it out"
+            )
 
     def read(self, split: Split = "train") -> PoseExamples:
         """float32 (n, frames, features), each frame its points one after another, with `valid` and `weight`.
         ValueError of one line for a folder, table or files that will not do; what is left out is in `skipped`."""
         files = self._files()
         said, skipped = self._said(files)
-        read, bad = self._clips([one for one in files if not self.texts or one in said], split)
+        chosen = self._chosen([one for one in files if not self.texts or one in said], said, split)
+        read, bad = self._clips(files, chosen)
         skipped += bad
         clips = [clip for _, clip in read]
         texts = [said[one] for one, _ in read] if self.texts else []
-        labels, names = self._labels(texts)
+        labels, names = self._labels(texts, list(said.values()))
         frames = max(map(len, clips))
         x, weight, valid = padded(clips, frames)
         rows = [(a, b) for a, b in texts if a]
@@ -113,6 +122,7 @@ class Poses:
             skeleton=clips[0].skeleton,
             fps=clips[0].fps,
             relative=self.relative,
+            normalised=self.normalise,
         )
 
     def _files(self) -> dict[str, Path]:
@@ -154,13 +164,23 @@ class Poses:
         self._tolerate(self.path, "clips have no text", bare, len(files))
         return said, [*bad, *bare]
 
-    def _clips(self, names: Sequence[str], split: Split) -> tuple[list[tuple[str, PoseClip]], Bad]:
-        """The clips of a split as they are learned from, and which are left out."""
-        files = self._files()
-        chosen = choose(len(names), source=self.path, split=split, holdout=self.holdout, limit=self.limit)
+    def _chosen(self, names: list[str], said: dict[str, tuple[str, str]], split: Split) -> list[str]:
+        """The files of a split."""
+        if self.held:
+            languages = sorted({language for _, language in said.values()})
+            if unknown := set(self.held) - set(languages):
+                raise ValueError(f"held: expected some of {', '.join(languages)}, got {min(unknown)}")
+            there = {"train": (False,), "test": (True,), "all": (False, True)}[split]
+            names = [one for one in names if (said[one][1] in self.held) in there]
+        rule: Split = "all" if self.held else split
+        chosen = choose(len(names), source=self.path, split=rule, holdout=self.holdout, limit=self.limit)
+        return [names[i] for i in chosen.index.tolist()]
+
+    def _clips(self, files: dict[str, Path], names: list[str]) -> tuple[list[tuple[str, PoseClip]], Bad]:
+        """The clips as they are learned from, and which are left out."""
         skeleton = skeleton_of(self.skeleton) if self.skeleton else None
         fps, found, bad = self.fps, [], []
-        for name in (names[i] for i in chosen.index.tolist()):
+        for name in names:
             try:
                 clip = read_clip(files[name])
                 skeleton, fps = skeleton or clip.skeleton, fps or clip.fps
@@ -168,7 +188,7 @@ class Poses:
             except ValueError as error:
                 said = why(error)
                 bad.append((name, said.removeprefix(f"{files[name]}: ").partition("; get it")[0]))
-        self._tolerate(self.path, "clips will not do", bad, len(chosen.index))
+        self._tolerate(self.path, "clips will not do", bad, len(names))
         if not found:
             raise ValueError(f"{self.path}: not one clip will do: {bad[0][0]}: {bad[0][1]}")
         return found, bad
@@ -184,14 +204,16 @@ class Poses:
         clip = clip.relative() if self.relative else clip
         return replace(clip, size=(0, 0, 0))
 
-    def _labels(self, texts: Sequence[tuple[str, str]]) -> tuple[Tensor | None, tuple[str, ...]]:
-        """The class of each clip, and the names of all."""
+    def _labels(
+        self, texts: Sequence[tuple[str, str]], every: Sequence[tuple[str, str]]
+    ) -> tuple[Tensor | None, tuple[str, ...]]:
+        """The class of each clip, and the names of all there are in any split."""
         if self.classes == "none":
             return None, ()
         named = [pair[self.classes == "language"] for pair in texts]
         if not all(named):
             raise ValueError(f"{self.texts}: expected a {self.classes} of every clip, got some without; fill them in")
-        names = tuple(sorted(set(named)))
+        names = tuple(sorted({pair[self.classes == "language"] for pair in every}))
         return torch.tensor([names.index(one) for one in named]), names
 
     def _tolerate(self, where: str, what: str, bad: Bad, count: int) -> None:

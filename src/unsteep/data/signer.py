@@ -125,13 +125,14 @@ def combinations(every: int) -> tuple[list[Signed], list[Signed]]:
 @dataclass(frozen=True, kw_only=True)
 class Signer:
     """count, test_count: clips of the two splits; seed: which; every: one of so many combinations is held out, 0: none;
-    style: how much clips of one text differ, from 0 to 1."""
+    style: how much clips of one text differ, from 0 to 1; relative: points of hands relative to their wrists."""
 
     count: int = 2000
     test_count: int = 200
     seed: int = 0
     every: int = 6
     style: float = 1.0
+    relative: bool = True
     axes: ClassVar[int] = 2  # of one example
     mirrors: ClassVar[bool] = False  # texts say left and right
 
@@ -148,7 +149,7 @@ class Signer:
             raise ValueError("no combination is held out for testing: set data.every and data.test_count")
         sizes = {"train": self.count, "test": self.test_count if self.every else 0}
         made = [self._clips(part, sizes[part]) for part in DRAWS if split in (part, "all") and sizes[part]]
-        clips = [clip for part, _ in made for clip in part]
+        clips = [clip.relative() if self.relative else clip for part, _ in made for clip in part]
         x, weight, valid = padded(clips, max(map(len, clips)))
         return PoseExamples(
             x,
@@ -159,6 +160,8 @@ class Signer:
             weight=weight,
             skeleton=clips[0].skeleton,
             fps=FPS,
+            relative=self.relative,
+            truths={said.text: signed(said) for part in combinations(self.every) for said in part},
         )
 
     def _clips(self, split: Split, count: int) -> tuple[list[PoseClip], list[Signed]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -64,7 +64,8 @@ class Copies:
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """`values` and `floors` by metric; `protocol`: what they depend on; `kept`, `real`: the first samples and some real
-    pictures, uint8; `copies`: if memorization was asked for, with the training pictures in `training`."""
+    pictures, uint8; `copies`: if memorization was asked for, with the training pictures in `training`; `beside`: the
+    same metrics of what needs no model, by its name."""
 
     values: dict[str, Interval]
     floors: dict[str, Interval]
@@ -75,6 +76,7 @@ class Evaluation:
     seconds: float
     copies: Copies | None = None
     training: Tensor | None = None
+    beside: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
 
 def evaluate(

@@ -24,6 +24,7 @@ from unsteep.evaluation.examples import open_data, source_of, usual_split
 from unsteep.evaluation.few import DRAWN as FEW_DRAWN
 from unsteep.evaluation.few import evaluate_few
 from unsteep.evaluation.held import Real
+from unsteep.evaluation.motion import evaluate_clips
 from unsteep.evaluation.pictures import in_bytes, open_pictures
 from unsteep.evaluation.protocol import Fact
 from unsteep.evaluation.subjects import Drawn, Stored, Subject, weights_at
@@ -33,6 +34,7 @@ from unsteep.hearing import Label
 from unsteep.model import Model
 from unsteep.networks.precision import Asked
 from unsteep.opening import chosen_device, load
+from unsteep.spaces import Keypoints
 
 DRAWN = 2000  # samples, where nobody says how many
 
@@ -108,12 +110,22 @@ def evaluate(
         how: dict[str, Any] = {
             "guidance": guidance, "steps": steps, "solver": solver, "grid": grid, "batch_size": batch_size
         }  # fmt: skip
-        of, real = _model(subject, data, split, n, seed, label, how, resize, where, precision, trust)
+        model = _opened(subject, where, precision, trust)
+        if isinstance(model.space, Keypoints):
+            idle: dict[str, Any] = {
+                "label": label,
+                "replicates": replicates - 1,
+                "pairwise": pairwise,
+                "resize": resize,
+            }
+            idle["features"] = None if features == "domain" else features
+            return evaluate_clips(subject, model, data, split, n, seed, how, metrics, idle, trust, progress)
+        of, real = _model(subject, model, data, split, n, seed, label, how, resize, trust)
     else:
         asked = {"label": label, "steps": steps, "solver": solver, "grid": grid}
         asked["guidance"] = None if isinstance(guidance, int | float) and guidance == 1 else guidance
-        for idle in (name for name, value in asked.items() if value is not None):
-            raise ValueError(f"{idle}: is of what a model draws, and these are pictures; leave it out")
+        for name in (name for name, value in asked.items() if value is not None):
+            raise ValueError(f"{name}: is of what a model draws, and these are pictures; leave it out")
         of, real = _pictures(subject, data, split or "test", n, resize, in_order)
     if metrics is None and isinstance(features, str) and features == "domain" and real.few and replicates == 1:
         return evaluate_few(replace(of, n=FEW_DRAWN) if n is None and isinstance(of, Drawn) else of, real)
@@ -141,8 +153,18 @@ def is_model(path: Path) -> bool:
     return (path / "run.toml").exists() or (path / "model.toml").exists()
 
 
+def _opened(subject: Any, device: str, precision: Asked | None, trust: bool) -> Model:
+    """The model that is measured."""
+    if not isinstance(subject, Model):
+        return load(subject, device=device, precision=precision or "float32", trust=trust)
+    if precision is not None:
+        raise ValueError(f"precision: this model runs in {subject.precision} already; say model.to(precision=...)")
+    return subject
+
+
 def _model(
     subject: Any,
+    model: Model,
     data: Any,
     split: Split | None,
     n: int | None,
@@ -150,8 +172,6 @@ def _model(
     label: Any,
     how: dict[str, Any],
     resize: int | None,
-    device: str,
-    precision: Asked | None,
     trust: bool,
 ) -> tuple[Subject, Real]:
     """A model's samples, and the data they are held against."""
@@ -167,11 +187,6 @@ def _model(
     else:
         split = split or "test"
         reference, training = _real(data, split, resize)
-    if isinstance(subject, Model) and precision is not None:
-        raise ValueError(f"precision: this model runs in {subject.precision} already; say model.to(precision=...)")
-    model = subject
-    if not isinstance(subject, Model):
-        model = load(subject, device=device, precision=precision or "float32", trust=trust)
     asked: list[int | str] | None = None
     if label is not None:
         names: Any = Label.several(label, model.names) if isinstance(label, str) else label

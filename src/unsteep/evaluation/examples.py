@@ -34,7 +34,12 @@ def source_of(run: Path, path: Path | None = None, trust: Any = False) -> Any:
 
 def usual_split(source: Source) -> Split:
     """The examples that were held out, or where none were, those of training."""
-    return "train" if getattr(source, "holdout", 1) == 0 else "test"
+    return "test" if holds_out(source) else "train"
+
+
+def holds_out(source: Source) -> bool:
+    """Whether a source keeps examples for testing: a share of them, or some by name."""
+    return bool(getattr(source, "holdout", 1) or getattr(source, "held", ()))
 
 
 def open_data(run: Path, path: Path | None = None, split: Split = "test", trust: Any = False) -> DataSet:
@@ -50,7 +55,7 @@ def labelled_source(run: Path, path: Path | None = None, trust: Any = False) -> 
 
 def open_split(run: Path, source: Source, split: Split = "test") -> DataSet:
     """A split of a source of the run's. ValueError where nothing was held out."""
-    if split == "test" and getattr(source, "holdout", 1) == 0:
+    if split == "test" and not holds_out(source):
         raise ValueError(
             f"split: nothing of the data of {run} is held out, to test on (data.holdout=0); take split=train, or other "
             "data, whole, with split=all"

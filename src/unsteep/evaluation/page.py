@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,16 @@ def rows(evaluation: Evaluation) -> list[tuple[str, Interval, Interval | None]]:
     return [(name, value, evaluation.floors.get(name)) for name, value in evaluation.values.items()]
 
 
+def kind(evaluation: Evaluation) -> str:
+    """What was measured, in a word."""
+    return str(evaluation.protocol.get("kind", "pictures"))
+
+
+def beside(evaluation: Evaluation, name: str) -> list[str]:
+    """A metric of each of what stands beside the samples."""
+    return [f"{one[name].value:.3g}" if name in one else "–" for one in evaluation.beside.values()]
+
+
 def shown(value: Interval | None) -> str:
     """As in 12.34 [11.90, 12.81]; a dash for none."""
     return "–" if value is None else value.bracketed()
@@ -46,19 +56,19 @@ def write(evaluation: Evaluation, out: Path, title: str, command: str) -> Path:
         page.text(f"Mind: {note}.")
     page.section(
         "The numbers",
-        "Intervals are of 95%. The floor is the same metric of real pictures, as many as there are samples "
+        f"Intervals are of 95%. The floor is the same metric of real {kind(evaluation)}, as many as there are samples "
         f"({evaluation.protocol['floor']}): a perfect model would get it. A number belongs to its protocol, below; "
         "others are not comparable with it.",
     )
     page.table(
         [
-            (unbroken(titled(name)), unbroken(shown(value)), unbroken(shown(floor)), SAYS.get(name, ""))
+            (*map(unbroken, (titled(name), shown(value), shown(floor), *beside(evaluation, name))), SAYS.get(name, ""))
             for name, value, floor in rows(evaluation)
         ],
-        ["metric", "samples", "floor: real pictures", "what it is"],
+        ["metric", "samples", f"floor: real {kind(evaluation)}", *evaluation.beside, "what it is"],
     )
-    page.section("What was measured", "Samples and real pictures, none chosen by eye.")
-    for name, some in (("samples", evaluation.kept[:SHOWN]), ("real pictures", evaluation.real)):
+    page.section("What was measured", f"Samples and real {kind(evaluation)}, none chosen by eye.")
+    for name, some in (("samples", evaluation.kept[:SHOWN]), (f"real {kind(evaluation)}", evaluation.real)):
         sheet = pictures.grid(some.numpy())
         pictures.save(sheet, out / f"{name.split()[0]}.png")
         page.figure(out / f"{name.split()[0]}.png", name)
@@ -80,11 +90,16 @@ def content(evaluation: Evaluation, command: str) -> dict[str, Any]:
         "command": command,
         "values": {name: asdict(value) for name, value in evaluation.values.items()},
         "floors": {name: asdict(value) for name, value in evaluation.floors.items()},
+        **({"beside": told} if (told := {name: _plain(one) for name, one in evaluation.beside.items()}) else {}),
         "protocol": dict(evaluation.protocol),
         "notes": list(evaluation.notes),
         "seconds": evaluation.seconds,
         **({} if copies is None else {"memorization": asdict(copies)}),
     }
+
+
+def _plain(values: Mapping[str, Interval]) -> dict[str, Any]:
+    return {name: asdict(value) for name, value in values.items()}
 
 
 def read(path: Path) -> tuple[dict[str, Interval], dict[str, Fact]]:
@@ -96,7 +111,8 @@ def read(path: Path) -> tuple[dict[str, Interval], dict[str, Fact]]:
 
 
 def _subtitle(protocol: dict[str, Fact]) -> str:
-    words = f"{protocol['samples']:,} samples against {protocol['reference pictures']:,} real pictures"
+    of = protocol.get("kind", "pictures")
+    words = f"{protocol['samples']:,} samples against {protocol['reference pictures']:,} real {of}"
     return f"{words}, {protocol['features']} features"
 
 

@@ -19,12 +19,9 @@ function of the data, the settings and this file, and so is the name of its fold
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import shutil
-import warnings
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +30,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unsteep.core.noise import Draw, Purpose
-from unsteep.data import cache as caches
 from unsteep.data.batch import Batch
 from unsteep.data.choosing import split_index
 from unsteep.data.examples import Examples
+from unsteep.features.stored import Stored, digest_of, stored
 from unsteep.hearing import Label
 from unsteep.metrics.interval import Interval, wilson
 from unsteep.metrics.seen import Seen
 from unsteep.objectives import Loss
 from unsteep.pages.progress import bar
 from unsteep.spaces import Pixels
-from unsteep.storage.checkpoint import fill_folder, load_tensors, load_text
-from unsteep.storage.manifest import Corrupt, verify
 from unsteep.training.batches import Batches
 from unsteep.training.loop import Single, State, train
 from unsteep.training.settings import TrainConfig
@@ -55,8 +50,6 @@ TEMPERATURE = 0.2
 SMALLEST = 0.5  # crop, as a share of the side
 AT_ONCE = 500  # pictures that go through the net together
 BYTES = Pixels()  # what they are scaled by
-
-Stored = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and what there is to know about them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,33 +225,19 @@ def domain_features(
     if len(data.names) < 2:  # one class is no label
         data = replace(data, labels=None, names=())
     key = [data.digest, asdict(settings), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
-    kept, name = cache or default_cache(), f"domain-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}"
-    stored = None if kept is None else _read(kept / name)
-    if stored is None:
-        stored = _trained(data, settings, device, progress)
-        if kept is not None:
-            _write(kept / name, *stored)
-            stored = _read(kept / name) or stored  # another process may have been the first
-    weights, facts = stored
+    weights, facts = stored("domain", key, partial(_trained, data, settings, device, progress), cache)
     network = _blank(data, settings).eval().requires_grad_(False)
     network.load_state_dict(weights)
-    content = b"".join(name.encode() + weights[name].contiguous().numpy().tobytes() for name in sorted(weights))
     return Domain(
         network=network.to(device),
         name="domain classifier" if data.names else "domain SimCLR",
-        digest=hashlib.sha256(content).hexdigest(),
+        digest=digest_of(weights),
         dimension=settings.dimension,
         shape=tuple(data.x.shape[1:]),
         names=data.names,
         accuracy=wilson(facts["right"], facts["held_out"]) if data.names else None,
         device=device,
     )
-
-
-def default_cache() -> Path | None:
-    """`features` in the folder of what is kept (see `data.cache`); None where nothing is."""
-    kept = caches.root()
-    return None if kept is None else kept / "features"
 
 
 def correct(network: Network, data: Examples) -> int:
@@ -279,24 +258,3 @@ def _trained(data: Examples, settings: DomainNet, device: str, progress: bool) -
     else:
         network = fit(data, settings, device, progress)
     return {name: value.cpu() for name, value in network.state_dict().items()}, facts
-
-
-def _read(folder: Path) -> Stored | None:
-    """What lies in the cache, None if nothing does or it is not what was written, which is then removed."""
-    if not folder.exists():
-        return None
-    try:
-        verify(folder)
-    except Corrupt as error:
-        warnings.warn(f"the features in the cache are damaged and are trained again: {error}", stacklevel=3)
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
-    return load_tensors(folder, "weights"), json.loads(load_text(folder, "facts.json"))
-
-
-def _write(folder: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Whole or not at all; where nothing can be kept, it is trained again the next time."""
-    with suppress(OSError), caches.Entry(folder).writing() as beside:
-        fill_folder(beside, tensors={"weights": weights}, texts={"facts.json": json.dumps(facts, indent=1) + "\n"})
-        if folder.exists():
-            raise FileExistsError(folder)  # another process was the first, and all look through its net

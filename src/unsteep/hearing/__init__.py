@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,24 @@ ELSEWHERE = {  # what is asked for in other ways than conditions
 AnyHears = Annotated[Hears, Components(Label, Prompt, Picture, Length, Scale)]
 
 
+@runtime_checkable
+class Says(Protocol):
+    """A kind of condition that can be said in words."""
+
+    def said(self, value: Any, n: int, seeds: Sequence[int]) -> list[str]:
+        """What is asked for by `value`, as `asked` takes it, in words, one for each sample; empty for none."""
+        ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A kind of condition that, where nobody asks for it, follows from what is asked for by others."""
+
+    def usual(self, told: Mapping[str, Sequence[str]], n: int, seeds: Sequence[int]) -> Any:
+        """A value that `asked` takes, from the words of the others by their names; None where it follows from none."""
+        ...
+
+
 def condition_of(hears: Sequence[Hears], rows: Rows, draw: Draw | None = None) -> Condition | None:
     """What examples have of all that a model hears; None for an unconditional model."""
     return _together(hears, [one.of(rows, draw) for one in hears])
@@ -54,8 +72,11 @@ def asked(
         if value is not None and name not in known:
             raise ValueError(f"{name}: {_deaf(name, hears)}")
     parts, without = [], []
+    told = {one.name: one.said(values.get(one.name), n, seeds) for one in hears if isinstance(one, Says)}
     for one in hears:
         value, null = values.get(one.name), one.null(n)
+        if value is None and usual and isinstance(one, Follows):
+            value = one.usual(told, n, seeds)
         part = null if value is None and not usual and null else one.asked(value, n, seeds)
         if value is None and null and all(torch.equal(part[name], null[name]) for name in null):
             without.append(one.describe())
@@ -86,4 +107,16 @@ def _deaf(name: str, hears: Sequence[Hears]) -> str:
     return f"no keyword of this call, and no condition of this model; {told}"
 
 
-__all__ = ["AnyHears", "Label", "Length", "Noised", "Picture", "Prompt", "Scale", "asked", "condition_of"]
+__all__ = [
+    "AnyHears",
+    "Follows",
+    "Label",
+    "Length",
+    "Noised",
+    "Picture",
+    "Prompt",
+    "Says",
+    "Scale",
+    "asked",
+    "condition_of",
+]

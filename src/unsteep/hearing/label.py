@@ -69,6 +69,10 @@ class Label:
             raise ValueError(f"label: expected one label or {n}, one for each sample; got {len(each)}")
         return {"label": torch.tensor([self.number(one) for one in each])}
 
+    def said(self, value: Any, n: int, seeds: Sequence[int]) -> list[str]:
+        """The name of the class of each of n samples, drawn where `value` is None."""
+        return [self.names[i] for i in self.asked(value, n, seeds)["label"].tolist()]
+
     @staticmethod
     def several(text: str, names: Sequence[str]) -> list[str]:
         """The classes in a text, parted by commas; all of them for "all". The name of a class may hold commas itself:

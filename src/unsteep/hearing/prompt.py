@@ -72,15 +72,19 @@ class Prompt:
 
     def asked(self, value: Any, n: int, seeds: Sequence[int]) -> dict[str, Tensor]:
         """`value`: one text for all, one for each, or None for no text. Warns of texts that are cut."""
+        return self.null(n) if value is None else self.heard(self.said(value, n, seeds))
+
+    def said(self, value: Any, n: int, seeds: Sequence[int]) -> list[str]:
+        """The text of each of n samples, empty for none."""
         if value is None:
-            return self.null(n)
+            return [""] * n
         prompts = [value] * n if isinstance(value, str) else list(value)
         if len(prompts) != n:
             raise ValueError(f"prompt: expected one or {n}, one for each sample; got {len(prompts)}")
         for one in prompts:
             if not isinstance(one, str):
                 raise ValueError(f"prompt: expected a text, got {type(one).__name__} {one!r}; write it in quotes")
-        return self.heard(prompts)
+        return prompts
 
     def null(self, n: int) -> dict[str, Tensor]:
         """No text: nothing in it is real."""

@@ -16,9 +16,8 @@ from unsteep.metrics import frechet, kid, manifold, ms_ssim
 from unsteep.metrics.agreement import agreement
 from unsteep.metrics.inception_score import inception_score
 from unsteep.metrics.interval import Interval
+from unsteep.metrics.motion import MOTIONS, Better
 from unsteep.metrics.seen import Seen
-
-Better = Literal["lower", "higher", ""]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +93,7 @@ MEASURES: dict[str, Measure] = {
 
 BETTER: dict[str, Better] = {
     **{name: measure.better for name, measure in MEASURES.items()},
+    **{name: measure.better for name, measure in MOTIONS.items()},
     "fid-infinity": "lower",
     "lpips": "higher",
     "clip-score": "higher",
@@ -107,6 +107,7 @@ BETTER: dict[str, Better] = {
 
 SAYS = {
     **{name: measure.says for name, measure in MEASURES.items()},
+    **{name: measure.says for name, measure in MOTIONS.items()},
     "fid-infinity": "the same, extrapolated to infinitely many samples (Chong & Forsyth 2020)",
     "nearest": "root mean square difference, 0 to 255, to the nearest real picture",
     "energy": "energy distance of pixels (Szekely & Rizzo 2013)",

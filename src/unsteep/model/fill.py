@@ -14,12 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, kind, shown, whole
+from unsteep.core.arguments import MOST_SAMPLES, MOST_STEPS, kind, number, shown, whole
 from unsteep.core.noise import NoiseSource
 from unsteep.core.schedules import steps_of
 from unsteep.guidance import Clip
 from unsteep.guidance.setting import Guidance
 from unsteep.inverse import Kept, Mask, PiGDM
+from unsteep.inverse.posterior import unit_variance
 from unsteep.inverse.repaint import fill as repainted
 from unsteep.inverse.repaint import passes
 from unsteep.model.given import after, cut, joined, one_of
@@ -49,6 +50,7 @@ def fill(
     solver: Any = None,
     jump: int | None = None,
     resamples: int | None = None,
+    left: float | None = None,
     seed: int = 0,
     batch_size: int = 64,
     progress: bool = False,
@@ -62,7 +64,10 @@ def fill(
     default 50 for repaint and 20 for pigdm, or the chain's where it has fewer. `solver`: default, ancestral with the
     variance beta_tilde; for repaint, where nothing is remembered from step to step, a multistep method is its first
     step. `jump`: steps of a stretch that is walked again, default a tenth; `resamples`: how often, default 5; both for
-    repaint alone. ValueError where nothing or everything is to be filled in, and for what does not fit the model.
+    repaint alone. `left`: for pigdm alone, the share that is left, where the estimate of x0 is known, of the variance
+    that it would have if no two numbers knew of each other; default 1. Less pulls harder towards what is known, as fits
+    sequences, whose frames are alike. ValueError where nothing or everything is to be filled in, and for what does not
+    fit the model.
     """
     kind("model", model, Model, "a model", "open one with unsteep.load")
     if not isinstance(method, str) or method not in METHODS:
@@ -76,6 +81,9 @@ def fill(
         if value is not None and method != "repaint":
             raise ValueError(f"{name}: {method} walks no stretch again; leave it out, or take method=repaint")
     resamples = RESAMPLES if resamples is None else whole("resamples", resamples, 1, MOST_STEPS)
+    if left is not None and method != "pigdm":
+        raise ValueError(f"left: {method} is guided by no gradient; leave it out, or take method=pigdm")
+    left = 1.0 if left is None else number("left", left, 1e-3, 1)
     asks = {"label": label, "prompt": prompt, **others}
     steps = usual if steps is None else steps
     of = after(model, original, n, asks, given, seed=seed, guidance=guidance, steps=steps, solver=solver)
@@ -91,7 +99,7 @@ def fill(
             walk = (
                 _repainted(model, wide, known, part, jump, resamples)
                 if method == "repaint"
-                else _guided(model, x0, known, part)
+                else _guided(model, x0, known, part, left)
             )
             for step in walk:
                 x = step.x
@@ -129,12 +137,13 @@ def _repainted(model: Model, x0: Tensor, known: Tensor, of: Request, jump: int, 
     return repainted(denoise, x0, known, levels, chosen, noise, at, jump_length=jump, resamples=resamples)
 
 
-def _guided(model: Model, x0: Tensor, known: Tensor, of: Request) -> Iterator[Step]:
+def _guided(model: Model, x0: Tensor, known: Tensor, of: Request, left: float) -> Iterator[Step]:
     assert of.steps is not None
     chosen = model.resolved(of.solver, of.condition, of.guidance, of.steps)
     levels = model.levels(None, of.steps, chosen, of.guidance)
     mask, noise = Mask(known), NoiseSource(of.seeds)
-    denoise: Any = PiGDM(model.denoise(of.condition, clip=False, guidance=of.guidance), mask, mask.forward(x0))
+    guided = model.denoise(of.condition, clip=False, guidance=of.guidance)
+    denoise: Any = PiGDM(guided, mask, mask.forward(x0), r2=lambda level: left * unit_variance(level))
     if model.space.bounds is not None:
         denoise = Clip(denoise, *model.space.bounds)
     x = initial_noise(x0.expand(of.n, *x0.shape[1:]), levels[0], noise)

@@ -37,10 +37,11 @@ from unsteep.networks.embedding import ConditionedNetwork, sinusoidal
 from unsteep.networks.mlp import MLP, MLPConfig
 from unsteep.networks.presets import Preset, preset
 from unsteep.networks.sequence import SequenceConfig, SequenceTransformer
+from unsteep.networks.sequence_dit import SequenceDiT, SequenceDiTConfig
 from unsteep.networks.text import TextEncoder, TextEncoderConfig, Vocabulary
 from unsteep.networks.unet import UNet, UNetConfig
 
-AnyNetwork = Annotated[NetworkConfig, Components(UNetConfig, DiTConfig, MLPConfig, SequenceConfig)]
+AnyNetwork = Annotated[NetworkConfig, Components(UNetConfig, DiTConfig, MLPConfig, SequenceConfig, SequenceDiTConfig)]
 
 __all__ = [
     "MLP",
@@ -52,6 +53,8 @@ __all__ = [
     "MLPConfig",
     "Preset",
     "SequenceConfig",
+    "SequenceDiT",
+    "SequenceDiTConfig",
     "SequenceTransformer",
     "TextEncoder",
     "TextEncoderConfig",

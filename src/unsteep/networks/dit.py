@@ -131,9 +131,10 @@ class SelfAttention(nn.Module):
         self.to_qkv = initialized(nn.Linear(width, 3 * width))
         self.to_out = initialized(nn.Linear(width, width))
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, looks_at: Tensor | None = None) -> Tensor:
+        """`looks_at`: at which positions alone, bool (b, 1, 1, positions)."""
         query, key, value = self.to_qkv(h).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.to_out(attended(query, key, value).transpose(1, 2).flatten(2))
+        return self.to_out(attended(query, key, value, looks_at).transpose(1, 2).flatten(2))
 
 
 class DiTBlock(nn.Module):
@@ -147,9 +148,9 @@ class DiTBlock(nn.Module):
         self.widen = initialized(nn.Linear(width, mlp_ratio * width))
         self.narrow = initialized(nn.Linear(mlp_ratio * width, width))
 
-    def forward(self, h: Tensor, condition: Tensor, text: Tokens | None) -> Tensor:
+    def forward(self, h: Tensor, condition: Tensor, text: Tokens | None, looks_at: Tensor | None = None) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=2)
-        h = h + gate1 * self.attention(modulated(h, shift1, scale1))
+        h = h + gate1 * self.attention(modulated(h, shift1, scale1), looks_at)
         if self.cross is not None:
             h = self.cross(h, text)
         return h + gate2 * self.narrow(F.gelu(self.widen(modulated(h, shift2, scale2)), approximate="tanh"))

@@ -117,15 +117,21 @@ class TruncatedSNR:
 
 @dataclass(frozen=True, kw_only=True)
 class MinSNR:
-    """min(S, gamma) on the x0 error."""
+    """min(S, gamma) on the x0 error, and no less than `least`: 1 leaves what an x0 head learns where there is much
+    noise as heavy as it was."""
 
     gamma: float = 5.0
+    """The most that a level weighs."""
+    least: float = 0.0
+    """The least."""
 
     def __post_init__(self) -> None:
         _positive("gamma", self.gamma)
+        if not 0 <= self.least <= self.gamma:
+            raise ValueError(f"least: expected 0 to gamma, {self.gamma:g}, got {self.least:g}")
 
     def __call__(self, level: NoiseLevel) -> Tensor:
-        return level.logsnr.exp().clamp(max=self.gamma)
+        return level.logsnr.exp().clamp(min=self.least, max=self.gamma)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,11 +60,15 @@ class PoseClip:
         return known
 
     def reduced(self, skeleton: Skeleton) -> PoseClip:
-        """To the points of another skeleton, by their names. ValueError where it lacks one."""
+        """To the points of another skeleton, by their names, and its second axis turned as there. ValueError where it
+        lacks one."""
         places = skeleton.within(self.skeleton)
         if places is None:
             raise ValueError(f"skeleton: expected the points of {skeleton.describe()}, got {self.skeleton.describe()}")
-        return replace(self, data=self.data[:, places], confidence=self.confidence[:, places], skeleton=skeleton)
+        data = self.data[:, places]
+        if skeleton.y != self.skeleton.y:
+            data = data * np.where(np.arange(data.shape[2]) == 1, -1, 1).astype(np.float32)
+        return replace(self, data=data, confidence=self.confidence[:, places], skeleton=skeleton)
 
     def trimmed(self) -> PoseClip:
         """Without the frames before the first and after the last in which any point is known; as it is where none
@@ -78,16 +82,25 @@ class PoseClip:
     def normalised(self) -> PoseClip:
         """With the middle of the shoulders, on average over the frames in which both are known, at 0, and their
         distance, on average, 1. ValueError where they are never known together, or one point."""
+        middle, width = self.seat()
+        return self._moved((self.data - middle) / width)
+
+    def seat(self) -> tuple[np.ndarray, float]:
+        """Where the middle of the shoulders is, (axes,), and their distance, as `normalised` takes them: 0 and 1 for a
+        skeleton without shoulders. ValueError as there."""
         if not self.skeleton.shoulders:
-            return self
+            return np.zeros(self.data.shape[2]), 1.0
         a, b = map(self.skeleton.place, self.skeleton.shoulders)
         both = self.known[:, a] & self.known[:, b]
         one, other = (self.data[both, place].astype(np.float64) for place in (a, b))
         width = float(np.linalg.norm(one - other, axis=1).mean()) if both.any() else 0.0
         if not width > 0:
             raise ValueError(f"no frame shows both {' and '.join(self.skeleton.shoulders)}, by which it is normalised")
-        middle = ((one + other) / 2).mean(0)
-        return self._moved((self.data - middle) / width)
+        return ((one + other) / 2).mean(0), width
+
+    def seated(self, middle: np.ndarray, width: float) -> PoseClip:
+        """A normalised clip where the shoulders of another are: the inverse of `normalised`."""
+        return self._moved(self.data * width + middle)
 
     def resampled(self, fps: float) -> PoseClip:
         """At so many frames a second, between two frames linearly. Its first frame stays, and it takes as long, to

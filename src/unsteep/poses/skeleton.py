@@ -203,8 +203,9 @@ def skeleton_of(name: str) -> Skeleton:
 
 
 def told(parts: tuple[Part, ...], axes: str) -> Skeleton:
-    """The skeleton of parts as a file has them, which says neither weights, nor what is hidden, nor the roots of hands:
-    that is taken from the one of those that come with this package that has all these points."""
+    """The skeleton of parts as a .pose file has them, in pictures, whose y grows down. It says neither weights, nor
+    what is hidden, nor the roots of hands: that is taken from the one of those that come with this package that has all
+    these points."""
     plain = Skeleton(parts=parts, axes=axes)
     same = next((one for one in map(shipped, SHIPPED) if plain.within(one) is not None), None)
     if same is None:
@@ -212,9 +213,7 @@ def told(parts: tuple[Part, ...], axes: str) -> Skeleton:
     traits = {part.name: part for part in same.parts}
     completed = tuple(_with_traits(part, traits[part.name]) for part in parts)
     points = {point for part in parts for point in part.points}
-    return Skeleton(
-        parts=completed, axes=axes, y=same.y, shoulders=same.shoulders if points.issuperset(same.shoulders) else ()
-    )
+    return Skeleton(parts=completed, axes=axes, shoulders=same.shoulders if points.issuperset(same.shoulders) else ())
 
 
 def _with_traits(part: Part, known: Part) -> Part:

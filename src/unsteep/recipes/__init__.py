@@ -5,18 +5,22 @@ A recipe is a starting point that was tried, not a framework: copy one to make a
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from unsteep.core.chains import CosineBetas
 from unsteep.data import Array, Captions, Cifar, Digits, Emoji, Folder, Idx, Poses, Shapes, Signer, Timelines
 from unsteep.model import ModelConfig
-from unsteep.networks import MLPConfig, SequenceConfig, UNetConfig, preset
-from unsteep.objectives import Motion
+from unsteep.networks import MLPConfig, SequenceConfig, SequenceDiTConfig, UNetConfig, preset
+from unsteep.objectives import MinSNR, Motion
 from unsteep.spaces import Keypoints
 from unsteep.training.conditioning import Conditioning
 from unsteep.training.denoising import Run
 from unsteep.training.settings import TrainConfig
+
+MOVING = Motion(velocity=1.0, bones=0.1, weight=MinSNR(least=1.0))  # of clips
 
 
 def digits(path: str = "") -> Run:
@@ -160,11 +164,46 @@ def signer(path: str = "") -> Run:
         data=Signer(),
         space=Keypoints(),
         condition=Conditioning(text="bpe", drop=0.1),
-        model=ModelConfig(network=SequenceConfig(), prediction="x0"),
+        model=ModelConfig(network=SequenceDiTConfig(), prediction="x0"),
         schedule=CosineBetas(),
-        objective=Motion(velocity=1.0, bones=0.1),
+        objective=MOVING,
         train=TrainConfig(steps=4000, batch=32, learning_rate=1e-3, warmup=100, final_learning_rate=1e-5, ema=0.995),
     )
+
+
+def fingerspelling(path: str = "") -> Run:
+    """Letters of 19 sign languages, by letter and language: 600 MediaPipe clips of the package spoken-to-signed, or of
+    its folder. A tiny corpus, about a clip for each letter and language."""
+    found = path or _installed("spoken_to_signed", "assets/fingerspelling_lexicon")
+    if not found:
+        raise ValueError(
+            "this recipe reads clips that the package spoken-to-signed 0.4.0 holds, which is not here; "
+            "`make fingerspelling` installs it, or: give their folder with data=DIR"
+        )
+    return Run(
+        data=Poses(
+            path=found,
+            texts=f"{found}/index.csv",  # its rows of `fsl` name files of `ase` again, and are left out
+            skeleton="mediapipe-178",
+            classes="language",
+            relative=True,
+            longest=64,
+            holdout=0.1,
+        ),
+        space=Keypoints(),
+        condition=Conditioning(text="characters", label=True, drop=0.1),
+        model=ModelConfig(network=SequenceDiTConfig(width=192), prediction="x0"),
+        schedule=CosineBetas(),
+        objective=MOVING,
+        train=TrainConfig(steps=4000, batch=32, learning_rate=5e-4, warmup=200, final_learning_rate=1e-5, ema=0.998),
+    )
+
+
+def _installed(package: str, inside: str) -> str:
+    """A folder in a package that is installed, which is not imported; empty where it is not."""
+    spec = importlib.util.find_spec(package)
+    where = [] if spec is None else [Path(one) / inside for one in spec.submodule_search_locations or ()]
+    return next((str(one) for one in where if one.is_dir()), "")
 
 
 def poses(path: str = "") -> Run:
@@ -174,9 +213,9 @@ def poses(path: str = "") -> Run:
     return Run(
         data=Poses(path=path),
         space=Keypoints(),
-        model=ModelConfig(network=SequenceConfig(width=256, depth=6), prediction="x0"),
+        model=ModelConfig(network=SequenceDiTConfig(width=256, depth=6), prediction="x0"),
         schedule=CosineBetas(),
-        objective=Motion(velocity=1.0, bones=0.1),
+        objective=MOVING,
         train=TrainConfig(steps=20_000, batch=32, learning_rate=2e-4, final_learning_rate=1e-5, warmup=500, ema=0.999),
     )
 
@@ -195,5 +234,6 @@ RECIPES: dict[str, Callable[[str], Run]] = {
     "vectors": vectors,
     "sequences": sequences,
     "signer": signer,
+    "fingerspelling": fingerspelling,
     "poses": poses,
 }

@@ -35,6 +35,8 @@ class Keypoints(Sequences):
     """Frames a second; 0: filled from the data."""
     relative: bool = False
     """Whether the points of hands are relative to their wrists; filled from the data, where these say so."""
+    normalised: bool = True
+    """Whether clips are moved and scaled by their shoulders; filled from the data, where these say so."""
     suffixes: ClassVar[tuple[str, ...]] = (".pose", ".npz")  # of files that `write` makes
     films: ClassVar[tuple[str, ...]] = (".gif", ".webp", ".png", ".html")  # and `play`
 
@@ -49,7 +51,8 @@ class Keypoints(Sequences):
         if len(mean) != len(skeleton) * len(skeleton.axes):
             raise ValueError(f"data: expected {skeleton.describe()}, got frames of {len(mean)} numbers; name another")
         relative = self.relative or getattr(data, "relative", False)
-        filled = replace(self, skeleton=skeleton, fps=float(fps), relative=relative)
+        normalised = self.normalised and getattr(data, "normalised", True)
+        filled = replace(self, skeleton=skeleton, fps=float(fps), relative=relative, normalised=normalised)
         for group in filled.groups:
             std[group] = std[group].mean() or 1.0
         return replace(filled, frames=frames, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
@@ -98,6 +101,41 @@ class Keypoints(Sequences):
         data = sample.detach().cpu().float().unflatten(1, (len(self.of), -1)).numpy()
         clip = PoseClip(data, np.ones(data.shape[:2], np.float32), self.fps, self.of)
         return clip.absolute() if self.relative else clip
+
+    def opened(self, clip: PoseClip) -> tuple[Tensor, Tensor]:
+        """A clip of any skeleton that has these points as the model's data have theirs: (frames, features) in their
+        units, and which of its numbers are known, bool. ValueError for another number of frames a second, too many
+        frames, or none of the points."""
+        if clip.fps != self.fps:
+            raise ValueError(
+                f"clip: the model makes {self.fps:g} frames a second, and it has {clip.fps:g}; bring it to these "
+                f"(PoseClip.resampled)"
+            )
+        clip = clip.reduced(self.of)
+        if len(clip) > self.frames:
+            raise ValueError(f"clip: the model makes up to {self.frames} frames, and it has {len(clip)}; cut it")
+        clip = clip.normalised() if self.normalised else clip
+        clip = clip.relative() if self.relative else clip
+        known = np.repeat(clip.known, len(self.of.axes), 1)
+        x = np.where(known, clip.data.reshape(len(clip), -1), self.mean)
+        return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(known)
+
+    def closed(self, sample: Tensor, clip: PoseClip, kept: Tensor) -> PoseClip:
+        """A sample (frames, features) that was made of a clip, where that is, with the points that were `kept` bool
+        (frames, points) as they are there, missing ones too."""
+        own, made = clip.reduced(self.of), self.clip(sample)
+        made = made.seated(*own.seat()) if self.normalised else made
+        there = kept.numpy()
+        data = np.where(there[..., None], own.data, made.data)
+        found = replace(own, data=data, confidence=np.where(there, own.confidence, made.confidence))
+        return found.reduced(replace(self.of, y=clip.skeleton.y))  # turned as it was
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """Which points are of each part of the skeleton: bool (points,), by its name."""
+        places, skeleton = torch.arange(len(self.of)), self.of
+        spans = zip(skeleton.parts, skeleton.spans, strict=True)
+        return {part.name: (places >= span.start) & (places < span.stop) for part, span in spans}
 
     def write(self, samples: Sequence[Tensor], path: Path) -> list[Path]:
         """Writes samples as .pose or .npz: one as `path`, several as path-1, path-2 ... A .pose stands in a picture of

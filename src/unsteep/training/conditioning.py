@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unsteep.core.protocols import DataSet, Hears
-from unsteep.hearing import AnyHears, Label, Length, Picture, Prompt
+from unsteep.hearing import AnyHears, Label, Length, Picture, Prompt, Says
 from unsteep.hearing.pairs import Aligned
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Conditioning:
         if self.picture != "none":
             asked.append(Picture(what=self.picture, augment=self.augment))
         if first.valid is not None:
-            asked.append(Length())
+            asked.append(Length(by=tuple(one.name for one in asked if isinstance(one, Says))))
         return tuple(one.fitted(data) for one in (*asked, *self.also))
 
     @classmethod
