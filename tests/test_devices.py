@@ -30,7 +30,7 @@ from unsteep.guidance.setting import Guidance
 from unsteep.likelihood import flow_log_prob
 from unsteep.metrics.seen import Seen
 from unsteep.model import Model, ModelConfig
-from unsteep.networks import TextEncoderConfig
+from unsteep.networks import TextEncoderConfig, taking
 from unsteep.networks.blocks import attend
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.objectives import Bound, Hybrid, Simple
@@ -403,7 +403,7 @@ def test_a_step_is_expected_to_take_there_what_its_tensors_do(monkeypatch: pytes
     monkeypatch.setattr(memory, "memory_now", lambda device: 0)
     on_cpu = memory.expected_memory(task)
     task.trained[task.turn(task.step)].device = torch.device("cuda")
-    monkeypatch.setattr(memory, "running", lambda device, precision: nullcontext())
+    monkeypatch.setattr(taking, "running", lambda device, precision: nullcontext())
     there = memory.expected_memory(task)
     assert there is not None
     assert on_cpu is not None
@@ -430,7 +430,9 @@ def test_attention_there_is_torchs_own(monkeypatch: pytest.MonkeyPatch, device: 
     """The two products are for a CPU, on which they are quicker."""
     asked, plain = [], torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
-        torch.nn.functional, "scaled_dot_product_attention", lambda *of: asked.append(len(of)) or plain(*of)
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *of, **how: asked.append(len(of)) or plain(*of, **how),
     )
     x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     here = attend(x, x, x)

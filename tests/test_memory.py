@@ -11,8 +11,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from command_line import made, unsteep_
+from small_models import saved
 from unsteep.cli import allocator
 from unsteep.cli.writing import write_samples
 from unsteep.core import budget
@@ -26,7 +29,7 @@ from unsteep.evaluation.held import KEPT, Real
 from unsteep.evaluation.subjects import BATCH
 from unsteep.metrics import manifold
 from unsteep.metrics.seen import Seen
-from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, SequenceDiTConfig, UNetConfig, recomputing
+from unsteep.networks import DiTConfig, MLPConfig, SequenceConfig, SequenceDiTConfig, UNetConfig, recomputing, taking
 from unsteep.networks.blocks import ResidualBlock
 from unsteep.networks.encoder import EncoderConfig
 from unsteep.objectives import Simple
@@ -250,7 +253,8 @@ def task_of(name: str, **settings: Any) -> Single:
 def step_of(task: Single) -> int:
     called = memory._called(task)
     assert [one.grad for one in called[1].parameters()] == [None] * len(list(called[1].parameters()))
-    return memory._step(*called)
+    state, network, given, named = called
+    return taking.taken(network, given, named, state.device, state.precision.precision, True)
 
 
 @each_network
@@ -260,14 +264,14 @@ def test_what_a_step_is_expected_to_take_is_what_operations_make(name: str, monk
     task = task_of(name)
     wanted = step_of(task)
     _, network, given, named = memory._called(task)
-    with memory.Sizes() as sizes:
+    with taking.Sizes() as sizes:
         network(*given, **named).square().sum().backward()
     assert wanted == pytest.approx(sizes.most, rel=0.02)
     assert wanted >= sum(p.numel() * 4 for p in network.parameters())  # the gradients at least
 
 
 def test_sizes_are_those_of_what_lives_and_views_take_none() -> None:
-    with memory.Sizes() as sizes:
+    with taking.Sizes() as sizes:
         x = torch.zeros(1000)
         y = x.view(10, 100)[3:] + 1
         del y
@@ -283,7 +287,7 @@ def test_a_norm_is_not_held_while_the_gradient_of_its_convolution_is_taken(monke
     monkeypatch.setattr(recomputing, "LEAST", 1)
     block = ResidualBlock(96, 32, condition_features=0, groups=8, dropout=0.0).train()
     x = torch.randn(16, 64, 16, 16, requires_grad=True)
-    with memory.Sizes() as sizes:
+    with taking.Sizes() as sizes:
         block(x, None, torch.randn(16, 32, 16, 16, requires_grad=True)).square().sum().backward()
     assert sizes.most < 5.5 * 16 * 96 * 256 * 4
 
@@ -313,3 +317,47 @@ def test_a_run_that_needs_more_than_there_is_says_what_to_do(monkeypatch: pytest
     monkeypatch.setenv(budget.VARIABLE, "100MB")
     with pytest.raises(ValueError, match=r"train: its memory is about .* that may be used: .*train.checkpointing=true"):
         runs.plan(replace(run, data=run.data), tmp_path / "run", say=told.append)
+
+
+BATCHED: dict[str, tuple[object, ...]] = {
+    "sample": ("sample", "model", "-n", 64, "--steps", 2),
+    "guided": ("sample", "model", "-n", 64, "--steps", 2, "--label", "all", "--guidance", 2),
+    "redraw": ("redraw", "model", "photo.png", "-n", 64, "--steps", 2),
+    "fill": ("fill", "model", "photo.png", "--mask", "mask.png", "-n", 64, "--steps", 2),
+    "invert": ("invert", "model", "photos", "--tolerance", 0.5, "--out", "x.safetensors"),
+}
+
+
+@pytest.mark.parametrize("verb", BATCHED)
+def test_samples_that_do_not_fit_together_are_refused_with_how_many_do(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(Path("model"), ("a", "b"))
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save("photo.png")
+    Path("photos").mkdir()
+    for i in range(64):
+        Image.new("L", (8, 8), i).save(f"photos/{i}.png")
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save("mask.png")
+    now = 10**9
+    monkeypatch.setattr(taking, "memory_now", lambda device: now)
+    monkeypatch.setattr(taking, "memory_of", lambda device: now + 900_000)
+    code, _, err = unsteep_(*BATCHED[verb], "--batch", 64)
+    assert (code, err.count("\n")) == (2, 1), err
+    said = re.search(r"--batch: (\d+) rows .* memory, and .* may be used; take (\d+) at a time", err)
+    assert said is not None, err
+    assert int(said[1]) == (128 if verb == "guided" else 64)
+    fits = int(said[2]) // (2 if verb == "guided" else 1)
+    assert 1 < fits < 40
+    made(*BATCHED[verb], "--batch", fits)
+    assert unsteep_(*BATCHED[verb], "--batch", 2 * fits)[0] == 2
+
+
+def test_what_a_call_takes_is_what_operations_make() -> None:
+    network, x = UNetConfig(**SMALL, multipliers=(1, 2), attention=(4,)).build().eval(), torch.randn(16, *PICTURE)
+    named = {"noise_label": torch.zeros(16)}
+    said = taking.taken(network, (x,), named, torch.device("cpu"), "float32", False)
+    with taking.Sizes() as sizes, torch.no_grad():
+        network(x, **named)
+    assert said == pytest.approx(sizes.most, rel=0.02)
+    assert said < taking.taken(network, (x,), named, torch.device("cpu"), "float32", True)

@@ -73,7 +73,7 @@ def bounded(
     pairs, chosen = len(levels) - 2, model.reverse_variance(variance)
     counted = Decoder(levels=model.space.levels, variance=decoder)
     done, starts = [], range(0, len(examples), batch_size)
-    with bar(progress, len(starts) * draws, "measuring") as advance:
+    with model.fitting(), bar(progress, len(starts) * draws, "measuring") as advance:
         for start in starts:
             rows = slice(start, start + batch_size)
             some = None if condition is None else condition.select(rows)

@@ -92,7 +92,7 @@ def fill(
         raise ValueError(f"jump: expected fewer than the {steps} steps, got {jump}; take more steps, or resamples=1")
     each = sum(stop - start for start, stop in passes(steps, jump, resamples)) if method == "repaint" else steps
     x0, done = model.encoded(original[None]), []
-    with bar(progress, -(-n // batch_size) * each, "filling in") as advance:
+    with model.fitting(), bar(progress, -(-n // batch_size) * each, "filling in") as advance:
         for start in range(0, n, batch_size):
             part = of.select(slice(start, start + batch_size))
             wide = x0.expand(part.n, *x0.shape[1:])

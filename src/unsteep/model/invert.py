@@ -64,7 +64,7 @@ def invert(
     driver, schedule = Adaptive(pair="dormand-prince", tolerance=tolerance), model.denoiser.schedule
     done: list[tuple[Tensor, Tensor, Tensor]] = []
     starts = range(0, len(examples), batch_size)
-    with bar(progress, len(starts), "inverting") as advance:
+    with model.fitting(), bar(progress, len(starts), "inverting") as advance:
         for start in starts:
             rows = slice(start, start + batch_size)
             part = of.select(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Self
 
 import torch
@@ -14,6 +15,7 @@ from unsteep.denoiser import Denoiser
 from unsteep.model.description import Description
 from unsteep.networks import compiling
 from unsteep.networks.precision import Asked, Decision, decided, run_in
+from unsteep.networks.taking import fitting
 
 
 class Placed:
@@ -38,6 +40,10 @@ class Placed:
     def precision(self) -> Precision:
         """In which the network runs."""
         return self.denoiser.precision
+
+    def fitting(self) -> AbstractContextManager[None]:
+        """Inside it no call of the network takes more memory than may be used (see `networks.taking`)."""
+        return fitting(self.denoiser, self.device, self.precision)
 
     def to(
         self,

@@ -49,7 +49,7 @@ def redraw(
     steps = usual if steps is None else steps
     of = after(model, original, n, asks, given, seed=seed, guidance=guidance, steps=steps, solver=solver)
     x0, done = model.encoded(original[None]), []
-    with bar(progress, -(-n // batch_size), "drawing") as advance:
+    with model.fitting(), bar(progress, -(-n // batch_size), "drawing") as advance:
         for start in range(0, n, batch_size):
             part = of.select(slice(start, start + batch_size))
             chosen = model.resolved(part.solver, part.condition, part.guidance, steps)

@@ -153,7 +153,7 @@ class Sampled(Placed):
         whole("batch_size", batch_size, 1, MOST_SAMPLES)
         starts = range(0, of.n, batch_size)
         each = of.steps or 1  # a driver's are not known before it ends
-        with bar(progress, len(starts) * each, "sampling") as advance:
+        with self.fitting(), bar(progress, len(starts) * each, "sampling") as advance:
             for first in starts:
                 part = of.select(slice(first, min(first + batch_size, of.n)))
                 for i, step in enumerate(self.steps(part)):

@@ -20,8 +20,13 @@ def inside(module: nn.Module) -> nn.Module:
 
 def networks_in(module: nn.Module) -> list[nn.Module]:
     """The networks that a module calls with tensors alone: the `network` of each that has a precision, or itself."""
+    return [inside(one) for one in called_in(module)] or [inside(module)]
+
+
+def called_in(module: nn.Module) -> list[nn.Module]:
+    """The `network` of each that has a precision, with the wrappers around it."""
     called = [getattr(one, "network", None) for one in module.modules() if hasattr(one, "precision")]
-    return [inside(one) for one in called if isinstance(one, nn.Module)] or [inside(module)]
+    return [one for one in called if isinstance(one, nn.Module)]
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

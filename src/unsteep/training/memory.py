@@ -2,31 +2,26 @@
 
     now + gradients and what is kept for them, at their most + the two moments of the optimizer
 
-`now` is what is taken already, by weights, their average and data. The rest is of one step of the network on tensors
-that have shapes and no numbers, the sizes of which are added up as they come and go. The objective's own tensors, as
-large as a batch, are not among them.
+`now` is what is taken already, by weights, their average and data. The rest is of one step of the network (see
+`networks.taking`). The objective's own tensors, as large as a batch, are not among them.
 """
 
 from __future__ import annotations
 
 import copy
-import weakref
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch import nn
 
 from unsteep.core.budget import in_words
 from unsteep.core.machine import memory_now, memory_of
-from unsteep.core.precision import arithmetic, running
+from unsteep.core.precision import arithmetic
+from unsteep.networks.taking import LOST, taken
 from unsteep.networks.wrapping import networks_in
 from unsteep.training.loop import State, Trains
 from unsteep.training.settings import TrainConfig
 
-LOST = 1.25  # times as much as is asked for: what lies free between blocks
 KERNELS = 120 << 20  # bytes that the kernels of a first step take on a CPU
 
 
@@ -35,7 +30,8 @@ def expected_memory(task: Trains) -> int | None:
     where nobody tells what is taken now."""
     try:
         state, network, given, named = _called(task)
-        before, step = memory_now(state.device), _step(state, network, given, named)
+        before = memory_now(state.device)
+        step = taken(network, given, named, state.device, state.precision.precision, True)
     except Exception:  # of a network of one's own, on tensors without numbers
         return None
     if before is None:
@@ -62,44 +58,6 @@ def check_memory(task: Trains, config: TrainConfig) -> str:
     else:
         advice = f"set train.accumulate={enough * config.accumulate}, which trains the same in parts"
     raise ValueError(f"train: its memory is {said}: {advice}, or set train.checkpointing=true, or allow more")
-
-
-def _step(state: State, network: nn.Module, given: Any, named: Any) -> int:
-    """Bytes that one step of a network takes beside its weights."""
-    without = FakeTensorMode(allow_non_fake_inputs=True)
-    with FakeCopyMode(without):
-        shell = copy.deepcopy(network)
-    given, named = tree_map_only(Tensor, without.from_tensor, (given, named))
-    with without, Sizes() as sizes:
-        with running(state.device, state.precision.precision):
-            answer = shell(*given, **named)
-        torch.stack([one.float().square().sum() for one in tree_leaves(answer)]).sum().backward()
-    return sizes.most
-
-
-class Sizes(TorchDispatchMode):
-    """Adds up the storages that operations make, until nobody holds them. `most`: bytes, and where a convolution is
-    done on a CPU, its copies in another order among them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live, self.most = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        taken, made = ([x for x in tree_leaves(of) if isinstance(x, Tensor)] for of in ((args, kwargs), answer))
-        known = {x.untyped_storage()._cdata for x in taken}
-        for storage in {x.untyped_storage()._cdata: x.untyped_storage() for x in made}.values():
-            if storage._cdata not in known:
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self._gone, storage.nbytes())
-        copies = "convolution" in str(func) and made[0].device.type == "cpu"
-        again = [x.numel() * x.element_size() for x in (taken[0], made[0])] if copies else []
-        self.most = max(self.most, self.live + sum(again))
-        return answer
-
-    def _gone(self, size: int) -> None:
-        self.live -= size
 
 
 class _Heard(Exception):
