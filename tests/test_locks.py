@@ -18,6 +18,8 @@ from every_verb import small_features, surroundings, trained, writing_folders
 from unsteep.data import Digits
 from unsteep.storage import lock
 from unsteep.storage.lock import LOCK, FolderLock, Holder, held_by
+from unsteep.studies import trained as training_runs
+from unsteep.training.run import Run
 
 ELSEWHERE = Holder(host="node7", boot="another", pid=4, start="5", since="2026-01-02 03:04")
 
@@ -247,3 +249,17 @@ def test_a_run_that_ended_while_another_read_its_data_stays(tmp_path: Path, monk
     assert "holds a run already" in err
     assert "train" in made("show", out)
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_a_study_goes_on_past_a_run_that_was_killed_after_all_its_work(run: Path, tmp_path: Path, other: Any) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "report.html").write_text("")  # the last that a run writes
+    other.kill()
+    other.wait()
+    left(folder, of(other.pid))
+    assert training_runs.trained(Run(data=Digits()), folder, "cpu") is not None
+    assert not (folder / LOCK).exists()
+    left(folder, ELSEWHERE)
+    with pytest.raises(ValueError, match="process 4 of node7"):
+        training_runs.trained(Run(data=Digits()), folder, "cpu")

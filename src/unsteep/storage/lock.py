@@ -73,6 +73,13 @@ def held_by(folder: Path) -> Holder | None:
     return None if holder is None or holder.dead else holder
 
 
+def released(folder: Path) -> None:
+    """Removes the lock that a process left which was killed after all its work. ValueError where another holds it."""
+    if os.path.lexists(Path(folder) / LOCK):
+        with FolderLock(folder):
+            pass
+
+
 class FolderLock:
     """`with FolderLock(folder): ...` is the one that writes to `folder`, which is made, and removed if it stays empty.
 

@@ -13,6 +13,7 @@ from unsteep.model import Model
 from unsteep.opening import load
 from unsteep.pages.ours import STUDY
 from unsteep.storage import config
+from unsteep.storage.lock import released
 from unsteep.training import run as runs
 from unsteep.training.loop import train
 from unsteep.training.run import Run
@@ -74,8 +75,10 @@ def trained(run: Run, folder: Path, device: str) -> Model | None:
     def quiet(_: str) -> None: ...
 
     done = (folder / "report.html").exists()
-    if not done and (folder / "run.toml").exists():
+    if done:
+        released(folder)
+    elif (folder / "run.toml").exists():
         done = runs.resume((), folder, device=device, say=quiet)
-    elif not done:
+    else:
         done = runs.start(replace(run, train=replace(run.train, cures=0)), folder, device=device, say=quiet)
     return load(folder, device=device) if done else None
