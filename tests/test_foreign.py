@@ -4,6 +4,7 @@ there; nothing hangs, nothing runs, nothing is written elsewhere."""
 import gzip
 import io
 import json
+import os
 import shutil
 import signal
 import tarfile
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save
+from safetensors.torch import save_file as save_tensors
 
 import unsteep
 from command_line import made, unsteep_
@@ -33,7 +35,7 @@ from unsteep.studies import study
 from unsteep.training import denoising, run
 from unsteep.training.verifying import verified
 
-EACH = 12  # damaged copies of each file in the normal suite, and in the long one
+EACH = 6  # damaged copies of each file in the normal suite, and in the long one
 MORE = 150
 SECONDS = 20  # that one may take
 
@@ -331,3 +333,64 @@ def test_whatever_fails_is_said_in_one_line(error: Exception, words: str) -> Non
     assert str(told.value).endswith("; mend it")
     assert "\n" not in str(told.value)
     assert told.value.__cause__ is error
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("short") / "run"
+    settings = ["train.checkpoint_every=1", "model.network.width=8", "train.report=false", "data.limit=40"]
+    unsteep.train("digits", out=folder, steps=2, settings=settings, say=lambda _: None)
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+@pytest.mark.parametrize(
+    "name", ["run.toml", "log.jsonl", "times.jsonl", "about.json", "report.html", "manifest.json", "state.json"]
+)
+def test_a_pipe_in_the_place_of_a_file_of_a_run_is_not_waited_for(name: str, short_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(short_run, tmp_path / "run")
+    inside = next(path for path in sorted((tmp_path / "run").rglob(name), reverse=True))
+    inside.unlink()
+    os.mkfifo(inside)
+    for command in (["verify"], ["show"], ["train", "--resume", "--set", "train.steps=3", "--out"], ["report"]):
+        with limited():
+            code, _, err = unsteep_(*command, tmp_path / "run")
+        assert code in (0, 2) or command == ["verify"], err
+        if command == ["verify"]:
+            assert bool(code) == (name not in ("about.json", "report.html"))
+
+
+def test_what_is_whole_to_the_byte_and_no_training_would_make_is_not_good(short_run: Path, tmp_path: Path) -> None:
+    def step(folder: Path) -> Path:
+        return folder / "checkpoints" / "step-00000002"
+
+    def spoil_weights(folder: Path) -> None:
+        tensors = load_tensors(step(folder), "ema")
+        save_tensors({name: x * float("nan") for name, x in tensors.items()}, step(folder) / "ema.safetensors")
+
+    def spoil(name: str, content: str) -> Callable[[Path], None]:
+        return lambda folder: [*folder.rglob(name)][-1].write_text(content) and None
+
+    lines = (short_run / "log.jsonl").read_text()
+    first, second = lines.splitlines()
+    spoiled: dict[str, tuple[Callable[[Path], object], str]] = {
+        "nan": (spoil_weights, "not finite"),
+        "optimizer": (lambda folder: (step(folder) / "optimizer.json").write_text("[]"), "state of an optimizer"),
+        "gap": (spoil("log.jsonl", second + "\n"), "1 steps have no line, 1 for one"),
+        "twice": (spoil("log.jsonl", lines + lines), "do not rise"),
+    }
+    for name, (do, said) in spoiled.items():
+        shutil.copytree(short_run, tmp_path / name)
+        do(tmp_path / name)
+        write_manifest(step(tmp_path / name))
+        bad = [one.said for one in verified(tmp_path / name) if not one.good]
+        assert any(said in one for one in bad), (name, bad)
+    shutil.copytree(short_run, tmp_path / "junk")
+    (tmp_path / "junk" / "log.jsonl").write_text(first + '\n{"step": -1, "loss": "high"}\n' + second + "\n")
+    assert all(one.good for one in verified(tmp_path / "junk"))
+    assert (tmp_path / "junk" / "log.jsonl").read_text() == lines
+    shutil.copytree(short_run, tmp_path / "outer" / "classifier")
+    shutil.copytree(short_run, tmp_path / "outer", dirs_exist_ok=True)
+    weights = step(tmp_path / "outer" / "classifier") / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    assert "classifier/checkpoints/step-00000002" in [one.what for one in verified(tmp_path / "outer") if not one.good]

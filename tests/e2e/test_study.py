@@ -113,7 +113,7 @@ def test_mistakes(command: str, words: str) -> None:
     assert not Path("never").exists()
 
 
-GIVEN = {"recipe": "array", "budget": "1s", "set": "train.batch=4", "calls": 5, "solvers": "ddim"}
+GIVEN = {"recipe": "array", "budget": "1s", "set": "train.batch=4", "calls": 5, "solvers": "ddim", "students": "none"}
 
 
 @pytest.mark.parametrize("question", [*TRAINING, *OF_A_MODEL])
@@ -121,8 +121,9 @@ def test_options_that_a_question_does_not_use_are_refused(question: str) -> None
     """Those that it does use come as far as the data or the run, neither of which is there."""
     of_training = frozenset({"recipe", "budget", "steps", "images", "set"})
     used = {**dict.fromkeys(TRAINING, of_training), "solvers": {"calls", "solvers"}, "guidance": {"scales"}}
+    used["few-steps"] = frozenset({"calls", "students"})
     absent = ["absent"] if question in OF_A_MODEL else ["--data", "absent.npz"]
-    for option in ("recipe", "budget", "steps", "images", "set", "calls", "solvers", "scales"):
+    for option in ("recipe", "budget", "steps", "images", "set", "calls", "solvers", "scales", "students"):
         code, _, err = unsteep_("study", question, *absent, f"--{option}", GIVEN.get(option, 3), "--out", "never")
         assert (code, err.count("\n")) == (2, 1), err
         if option in used[question]:

@@ -119,10 +119,10 @@ def read_latents(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
     """The latents in a file of `unsteep invert`, and the labels they were found under, if any."""
     from safetensors.torch import load_file
 
-    from unsteep.storage.foreign import reading
+    from unsteep.storage.foreign import plain, reading
 
     with reading(f"--from {path}", "a file of latents", "give what unsteep invert wrote"):
-        stored = load_file(path)
+        stored = load_file(plain(path))
     if "latents" not in stored:
         raise ValueError(f"--from {path}: holds no latents; give what unsteep invert wrote")
     latents, wanted = stored["latents"], model.space.shape
@@ -130,6 +130,8 @@ def read_latents(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
         raise ValueError(
             f"--from {path}: expected latents of {wanted}, as this model makes them, got {tuple(latents.shape[1:])}"
         )
+    if not latents.is_floating_point() or not bool(latents.isfinite().all()):
+        raise ValueError(f"--from {path}: expected finite numbers, as unsteep invert writes them; give another file")
     return latents, stored.get("labels") if model.names else None
 
 

@@ -18,7 +18,7 @@ from unsteep.metrics.memorization import Memorization, Nearness
 from unsteep.pages import Page, pictures
 from unsteep.pages.files import write_json
 from unsteep.pages.html import unbroken
-from unsteep.storage.foreign import reading
+from unsteep.storage.foreign import plain, reading
 
 RESULTS = "results.json"
 
@@ -106,7 +106,7 @@ def read(path: Path) -> tuple[dict[str, Interval], dict[str, Fact]]:
     """The values and the protocol in a results.json, or in the folder that it lies in. ValueError if it is none."""
     file = path / RESULTS if path.is_dir() else path
     with reading(file, "the results of an evaluation", "evaluate again"):
-        stored = json.loads(file.read_bytes())
+        stored = json.loads(plain(file).read_bytes())
         return {name: Interval(**value) for name, value in stored["values"].items()}, stored["protocol"]
 
 

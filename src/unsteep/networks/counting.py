@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from unsteep.core.budget import fits
 
 TIMES, BESIDE = 2, 1_000_000  # what a network may hold beside its weights: tables that are made anew
+BEYOND = 2**61  # numbers: what one size of a tensor cannot say is at least this
 TRAINED = 5 * 4  # bytes a weight: itself, its average, its gradient and the two moments of Adam
 
 
@@ -21,6 +22,8 @@ def numbers(build: Callable[[], nn.Module]) -> int | None:
             shell = build()
     except ValueError:
         raise
+    except (RuntimeError, OverflowError) as error:
+        return BEYOND if "overflow" in str(error).lower() or "symint" in str(error).lower() else None
     except Exception:  # one of the user's own, not made for that
         return None
     return sum(t.numel() for t in shell.state_dict().values())

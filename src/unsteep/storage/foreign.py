@@ -8,6 +8,7 @@ program, and all of it means the same to a user.
 from __future__ import annotations
 
 import json
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,21 @@ class Unreadable(ValueError):
     """A file is not what it should be. The message names it, what was expected, and what to do."""
 
 
+def plain(path: str | Path, advice: str = AGAIN) -> Path:
+    """`path`, unless it is a pipe, a socket or a device, which would be waited for, or never end."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # it is not there, which its reader says
+        return Path(path)
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise Unreadable(f"{path}: expected a file, got a pipe, a socket or a device; {advice}")
+    return Path(path)
+
+
 @contextmanager
 def reading(path: str | Path, expected: str, advice: str = AGAIN) -> Iterator[None]:
     """Whatever fails inside becomes an `Unreadable` of one line; what names the file already stays as it is."""
+    plain(path, advice)
     try:
         yield
     except Unreadable:

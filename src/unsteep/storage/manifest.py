@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unsteep.pages.files import synced
-from unsteep.storage.foreign import FORMAT, check_format
+from unsteep.storage.foreign import FORMAT, check_format, plain
 
 MANIFEST = "manifest.json"
 
@@ -43,7 +43,7 @@ def verify(folder: Path) -> None:
     """Compare every file that the manifest of `folder` lists with it; raises Corrupt naming the first that differs."""
     path = folder / MANIFEST
     try:
-        whole = json.loads(path.read_bytes())
+        whole = json.loads(plain(path).read_bytes())
         files = whole["files"]
         expected = {name: [_pair(entry), _pair(entry.get("next", entry))] for name, entry in files.items()}
     except FileNotFoundError:

@@ -33,7 +33,7 @@ from unsteep.pages import pictures
 from unsteep.pages.arrays import read_samples, write_samples
 from unsteep.pages.files import IN_THE_MAKING, swept, write_json
 from unsteep.pages.ours import STUDY, check_folder
-from unsteep.storage.foreign import json_of, reading
+from unsteep.storage.foreign import json_of, plain, reading
 from unsteep.storage.lock import LOCK, FolderLock
 from unsteep.training.loop import Diverged
 
@@ -153,7 +153,7 @@ def _measured(study: Study, cell: Cell, folder: Path) -> Outcome | None:
     """What a cell came to, written there; its seconds are those of this call and of all before it."""
     spent = folder / "seconds.json"
     with reading(spent, "the seconds that a cell took", "remove it"):
-        seconds = float(json.loads(spent.read_bytes())["seconds"]) if spent.exists() else 0.0
+        seconds = float(json.loads(plain(spent).read_bytes())["seconds"]) if spent.exists() else 0.0
     began = time.monotonic()
     try:
         outcome = cell.do(folder)
@@ -212,7 +212,7 @@ def read(folder: Path, protocol: Mapping[str, Fact] | None = None) -> Outcome | 
     if not (folder / "result.json").exists():
         return None
     with reading(folder, "the result of a cell in result.json and samples.npz", "remove the folder and go on"):
-        stored = json.loads((folder / "result.json").read_bytes())
+        stored = json.loads(plain(folder / "result.json").read_bytes())
         if not (protocol or {}).items() <= stored["protocol"].items():
             return None
         there = folder / "samples.npz"

@@ -29,7 +29,7 @@ from unsteep.pages.lettering import settable
 from unsteep.spaces import AnySpace, space_of
 from unsteep.storage import config
 from unsteep.storage.checkpoint import load_tensors, load_text, with_latest
-from unsteep.storage.foreign import reading
+from unsteep.storage.foreign import plain, reading
 from unsteep.storage.manifest import verify
 from unsteep.training.batches import Batches
 from unsteep.training.loop import Parts, State
@@ -188,7 +188,7 @@ def read_classifier(path: Path) -> tuple[dict[str, Tensor], ClassifierDescriptio
     found = with_latest(path / "checkpoints", lambda folder: _opened(folder) if (folder / FILE).exists() else None)
     if found is None:
         run = path / "run.toml"
-        is_one = (path / FILE).exists() or (run.exists() and run.read_text().startswith('type = "Classifier'))
+        is_one = (path / FILE).exists() or (run.exists() and plain(run).read_text().startswith('type = "Classifier'))
         if is_one:
             raise ValueError(f"{path} {lacking(path, 'go on with unsteep train-classifier')}")
         raise ValueError(f"{path} is not a classifier: it has no {FILE}; train one with unsteep train-classifier")

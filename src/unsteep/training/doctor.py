@@ -55,7 +55,7 @@ class Doctor:
         self._hear(step, loss, norm)
         if len(self._losses) < WINDOW:  # too few to tell noise from growth, unless there is no doubt
             if self._losses.leapt(EARLY):
-                raise Diverged(f"the loss has grown from {self._losses.lowest:.4g} to {self._losses.now:.4g}")
+                raise Diverged(f"the loss has grown from {self._losses.least:.4g} to {self._losses.now:.4g}")
             return ""
         grown = f"the loss has grown from {self._losses.lowest:.4g} to {self._losses.now:.4g}"
         if self._losses.beyond(LOST, LOST_FIRST):
@@ -113,9 +113,14 @@ class Band:
         """What it began with: the median of the first few numbers, of which one may be far off."""
         return median(self._firsts) if self._firsts else 0.0
 
+    @property
+    def least(self) -> float:
+        """The least of the first few numbers."""
+        return min(self._firsts, default=0.0)
+
     def leapt(self, times: float) -> bool:
         """Whether it is so many times the least of the first numbers."""
-        return bool(self._firsts) and min(self._firsts) > 0 and self.now > times * min(self._firsts)
+        return self.least > 0 and self.now > times * self.least
 
     def lost(self, number: float, times: float) -> bool:
         """Whether a number is so many times what it began with."""

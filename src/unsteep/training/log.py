@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 
 from unsteep.pages.files import replacing
 from unsteep.pages.progress import clock_of
+from unsteep.storage.foreign import plain
 from unsteep.training.loop import Record
 
 LOGGED = tuple(of.name for of in fields(Record) if of.name != "waited")  # what is the same for the same run
@@ -38,10 +39,11 @@ def read_log(path: Path, until: float = math.inf) -> list[dict[str, Any]]:
 
 def lines_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each good line as it stands, and what it says."""
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
+    for line in plain(path).read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
         try:
             record = json.loads(line)
-            if isinstance(record, dict) and isinstance(record["step"], int):
+            told = record.get("loss")
+            if isinstance(record["step"], int) and record["step"] >= 0 and isinstance(told, float | int | None):
                 yield line, record
         except Exception:  # whatever a damaged line is
             continue
@@ -116,7 +118,7 @@ class Sittings:
 
     def _write(self, step: int, **more: bool | float) -> None:
         self._said, self._waited = time.monotonic(), 0.0
-        with self._path.open("a", encoding="utf-8") as file:
+        with plain(self._path).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "at": round(time.time(), 2), **more}) + "\n")
 
     @staticmethod

@@ -18,6 +18,7 @@ from unsteep.core.machine import machine
 from unsteep.pages import plots
 from unsteep.pages.files import write_json
 from unsteep.pages.html import Page
+from unsteep.storage.foreign import plain
 from unsteep.training import diagnosis
 from unsteep.training.changes import history
 from unsteep.training.clock import in_words
@@ -73,7 +74,7 @@ def note_measuring(out: Path, measuring: Measuring) -> None:
 def read(out: Path) -> dict[str, Any]:
     """What was noted; nothing for a run of an older release."""
     try:
-        found = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+        found = json.loads(plain(out / ABOUT).read_text(encoding="utf-8"))
     except Exception:  # whatever a damaged file is
         return {}
     kinds = {
@@ -129,7 +130,7 @@ def write(out: Path, *, steps: int, finished: bool = False) -> Path:
         page.section("Schedule").figure(out / "schedule.png")
     page.section("Next").code("\n".join(_next(out, finished)))
     if (out / "run.toml").exists():
-        page.section("Configuration").code((out / "run.toml").read_text(encoding="utf-8", errors="replace"))
+        page.section("Configuration").code(plain(out / "run.toml").read_text(encoding="utf-8", errors="replace"))
     return page.write(out / "report.html")
 
 

@@ -11,6 +11,7 @@ from unsteep.networks.precision import Asked
 
 FEWEST = 10  # samples that a distance is measured of
 Logs = Literal["csv", "tensorboard"]
+MOST = 2**22  # examples in a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ class TrainConfig:
         for name in ("steps", "batch", "accumulate", "preview_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.batch > MOST:
+            raise ValueError(f"batch: expected at most {MOST:,} examples, got {self.batch:,}; take fewer")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from unsteep.pages.files import replacing
 from unsteep.storage.checkpoint import STEP, load_tensors, load_text
+from unsteep.storage.foreign import json_of
 from unsteep.storage.lock import FolderLock
 from unsteep.storage.manifest import verify
 from unsteep.training import checkpoints, page
@@ -16,6 +17,7 @@ from unsteep.training.changes import check_as_trained
 from unsteep.training.log import lines_of
 from unsteep.training.run import parsed, read_run
 
+FINITE = ("weights", "ema", "optimizer")  # tensors that no good training makes otherwise
 LOGS = ("log.jsonl", "times.jsonl", "history.jsonl")
 
 
@@ -32,7 +34,12 @@ def verified(out: Path, trust: Any = False) -> list[Finding]:
     where nobody trains the run. ValueError where there is no run."""
     if not (out / "run.toml").exists() and not (out / "checkpoints").is_dir():
         raise ValueError(f"{out} is not a run: it has no run.toml")
-    return [*_configuration(out, trust), *_checkpoints(out, trust), *_mended(out)]
+    found = [*_configuration(out, trust), *_checkpoints(out, trust), *_mended(out)]
+    for root in sorted(out.glob("**/checkpoints")):  # those of its classifiers, which are trained as runs are
+        if root.parent != out and root.is_dir():
+            below = [*_checkpoints(root.parent, trust), *_mended(root.parent)]
+            found += [one._replace(what=f"{root.parent.relative_to(out)}/{one.what}") for one in below]
+    return found
 
 
 def _configuration(out: Path, trust: Any) -> Iterator[Finding]:
@@ -55,7 +62,11 @@ def _checkpoints(out: Path, trust: Any) -> Iterator[Finding]:
             if told["step"] != step:
                 raise ValueError(f"it holds step {told['step']}; it was renamed or put there")
             for file in folder.glob("*.safetensors"):
-                load_tensors(folder, file.stem)
+                for name_, tensor in load_tensors(folder, file.stem).items():
+                    if file.stem in FINITE and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                        raise ValueError(f"{file.name}: {name_} holds numbers that are not finite; use another copy")
+            if (folder / "optimizer.json").exists() and not isinstance(json_of(folder / "optimizer.json"), dict):
+                raise ValueError("optimizer.json: expected the state of an optimizer; use another copy")
         except (ValueError, OSError) as error:
             yield Finding(name, False, str(error).replace(f"{folder}/", ""))
             continue
@@ -89,10 +100,21 @@ def _mended(out: Path) -> Iterator[Finding]:
 def _log(path: Path) -> Iterator[Finding]:
     if not path.exists():
         return
-    good = [line for line, _ in lines_of(path)]
+    try:
+        found = list(lines_of(path))
+    except (ValueError, OSError) as error:
+        yield Finding(path.name, False, str(error))
+        return
+    good = [line for line, _ in found]
     bad = sum(1 for line in path.read_bytes().split(b"\n") if line.strip()) - len(good)
     if bad:
         with replacing(path) as beside:
             beside.write_text("".join(line + "\n" for line in good), encoding="utf-8")
     said = f"mended: {bad} damaged lines were dropped, {len(good)} kept" if bad else f"{len(good):,} lines"
     yield Finding(path.name, True, said)
+    steps = [record["step"] for _, record in found] if path.name == LOGS[0] else []
+    lost = sorted(set(range(1, max(steps, default=0))) - set(steps))
+    if lost:
+        yield Finding(path.name, False, f"{len(lost):,} steps have no line, {lost[0]} for one; the curve has a gap")
+    if steps != sorted(steps):
+        yield Finding(path.name, False, "its steps do not rise: lines were put there, or are of another run")
