@@ -377,6 +377,7 @@ def test_what_is_whole_to_the_byte_and_no_training_would_make_is_not_good(short_
         "nan": (spoil_weights, "not finite"),
         "optimizer": (lambda folder: (step(folder) / "optimizer.json").write_text("[]"), "state of an optimizer"),
         "gap": (spoil("log.jsonl", second + "\n"), "1 steps have no line, 1 for one"),
+        "far": (spoil("log.jsonl", lines + second.replace('"step": 2', f'"step": {10**18}') + "\n"), "steps have no"),
         "twice": (spoil("log.jsonl", lines + lines), "do not rise"),
     }
     for name, (do, said) in spoiled.items():

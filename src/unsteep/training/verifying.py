@@ -113,8 +113,11 @@ def _log(path: Path) -> Iterator[Finding]:
     said = f"mended: {bad} damaged lines were dropped, {len(good)} kept" if bad else f"{len(good):,} lines"
     yield Finding(path.name, True, said)
     steps = [record["step"] for _, record in found] if path.name == LOGS[0] else []
-    lost = sorted(set(range(1, max(steps, default=0))) - set(steps))
-    if lost:
-        yield Finding(path.name, False, f"{len(lost):,} steps have no line, {lost[0]} for one; the curve has a gap")
+    there = sorted({step for step in steps if step > 0})
+    lost = next((i for i, step in enumerate(there, 1) if step != i), None)
+    if lost is not None:
+        yield Finding(
+            path.name, False, f"{there[-1] - len(there):,} steps have no line, {lost} for one; the curve has a gap"
+        )
     if steps != sorted(steps):
         yield Finding(path.name, False, "its steps do not rise: lines were put there, or are of another run")
