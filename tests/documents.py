@@ -67,6 +67,8 @@ ONLY_FOR = {  # of the questions of `study`
 }
 # Commands that take seconds even so: the normal suite asks only whether their options are there.
 LONG = (
+    r"evaluate runs/signer --metrics",
+    r"train poses .* runs/clips",
     r"study ",
     r"check( runs/demo)?$",
     r"schedules --plot",

